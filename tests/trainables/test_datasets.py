@@ -1,0 +1,101 @@
+"""Datasets as a trial sees them: their splits, their labels and their fingerprints."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from trainables.datasets import DATASETS, Dataset, DatasetError, load_dataset, load_test_split
+from trainables.settings import DatasetName, DataSettings
+
+NOISY_DIGITS = DataSettings(dataset="digits", noise=0.4)
+
+
+def image_keys(images: np.ndarray) -> set[bytes]:
+    return {image.tobytes() for image in images}
+
+
+def test_the_table_holds_exactly_the_names_the_settings_allow() -> None:
+    assert set(DATASETS) == set(get_args(DatasetName))
+
+
+def test_digits_come_as_uint8_images_in_three_parts_that_share_no_image() -> None:
+    dataset = load_dataset(NOISY_DIGITS)
+    test_images, test_labels = load_test_split(NOISY_DIGITS)
+
+    assert dataset.train_images.dtype == np.uint8
+    assert dataset.train_images.shape[1:] == (8, 8, 1)
+    assert dataset.train_images.max() == 255
+    assert dataset.class_names == tuple("0123456789")
+    parts = [dataset.train_images, dataset.validation_images, test_images]
+    assert sum(map(len, parts)) == 1797
+    assert len(set.union(*map(image_keys, parts))) == 1797
+    assert len(test_labels) == len(test_images) == 359
+    assert np.bincount(test_labels).min() >= 34  # stratified: a fifth of every class
+
+
+def test_the_test_split_is_the_same_for_every_data_seed() -> None:
+    first_images, first_labels = load_test_split(DataSettings(data_seed=0))
+    second_images, second_labels = load_test_split(
+        DataSettings(data_seed=7, noise=0.4, validation_fraction=0.5)
+    )
+
+    np.testing.assert_array_equal(first_images, second_images)
+    np.testing.assert_array_equal(first_labels, second_labels)
+
+
+def test_noise_reaches_training_and_validation_labels_and_leaves_the_clean_ones_known() -> None:
+    dataset = load_dataset(NOISY_DIGITS)
+
+    assert dataset.validation_labels_kind == "noisy"
+    for labels, clean in (
+        (dataset.train_labels, dataset.train_clean_labels),
+        (dataset.validation_labels, dataset.validation_clean_labels),
+    ):
+        assert clean is not None
+        assert 0.3 < np.mean(labels != clean) < 0.5
+    assert dataset.noise_rate == pytest.approx(0.4, abs=0.05)
+
+
+def test_without_noise_the_labels_are_the_clean_ones_and_are_called_so() -> None:
+    dataset = load_dataset(DataSettings(dataset="digits"))
+
+    assert dataset.validation_labels_kind == "clean"
+    assert dataset.noise_rate == 0
+    np.testing.assert_array_equal(dataset.train_labels, dataset.train_clean_labels)
+
+
+def test_equal_settings_give_equal_data_and_equal_fingerprints() -> None:
+    first, second = load_dataset(NOISY_DIGITS), load_dataset(NOISY_DIGITS)
+
+    assert first.fingerprint == second.fingerprint
+    np.testing.assert_array_equal(first.train_images, second.train_images)
+    np.testing.assert_array_equal(first.train_labels, second.train_labels)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"data_seed": 1},
+        {"noise": 0.2},
+        {"noise_kind": "symmetric_inclusive"},
+        {"validation_fraction": 0.3},
+    ],
+)
+def test_other_settings_give_other_fingerprints(changed: dict[str, object]) -> None:
+    other = DataSettings.model_validate(NOISY_DIGITS.model_dump() | changed)
+
+    assert load_dataset(other).fingerprint != load_dataset(NOISY_DIGITS).fingerprint
+
+
+def test_the_split_does_not_change_with_the_noise() -> None:
+    clean: Dataset = load_dataset(DataSettings(dataset="digits"))
+
+    np.testing.assert_array_equal(clean.train_images, load_dataset(NOISY_DIGITS).train_images)
+
+
+def test_a_split_that_leaves_no_validation_images_is_refused_by_name() -> None:
+    with pytest.raises(DatasetError, match=r"validation_fraction 0.0001 leaves no validation images"):
+        load_dataset(DataSettings(validation_fraction=0.0001))

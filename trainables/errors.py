@@ -1,0 +1,7 @@
+"""The errors a user can cause and mend; each message is one line: the setting, its value, what is allowed."""
+
+from __future__ import annotations
+
+
+class DatasetError(ValueError):
+    """The data settings cannot be met: a file is missing, labels do not fit, a part is empty."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 DatasetName = Literal["digits"]
 NoiseKind = Literal["symmetric_exclusive", "symmetric_inclusive"]
 NetworkName = Literal["small_cnn"]
-MentorName = Literal["threshold", "mentornet_pd", "uniform"]
+MentorName = Literal["threshold", "mentornet_pd", "spcl_linear", "focal", "uniform"]
 MixingRule = Literal["hard", "interpolated"]
 LearningRateSchedule = Literal["steps", "cosine"]
 

@@ -1,0 +1,118 @@
+"""MentorMix as a Ray Tune trainable: the only place here that knows Ray, and all it does is translate.
+
+A failure of the trial itself (diverged, out of memory, bad settings) is a result, not an exception: running
+it again would fail again. An exception that does leave this class is the worker's, and worth a retry.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray.tune import Trainable
+
+from trainables.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from trainables.datasets import Dataset
+from trainables.settings import TrialSettings
+from trainables.training import DeviceDataset, Trainer, TrainingDiverged
+
+logger = logging.getLogger(__name__)
+
+LONGEST_REASON = 500  # characters
+_SELF_EXPLAINING = (TrainingDiverged, CheckpointError, ValueError)
+
+
+class MentorMixTrainable(Trainable):
+    """One trial after another in the same process; the dataset is copied to the device once.
+
+    Use with `tune.with_parameters(MentorMixTrainable, dataset=...)`. The configuration holds
+    `settings`, the fields of `TrialSettings`; `threads`, for torch on the CPU; `resume_from`, the folder of a
+    checkpoint to go on from, or None; and `trial`, the trial's number, which is not used here.
+
+    A result is `Trainer.train_epoch`'s metrics, with `done` after the last epoch. A trial that fails
+    reports `failure`, the reason in one line, with `done`, `epoch`, and a `val_accuracy` of NaN.
+    """
+
+    _data: DeviceDataset | None
+    _trainer: Trainer | None  # None once the trial has failed
+    _failure: str
+    _epoch: int
+
+    def setup(self, config: dict[str, Any], dataset: Dataset | None = None) -> None:
+        """Copy the dataset to the device and begin the trial.
+
+        Raises:
+            ValueError: if no dataset was given.
+        """
+        if dataset is None:
+            raise ValueError("use tune.with_parameters(MentorMixTrainable, dataset=...)")
+        self._dataset = dataset
+        self._data = None
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this process, on the data that are on the device already."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train for one epoch; a trial taken up again after its last epoch reports that epoch again."""
+        if self._trainer is not None and self._trainer.epoch < self._trainer.settings.epochs:
+            self._attempt(self._trainer.train_epoch)
+        if self._trainer is None:
+            return {"failure": self._failure, "done": True, "epoch": self._epoch, "val_accuracy": float("nan")}
+        self._epoch = self._trainer.epoch
+        return {**self._trainer.metrics, "done": self._epoch >= self._trainer.settings.epochs}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the trial's whole state; of a failed trial there is none."""
+        if self._trainer is not None:
+            save_checkpoint(self._trainer, Path(checkpoint_dir))
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
+        """Go on from a folder that `save_checkpoint` wrote."""
+        if self._trainer is not None:
+            trainer = self._trainer
+            self._attempt(lambda: load_checkpoint(trainer, Path(str(checkpoint))))
+
+    def cleanup(self) -> None:
+        """Let go of the trial and its data."""
+        self._trainer = self._data = None
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._trainer = None
+        self._failure = ""
+        self._epoch = 0
+        self._attempt(lambda: self._build(config))
+
+    def _build(self, config: dict[str, Any]) -> None:
+        torch.set_num_threads(config["threads"])
+        settings = TrialSettings(**config["settings"])
+        if self._data is None:
+            self._data = DeviceDataset(self._dataset, "cuda" if torch.cuda.is_available() else "cpu")
+        trainer = Trainer(settings, self._data)
+        if config["resume_from"] is not None:
+            load_checkpoint(trainer, Path(config["resume_from"]))
+        self._epoch = trainer.epoch
+        self._trainer = trainer
+
+    def _attempt(self, work: Callable[[], object]) -> None:
+        """Do `work`; whatever it raises ends the trial, and is kept as the reason."""
+        try:
+            work()
+        except Exception as error:
+            logger.exception("trial failed")
+            self._failure = one_line(error)
+            self._trainer = None
+        if self._trainer is None and torch.cuda.is_available():
+            torch.cuda.empty_cache()  # the next trial in this process may need what this one held
+
+
+def one_line(error: Exception) -> str:
+    """An error as one line, with its kind where the message alone does not say what it is about."""
+    message = " ".join(str(error).split())
+    line = message if isinstance(error, _SELF_EXPLAINING) else f"{type(error).__name__}: {message}"
+    return line[:LONGEST_REASON]

@@ -1,0 +1,136 @@
+"""One MentorMix training step as pure tensor functions, in the order of the algorithm (Jiang et al. 2020).
+
+Weight, sample, mix, weight again. No network, no device of its own, and no tensor value read on the host.
+B is the batch size, K the number of classes; losses are cross-entropies in nats. Steps are numbered as in
+`docs/method.md`; step 1 (the losses) and step 8 (the optimiser) are `trainables.training`'s.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from trainables.mentors import Mentor
+from trainables.settings import MixingRule
+
+AVERAGE_DECAY = 0.5  # of the moving averages of the percentile loss
+
+
+def percentile_loss(losses: Tensor, p: Tensor | float) -> Tensor:
+    """The p-percentile of a batch's losses by nearest rank, as the reference computes it.
+
+    Args:
+        losses: [B].
+        p: in (0, 1); a scalar tensor on the losses' device may change from step to step in a captured graph.
+
+    Returns:
+        A scalar: of the losses in ascending order the one at B − 1 − round((B − 1)(1 − p)), halves to even.
+    """
+    last = losses.numel() - 1
+    share_above = 1 - torch.as_tensor(p, dtype=torch.float64, device=losses.device)
+    rank = last - torch.round(last * share_above).long()
+    return losses.sort().values.index_select(0, rank.reshape(1)).squeeze(0)
+
+
+def update_average(average: Tensor, percentile: Tensor) -> Tensor:
+    """Step 2: the moving average γ of the percentile loss; it starts at 0 and is updated before it is used."""
+    return AVERAGE_DECAY * average + (1 - AVERAGE_DECAY) * percentile
+
+
+def example_weights(mentor: Mentor, losses: Tensor, average: Tensor, percent: Tensor | int, burn_in: float) -> Tensor:
+    """Steps 3 and 7: the mentor's weights; 1 during burn-in, which ends at `percent` = `burn_in` − 1.
+
+    Args:
+        mentor: the weighting function.
+        losses: [B].
+        average: scalar, the moving average γ, already updated with these losses.
+        percent: scalar, floor(100 · step / steps), 0 … 99.
+        burn_in: percent of training.
+
+    Returns:
+        [B] weights in [0, 1].
+    """
+    weights = mentor(losses, losses - average, percent)
+    is_burning_in = torch.as_tensor(percent, device=losses.device) < burn_in - 1
+    return torch.where(is_burning_in, torch.ones_like(weights), weights)
+
+
+def sample_partners(weights: Tensor, generator: Generator) -> Tensor:
+    """Step 4: draw a partner for every example, with replacement, j ~ Categorical(softmax(weights)).
+
+    Args:
+        weights: [B].
+        generator: on the weights' device.
+
+    Returns:
+        [B] int64, indices into the batch.
+    """
+    cumulative = weights.softmax(dim=0).cumsum(dim=0)
+    uniforms = torch.rand(weights.shape, generator=generator, dtype=cumulative.dtype, device=cumulative.device)
+    # The last cumulative sum stands for 1, but rounding may leave it a little below the largest uniform.
+    return torch.searchsorted(cumulative, uniforms, right=True).clamp_max(weights.numel() - 1)
+
+
+def sample_beta(alpha: float, like: Tensor, generator: Generator) -> Tensor:
+    """Step 5: λ ~ Beta(α, α), independently for every example.
+
+    A Beta variable is a ratio of Gamma variables, drawn here in double precision: for a small α both of
+    them underflow in single precision. `torch.distributions` would read values on the host.
+
+    Args:
+        alpha: above 0.
+        like: [B], gives shape, dtype and device.
+        generator: on that device.
+
+    Returns:
+        [B] in [0, 1].
+    """
+    shape = torch.full((2, *like.shape), alpha, dtype=torch.float64, device=like.device)
+    first, second = torch._standard_gamma(shape, generator=generator).unbind()
+    return (first / (first + second)).to(like.dtype)
+
+
+def mixing_shares(beta_samples: Tensor, weights: Tensor, rule: MixingRule) -> Tensor:
+    """Step 5: how much of the mixture is the example itself, λ_i; its partner has the rest.
+
+    With m = max(λ, 1 − λ), the rule "hard" (the reference) gives m where the weight is at least 0.5, else
+    1 − m; "interpolated" (the paper) goes linearly from 1 − m to m as the weight goes from 0 to 1.
+
+    Args:
+        beta_samples: [B] in [0, 1].
+        weights: [B] in [0, 1].
+        rule: how the weight decides.
+
+    Returns:
+        [B] in [0, 1].
+    """
+    larger = torch.maximum(beta_samples, 1 - beta_samples)
+    if rule == "hard":
+        return torch.where(weights >= 0.5, larger, 1 - larger)
+    return weights * larger + (1 - weights) * (1 - larger)
+
+
+def mix(examples: Tensor, partner_index: Tensor, shares: Tensor) -> Tensor:
+    """Step 5: λ_i x_i + (1 − λ_i) x_j.
+
+    Args:
+        examples: [B, ...] float: images, or labels as soft one-hot vectors.
+        partner_index: [B] int64.
+        shares: [B], λ.
+
+    Returns:
+        [B, ...] mixtures.
+    """
+    shares = shares.reshape(-1, *[1] * (examples.dim() - 1))
+    return shares * examples + (1 - shares) * examples.index_select(0, partner_index)
+
+
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """Labels [B] int64 as [B, K] float32; `torch.nn.functional.one_hot` would read them on the host."""
+    zeros = torch.zeros(labels.shape[0], num_classes, device=labels.device)
+    return zeros.scatter(1, labels.unsqueeze(1), 1.0)
+
+
+def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
+    """Step 6: cross-entropy with soft labels, both [B, K]; returns [B], nats."""
+    return -(soft_labels * logits.log_softmax(dim=1)).sum(dim=1)

@@ -1,0 +1,299 @@
+"""One trial's training: epochs of MentorMix steps, evaluation, and the whole state to go on from.
+
+The tensor functions of a step are in `trainables.step`; here they meet the network, the optimiser and the data.
+Nothing is read from the device within an epoch: metrics add up there and are read once at its end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from trainables import step as algorithm
+from trainables.device_data import DeviceDataset
+from trainables.mentors import MENTORS
+from trainables.networks import NETWORKS, RunningStatistics, kernels_and_rest
+from trainables.schedules import average_decay, learning_rate, percent_done, weighting_start
+from trainables.settings import TrialSettings
+from trainables.weight_average import WeightAverage
+
+__all__ = ["DeviceDataset", "Evaluation", "Trainer", "TrainingDiverged"]
+
+EVALUATION_BATCH = 1000
+_ORDER_STREAM, _MIXING_STREAM = 1, 2  # generators apart: what is mixed does not change the order of the data
+
+
+class TrainingDiverged(RuntimeError):  # noqa: N818 - it names what happened
+    """A loss is no longer a finite number."""
+
+
+class Evaluation(NamedTuple):
+    """What a network scores on a set of images."""
+
+    accuracy: float  # share of the images, 0 … 1
+    loss: float  # mean cross-entropy, nats
+
+
+class Trainer:
+    """Trains one network with MentorMix, epoch by epoch.
+
+    Equal settings and data give equal results, bit for bit on a CPU with a fixed number of threads: building
+    a trainer seeds torch's global generator, and switches torch's deterministic algorithms on for a CPU and
+    off for a GPU, both for the whole process.
+
+    Attributes:
+        settings: as given.
+        data: as given.
+        network: with the weights being trained, not their average.
+        epoch: epochs done.
+        metrics: those of the last epoch; empty before the first.
+    """
+
+    def __init__(self, settings: TrialSettings, data: DeviceDataset) -> None:
+        """Build the network and everything that goes with it, at step 0.
+
+        Raises:
+            ValueError: if a batch is larger than the training set.
+        """
+        train_size = len(data.train_labels)
+        if settings.batch_size > train_size:
+            raise ValueError(
+                f"batch_size must be at most the number of training images, {train_size}, got {settings.batch_size}"
+            )
+        self.settings = settings
+        self.data = data
+        self.epoch = 0
+        self.metrics: dict[str, float] = {}
+
+        self._steps_per_epoch = train_size // settings.batch_size
+        self._steps = settings.epochs * self._steps_per_epoch
+        self._weighting_start = weighting_start(settings.burn_in, self._steps)
+        self._mentor = MENTORS[settings.mentor]
+
+        torch.use_deterministic_algorithms(data.device.type == "cpu")
+        torch.manual_seed(settings.seed)
+        self._order_generator = self._generator(_ORDER_STREAM)
+        self._mixing_generator = self._generator(_MIXING_STREAM)
+
+        self.network = NETWORKS[settings.network](data.num_classes, data.in_channels).to(data.device)
+        self._running_statistics = RunningStatistics(self.network)
+        self._average = WeightAverage(self.network) if settings.ema > 0 else None
+        kernels, rest = kernels_and_rest(self.network)
+        self._optimizer = torch.optim.SGD(
+            [
+                {"params": kernels, "weight_decay": settings.weight_decay},
+                {"params": rest, "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+            momentum=0.9,
+        )
+        # The moving averages γ1 and γ2 of the percentile loss, of the examples and of the mixtures.
+        self._loss_average = torch.zeros((), device=data.device)
+        self._mixed_loss_average = torch.zeros((), device=data.device)
+
+    def train_epoch(self) -> dict[str, float]:
+        """Train for one epoch and evaluate on the validation images.
+
+        A last batch that is not full is left out; the images are in another order every epoch.
+
+        Returns:
+            `val_accuracy`, `val_loss` (nats); `train_loss`, the mean of the objective; `mean_weight` of the
+            examples (step 3); `epoch`, epochs done; `epoch_seconds`, with evaluation; `images_per_second`
+            of training alone; and, where clean labels are known, `selected_clean_fraction`, the share of
+            all weight that lies on clean labels (0 where no example had any).
+
+        Raises:
+            TrainingDiverged: if the training or the validation loss is not finite.
+        """
+        started = time.perf_counter()
+        totals = torch.zeros(3, device=self.data.device)
+        first_step = self.epoch * self._steps_per_epoch
+        for offset, batch_index in enumerate(self._batches()):
+            totals += self.train_step(first_step + offset, batch_index)
+        loss_sum, weight_sum, clean_weight_sum = totals.tolist()
+        trained_seconds = time.perf_counter() - started
+
+        self.epoch += 1
+        train_loss = self._finite("train_loss", loss_sum / self._steps_per_epoch)
+        validation = self.evaluate(self.data.validation_images, self.data.validation_labels)
+        images = self._steps_per_epoch * self.settings.batch_size
+        self.metrics = {
+            "val_accuracy": validation.accuracy,
+            "val_loss": self._finite("val_loss", validation.loss),
+            "train_loss": train_loss,
+            "mean_weight": weight_sum / images,
+            "epoch": self.epoch,
+            "epoch_seconds": time.perf_counter() - started,
+            "images_per_second": images / trained_seconds,
+        }
+        if self.data.is_clean is not None:
+            self.metrics["selected_clean_fraction"] = clean_weight_sum / weight_sum if weight_sum > 0 else 0.0
+        return dict(self.metrics)
+
+    def train_step(self, step: int, batch_index: Tensor) -> Tensor:
+        """One MentorMix step, numbered as in `docs/method.md`; reads no tensor on the host.
+
+        Args:
+            step: 0 … steps of the whole trial − 1.
+            batch_index: [B] int64, which training images.
+
+        Returns:
+            [3]: the mean of the objective, the sum of the weights, and the part of that sum on clean labels.
+        """
+        settings = self.settings
+        images = normalised(self.data.train_images.index_select(0, batch_index))
+        labels = self.data.train_labels.index_select(0, batch_index)
+        soft_labels = algorithm.one_hot(labels, self.data.num_classes)
+        percent = torch.full((), percent_done(step, self._steps), device=self.data.device)
+
+        weights = self._weigh(step, percent, images, labels)  # 1 to 3
+        if settings.mixup_alpha > 0:  # 4 and 5
+            partner_index = algorithm.sample_partners(weights, self._mixing_generator)
+            beta_samples = algorithm.sample_beta(settings.mixup_alpha, weights, self._mixing_generator)
+            shares = algorithm.mixing_shares(beta_samples, weights, settings.mixing)
+            images = algorithm.mix(images, partner_index, shares)
+            soft_labels = algorithm.mix(soft_labels, partner_index, shares)
+
+        mixed_losses = algorithm.soft_cross_entropy(self.network(images), soft_labels)  # 6
+        if settings.second_reweight:  # 7
+            mixed_losses = self._reweight(percent, mixed_losses)
+        loss = mixed_losses.mean()
+
+        self._descend(step, loss)  # 8
+        if self._average is not None:  # 9
+            self._average.update(average_decay(settings.ema, step, self._steps))
+
+        is_clean = self.data.is_clean
+        on_clean = weights if is_clean is None else weights * is_clean.index_select(0, batch_index)
+        return torch.stack([loss.detach(), weights.sum(), on_clean.sum()])
+
+    @torch.no_grad()
+    def evaluate(self, images: Tensor, labels: Tensor) -> Evaluation:
+        """Accuracy and loss of the averaged weights, with the ordinary running statistics.
+
+        Args:
+            images: [M, H, W, C] uint8, M at least 1, on the trainer's device.
+            labels: [M] int64.
+        """
+        self.network.eval()
+        totals = torch.zeros(2, device=self.data.device)
+        for some_images, some_labels in zip(
+            torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True
+        ):
+            logits = functional_call(self.network, self._averaged_weights(), (normalised(some_images),))
+            losses = cross_entropy(logits, some_labels, reduction="sum")
+            totals += torch.stack([(logits.argmax(dim=1) == some_labels).sum(), losses])
+        self.network.train()
+        correct, loss = (totals / len(labels)).tolist()
+        return Evaluation(correct, loss)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's weights as evaluation uses them: trained ones averaged, running statistics as they are."""
+        return {**self.network.state_dict(), **self._averaged_weights()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a fresh trainer of the same settings and data needs to go on bit-identically.
+
+        Tensors, plain numbers, lists and dictionaries only, sharing memory with the trainer.
+        """
+        return {
+            "epoch": self.epoch,
+            "metrics": self.metrics,
+            "network": self.network.state_dict(),
+            "average": self._averaged_weights(),
+            "optimizer": self._optimizer.state_dict(),
+            "loss_average": self._loss_average,
+            "mixed_loss_average": self._mixed_loss_average,
+            "order_generator": self._order_generator.get_state(),
+            "mixing_generator": self._mixing_generator.get_state(),
+            "torch_generator": torch.get_rng_state(),
+            "cuda_generator": torch.cuda.get_rng_state(self.data.device) if self._on_cuda else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: if it is not the state of such a trainer, which is then unusable.
+        """
+        self.epoch = state["epoch"]
+        self.metrics = state["metrics"]
+        self.network.load_state_dict(state["network"])
+        if self._average is not None:
+            self._average.load(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._loss_average.copy_(state["loss_average"])
+        self._mixed_loss_average.copy_(state["mixed_loss_average"])
+        self._order_generator.set_state(state["order_generator"])
+        self._mixing_generator.set_state(state["mixing_generator"])
+        torch.set_rng_state(state["torch_generator"])
+        if self._on_cuda:
+            torch.cuda.set_rng_state(state["cuda_generator"], self.data.device)
+
+    def _batches(self) -> Iterator[Tensor]:
+        """The epoch's batches: indices [B] of training images, each image at most once."""
+        order = torch.randperm(len(self.data.train_labels), generator=self._order_generator, device=self.data.device)
+        batch_size = self.settings.batch_size
+        return iter(torch.split(order[: self._steps_per_epoch * batch_size], batch_size))
+
+    def _weigh(self, step: int, percent: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Steps 1 to 3, or weights of 1 where nothing depends on the losses.
+
+        That is so during burn-in, but for the last steps, which warm the moving average up; and with the
+        mentor `uniform`, which looks at no loss.
+        """
+        if step < self._weighting_start or self.settings.mentor == "uniform":
+            return torch.ones(len(labels), device=self.data.device)
+        with torch.no_grad(), self._running_statistics.held():
+            losses = cross_entropy(self.network(images), labels, reduction="none")
+        self._loss_average.copy_(self._updated(self._loss_average, losses))
+        return algorithm.example_weights(self._mentor, losses, self._loss_average, percent, self.settings.burn_in)
+
+    def _reweight(self, percent: Tensor, mixed_losses: Tensor) -> Tensor:
+        """Step 7: the losses of the mixtures [B], each times its weight, through which no gradient flows."""
+        losses = mixed_losses.detach()
+        self._mixed_loss_average.copy_(self._updated(self._mixed_loss_average, losses))
+        weights = algorithm.example_weights(
+            self._mentor, losses, self._mixed_loss_average, percent, self.settings.burn_in
+        )
+        return weights * mixed_losses
+
+    def _updated(self, average: Tensor, losses: Tensor) -> Tensor:
+        percentile = algorithm.percentile_loss(losses, self.settings.loss_p_percentile)
+        return algorithm.update_average(average, percentile)
+
+    def _descend(self, step: int, loss: Tensor) -> None:
+        """Step 8: one step of SGD, at the rate the schedule has for it."""
+        rate = learning_rate(self.settings.lr_schedule, self.settings.learning_rate, step, self._steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self._optimizer.step()
+
+    def _averaged_weights(self) -> dict[str, Tensor]:
+        return {} if self._average is None else self._average.weights
+
+    def _finite(self, name: str, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise TrainingDiverged(f"{name} is {loss} in epoch {self.epoch}")
+        return loss
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.data.device.type == "cuda"
+
+    def _generator(self, stream: int) -> torch.Generator:
+        return torch.Generator(self.data.device).manual_seed(self.settings.seed + stream * 2**31)
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Images [B, H, W, C] uint8 → [B, C, H, W] float32 in [−1, 1]."""
+    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1)

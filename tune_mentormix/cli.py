@@ -1,0 +1,202 @@
+"""The commands: each parses, calls and prints. Exit codes: 0 done, 1 failed, 2 wrong request, 130 interrupted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tune_mentormix import console
+from tune_mentormix.errors import RequestError, SearchFailedError
+from tune_mentormix.experiment import Experiment, list_experiments, read_experiment
+
+DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    help="Find the MentorMix settings for your noisy-labelled images.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Name = Annotated[str, typer.Argument(help="The experiment's name.", show_default=False)]
+Storage = Annotated[Path, typer.Option(help="The folder that holds experiments.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Verbose = Annotated[bool, typer.Option(help="Let Ray talk.")]
+NumSamples = Annotated[int | None, typer.Option(help="Trials in all, the controls among them.", show_default=False)]
+TimeBudget = Annotated[str | None, typer.Option(help="End this run after 90s, 30m, 2h, …", show_default=False)]
+Address = Annotated[
+    str | None, typer.Option(help="A Ray cluster to join. [default: this machine]", show_default=False)
+]
+CpusPerTrial = Annotated[float | None, typer.Option(help="CPU cores of one trial. [default: 1]", show_default=False)]
+GpusPerTrial = Annotated[float | None, typer.Option(help="GPUs, or a share of one. [default: 0]", show_default=False)]
+MaxConcurrent = Annotated[
+    int | None, typer.Option(help="Trials at once. [default: as many as fit]", show_default=False)
+]
+STORAGE = Path("results")
+
+
+def _option(text: str) -> Any:
+    return typer.Option(help=text, show_default=False)
+
+
+@app.command()
+def search(
+    config: Annotated[Path | None, _option("A YAML file of settings; options win over it.")] = None,
+    name: Annotated[str | None, _option("Of the experiment. [default: the dataset and the time]")] = None,
+    space: Annotated[str | None, _option("A search space, by name or as a YAML file. [default: default]")] = None,
+    dataset: Annotated[str | None, _option("[default: digits]")] = None,
+    data_dir: Annotated[str | None, _option("Where the dataset lies.")] = None,
+    noise: Annotated[
+        float | None, _option("Share of labels to make wrong. [default: 0.4 for digits, else 0]")
+    ] = None,
+    network: Annotated[str | None, _option("[default: small_cnn]")] = None,
+    num_samples: NumSamples = None,
+    epochs: Annotated[int | None, _option("Epochs of a full trial. [default: 60]")] = None,
+    sampler: Annotated[str | None, _option("Who proposes: tpe or random. [default: tpe]")] = None,
+    scheduler: Annotated[str | None, _option("Who stops trials early: asha or none. [default: asha]")] = None,
+    seed: Annotated[int | None, _option("Of proposals and trials. [default: 0]")] = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
+    max_concurrent: MaxConcurrent = None,
+    time_budget: TimeBudget = None,
+    storage: Annotated[str | None, _option("The folder that holds experiments. [default: results]")] = None,
+    address: Address = None,
+    verbose: Verbose = False,
+) -> None:
+    """Run a search; without options, on noisy handwritten digits."""
+    options = {key: value for key, value in locals().items() if key not in ("config", "verbose")}
+    from tune_mentormix.settings import read_settings
+
+    settings = read_settings(config, options)
+    from tune_mentormix.search import start_search  # imports torch and Ray
+
+    with console.SearchProgress() as progress:
+        experiment = start_search(settings, progress, verbose)
+    _end(experiment)
+
+
+@app.command()
+def resume(
+    name: Name,
+    num_samples: NumSamples = None,
+    time_budget: TimeBudget = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
+    max_concurrent: MaxConcurrent = None,
+    storage: Storage = STORAGE,
+    address: Address = None,
+    verbose: Verbose = False,
+) -> None:
+    """Go on with an interrupted search, or extend a finished one."""
+    changes = {key: value for key, value in locals().items() if key not in ("name", "storage", "verbose")}
+    read_experiment(storage, name)  # a wrong name is said before torch and Ray are imported
+    from tune_mentormix.search import resume_search  # imports torch and Ray
+
+    with console.SearchProgress() as progress:
+        experiment = resume_search(storage, name, changes, progress, verbose)
+    _end(experiment)
+
+
+@app.command()
+def status(name: Name, storage: Storage = STORAGE, as_json: AsJson = False) -> None:
+    """Show how a search stands; also while it runs."""
+    experiment = read_experiment(storage, name)
+    if as_json:
+        console.print_json(experiment.status())
+    else:
+        console.print_status(experiment)
+
+
+@app.command()
+def trials(name: Name, storage: Storage = STORAGE, as_json: AsJson = False) -> None:
+    """Show every trial of a search."""
+    experiment = read_experiment(storage, name)
+    if as_json:
+        console.print_json([experiment.trials[number].as_json() for number in sorted(experiment.trials)])
+    else:
+        console.print_trials(experiment)
+
+
+@app.command(name="list")
+def list_(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
+    """Show all searches of a storage folder."""
+    experiments = list_experiments(storage)
+    if as_json:
+        console.print_json([_without_settings(experiment) for experiment in experiments])
+    else:
+        console.print_list(experiments, storage)
+
+
+@app.command()
+def export(
+    name: Name,
+    out: Annotated[Path, typer.Option(help="The folder to write into.", show_default=False)],
+    storage: Storage = STORAGE,
+) -> None:
+    """Write the best configuration of a search to a folder."""
+    from tune_mentormix.export import export_best
+
+    console.print_exported(export_best(read_experiment(storage, name), out), command())
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="An exported best_config.yaml, or its folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Where checkpoints and metrics go.")] = Path("trained"),
+    seed: Annotated[int | None, _option("Another seed than the exported one.")] = None,
+) -> None:
+    """Train an exported configuration in full; goes on where an interrupted training stopped."""
+    from tune_mentormix.export import read_exported
+
+    exported = read_exported(config)
+    from tune_mentormix.train import train_in_full  # imports torch
+
+    with console.TrainingProgress() as progress:
+        report = train_in_full(exported, out, seed, progress)
+    console.print_trained(report, exported.config.epochs, exported.labels, out)
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:] or ["search"]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command and returns its exit code; whatever a user can cause ends in one line on stderr."""
+    try:
+        return int(app(arguments, standalone_mode=False) or DONE)
+    except typer.TyperException as error:
+        console.print_error(error.format_message())
+        return WRONG_REQUEST
+    except RequestError as error:
+        console.print_error(str(error))
+        return WRONG_REQUEST
+    except SearchFailedError as error:
+        console.print_error(str(error))
+        return FAILED
+
+
+def command() -> str:
+    """How the user calls this program, so that the commands it prints can be pasted."""
+    if Path(sys.argv[0]).name != "run_search.py":
+        return "tune-mentormix"
+    python = os.path.relpath(sys.executable)
+    return f"{sys.executable if python.startswith('..') else python} {sys.argv[0]}"
+
+
+def _end(experiment: Experiment) -> None:
+    console.print_end(experiment, command())
+    counts = experiment.counts()
+    if counts["failed"] and not counts["finished"] + counts["stopped_early"]:
+        first = next(trial for trial in experiment.trials.values() if trial.error)
+        raise SearchFailedError(f"every trial failed; the first, trial {first.number}: {first.error}")
+    if experiment.ended == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+def _without_settings(experiment: Experiment) -> dict[str, Any]:
+    return {key: value for key, value in experiment.status().items() if key != "settings"}

@@ -1,0 +1,60 @@
+"""Connecting to Ray and checking, before anything starts, that the trials can run there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+import ray
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.settings import SearchSettings
+
+
+def connect(address: str | None, verbose: bool) -> None:
+    """Joins the cluster at `address` (or `RAY_ADDRESS`), or starts Ray on this machine, on loopback only.
+
+    Raises:
+        RequestError: if there is no cluster at the address.
+    """
+    if ray.is_initialized():
+        return
+    if not verbose:
+        warnings.filterwarnings("ignore", module=r"ray\..*")
+        for name in ("ray", "ray.tune", "ray.data", "ray.train"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    wanted = address or os.environ.get("RAY_ADDRESS")
+    try:
+        ray.init(
+            address=wanted or "local",
+            include_dashboard=False if wanted is None else None,
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.CRITICAL,
+            configure_logging=verbose,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if wanted is None:
+            raise
+        reason = str(error).splitlines()[0]
+        raise RequestError(f"no Ray cluster answers at {wanted!r} (--address): {reason}") from error
+
+
+def disconnect() -> None:
+    """Leaves the cluster, or ends the Ray that `connect` started."""
+    ray.shutdown()
+
+
+def check_resources(settings: SearchSettings) -> None:
+    """Raises RequestError if the cluster can never run even one trial."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    for resource, key, wanted in (
+        ("CPU", "cpus_per_trial", settings.cpus_per_trial),
+        ("GPU", "gpus_per_trial", settings.gpus_per_trial),
+    ):
+        most = max(node.get(resource, 0.0) for node in nodes)
+        if wanted > most:
+            raise RequestError(
+                f"{key} must be at most {most:g}, the {resource}s of the largest node, got {wanted:g} "
+                f"(--{key.replace('_', '-')})"
+            )

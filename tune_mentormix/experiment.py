@@ -1,0 +1,230 @@
+"""An experiment directory read back: its trials, their curves, the best, the state of the search.
+
+All of it is a fold over the journal's events; `Experiment.apply` is the only place that says what an event means.
+The driver keeps one such object up to date while it runs, a reader builds one from the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
+from tune_mentormix.lease import holder_of
+from tune_mentormix.published import BASELINES
+from tune_mentormix.settings import FORMAT, check_name
+from tune_mentormix.yaml_files import read_yaml
+
+SEARCH_FILE = "search.yaml"
+
+TrialState = Literal["pending", "running", "stopped_early", "finished", "failed"]
+SearchState = Literal["running", "interrupted", "finished"]
+TRIAL_STATES: tuple[TrialState, ...] = ("pending", "running", "stopped_early", "finished", "failed")
+_NOT_METRICS = ("time", "event", "trial", "attempt", "epoch")  # of a report event
+
+
+@dataclass
+class Trial:
+    """One configuration's training so far."""
+
+    number: int
+    config: dict[str, Any]
+    control: str | None = None
+    state: TrialState = "running"
+    attempt: int = 1  # starts so far: the first, each resume and each lost worker count
+    reports: dict[int, dict[str, float | None]] = field(default_factory=dict)  # epoch → metrics
+    checkpoints: list[tuple[int, str]] = field(default_factory=list)  # epoch, path in the experiment; oldest first
+    error: str | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs reported."""
+        return max(self.reports, default=0)
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """At the latest epoch reported."""
+        return self.reports[self.epoch]["val_accuracy"] if self.reports else None
+
+    @property
+    def curve(self) -> dict[int, float | None]:
+        """Epoch → validation accuracy, in order."""
+        return {epoch: self.reports[epoch]["val_accuracy"] for epoch in sorted(self.reports)}
+
+    def as_json(self) -> dict[str, Any]:
+        """What `trials --json` shows."""
+        return {
+            "trial": self.number,
+            "state": self.state,
+            "control": self.control,
+            "config": self.config,
+            "curve": self.curve,
+            "restarts": self.attempt - 1,
+            "error": self.error,
+        }
+
+
+@dataclass
+class Experiment:
+    """A search as its journal tells it."""
+
+    path: Path
+    settings: dict[str, Any]  # as search.yaml holds them
+    trials: dict[int, Trial] = field(default_factory=dict)
+    runs: int = 0
+    num_samples: int = 0
+    epochs_run: int = 0
+    ended: str | None = None  # why the last run ended; None while it runs, or where it was killed
+    first_event: float | None = None
+    last_event: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    def apply(self, event: Event) -> None:
+        """Takes one event of the journal into account."""
+        self.first_event = self.first_event or event["time"]
+        self.last_event = event["time"]
+        kind = event["event"]
+        if kind == "run_started":
+            self.runs, self.num_samples, self.ended = event["run"], event["num_samples"], None
+            self._set_unfinished("pending")
+        elif kind == "run_ended":
+            self.ended = event["reason"]
+            self._set_unfinished("pending")
+        elif kind == "proposed":
+            trial = self.trials.setdefault(
+                event["trial"], Trial(event["trial"], event["config"], event.get("control"))
+            )
+            trial.state, trial.attempt = "running", event["attempt"]
+        else:
+            self._apply_to_trial(kind, self.trials[event["trial"]], event)
+
+    def _apply_to_trial(self, kind: str, trial: Trial, event: Event) -> None:
+        if kind == "report":
+            trial.reports[event["epoch"]] = {key: event[key] for key in event if key not in _NOT_METRICS}
+            trial.attempt = event["attempt"]
+            self.epochs_run += 1
+        elif kind == "checkpoint":
+            trial.checkpoints.append((event["epoch"], event["path"]))
+        elif kind == "failed":
+            trial.state, trial.error = "failed", event["error"]
+        elif kind in ("stopped", "finished"):
+            trial.state = "stopped_early" if kind == "stopped" else "finished"
+
+    def _set_unfinished(self, state: TrialState) -> None:
+        for trial in self.unfinished():
+            trial.state = state
+
+    def unfinished(self) -> list[Trial]:
+        """Trials that were proposed and have not come to an end, by number."""
+        return [self.trials[n] for n in sorted(self.trials) if self.trials[n].state in ("pending", "running")]
+
+    def best(self) -> Trial | None:
+        """The trial with the highest validation accuracy at the last epoch.
+
+        Only trials that ran to the end are compared, since accuracies at different epochs are not comparable;
+        while there are none, the latest reports are. The baselines (plain mixup, plain training) do not compete.
+        """
+        scored = [t for t in self.trials.values() if t.val_accuracy is not None and t.control not in BASELINES]
+        candidates = [t for t in scored if t.state == "finished"] or scored
+        return max(candidates, key=lambda t: (t.val_accuracy, -t.number), default=None)
+
+    def controls(self) -> dict[str, Trial]:
+        """The controls that ran to the end, by name."""
+        return {t.control: t for t in self.trials.values() if t.control and t.state == "finished"}
+
+    def counts(self) -> dict[TrialState, int]:
+        """Trials by state; they add up to `num_samples`, so those not yet proposed count as pending."""
+        counts: dict[TrialState, int] = dict.fromkeys(TRIAL_STATES, 0)
+        for trial in self.trials.values():
+            counts[trial.state] += 1
+        counts["pending"] += max(0, self.num_samples - len(self.trials))
+        return counts
+
+    def state(self) -> SearchState:
+        """Running if a live driver holds the experiment; finished if no trial is left to run."""
+        if holder_of(self.path):
+            return "running"
+        left = self.counts()["pending"] + self.counts()["running"]
+        return "finished" if self.runs and left == 0 else "interrupted"
+
+    def status(self) -> dict[str, Any]:
+        """What `status --json` shows."""
+        best = self.best()
+        return {
+            "name": self.name,
+            "state": self.state(),
+            "ended": self.ended,
+            "trials": self.counts(),
+            "num_samples": self.num_samples,
+            "epochs_run": self.epochs_run,
+            "split": "validation",
+            "labels": self.labels_kind,
+            "best": best
+            and {
+                "trial_id": best.number,
+                "val_accuracy": best.val_accuracy,
+                "epoch": best.epoch,
+                "config": best.config,
+            },
+            "controls": {name: trial.val_accuracy for name, trial in self.controls().items()},
+            "settings": {key: value for key, value in self.settings.items() if key != "provenance"},
+        }
+
+    @property
+    def labels_kind(self) -> str:
+        """Whether the validation labels are `noisy` or `clean`."""
+        kind = self.settings.get("provenance", {}).get("dataset", {}).get("validation_labels", "noisy")
+        return str(kind)
+
+
+def experiment_path(storage: Path, name: str) -> Path:
+    """The folder of an experiment. Raises RequestError if the name is not safe as one."""
+    try:
+        return storage / check_name(name)
+    except ValueError as error:
+        raise RequestError(f"name {error}") from error
+
+
+def read_experiment(storage: Path, name: str) -> Experiment:
+    """Reads an experiment from its folder.
+
+    Raises:
+        RequestError: if there is none of that name, or a newer version wrote it, or its journal is damaged.
+    """
+    path = experiment_path(storage, name)
+    if not (path / SEARCH_FILE).is_file():
+        raise RequestError(f"there is no experiment {name!r} in {storage}{_others(storage)}")
+    document = read_yaml(path / SEARCH_FILE)
+    written = document.values.get("format")
+    if not isinstance(written, int) or written > FORMAT:
+        raise RequestError(f"{path} was written by a newer version (format {written!r}): upgrade tune-mentormix")
+    return replay(Experiment(path, document.values), path / JOURNAL_FILE)
+
+
+def list_experiments(storage: Path) -> list[Experiment]:
+    """All experiments of a storage folder, by name."""
+    return [read_experiment(storage, name) for name in _names(storage)]
+
+
+def replay(experiment: Experiment, journal: Path) -> Experiment:
+    """Applies all events of a journal file, if there is one."""
+    events: Iterable[Event] = read_events(journal) if journal.is_file() else ()
+    for event in events:
+        experiment.apply(event)
+    return experiment
+
+
+def _names(storage: Path) -> list[str]:
+    return sorted(folder.parent.name for folder in storage.glob(f"*/{SEARCH_FILE}"))
+
+
+def _others(storage: Path) -> str:
+    names = _names(storage)
+    return f"; there are: {', '.join(names[:10])}" if names else " (nothing was searched there yet)"

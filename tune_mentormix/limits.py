@@ -1,0 +1,66 @@
+"""When a search ends before its last trial: interrupted, out of time, or every trial failing."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from ray.tune import Stopper
+
+from tune_mentormix.experiment import Experiment
+
+FAILURES_THAT_END_A_SEARCH = 3  # the first trials to end; they are the controls, so the fault is not in the sampler
+
+
+class SearchLimits(Stopper):
+    """Tune asks at every turn whether to stop all trials; `reason` says why it was told so."""
+
+    def __init__(self, experiment: Experiment, time_budget: float | None) -> None:
+        """`time_budget` in seconds from now."""
+        self.reason: str | None = None
+        self._experiment = experiment
+        self._deadline = None if time_budget is None else time.monotonic() + time_budget
+
+    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
+        """Single trials are the scheduler's business."""
+        return False
+
+    @contextmanager
+    def heed_signals(self) -> Iterator[None]:
+        """While the block runs, SIGINT and SIGTERM end the search cleanly; a second one ends the process at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def interrupt(_signal: int, _frame: FrameType | None) -> None:
+            self.reason = "interrupted"
+            for number in before:
+                signal.signal(number, signal.default_int_handler)
+
+        for number in before:
+            signal.signal(number, interrupt)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def stop_all(self) -> bool:
+        """Whether the search is over."""
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self.reason = self.reason or "time_budget"
+        elif all_failing(self._experiment):
+            self.reason = self.reason or "all_failing"
+        return self.reason is not None
+
+
+def all_failing(experiment: Experiment) -> bool:
+    """The first trials to end all failed."""
+    counts = experiment.counts()
+    enough = min(FAILURES_THAT_END_A_SEARCH, experiment.num_samples)
+    return counts["failed"] >= enough and counts["finished"] + counts["stopped_early"] == 0

@@ -1,0 +1,68 @@
+"""What is wrong with a setting, in one line and the user's own words."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """`unknown network 'resnt32'; did you mean 'resnet32'? (known: …)`."""
+    names = sorted(known)
+    near = get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})"
+
+
+def describe(error: ErrorDetails, model: type[BaseModel]) -> str:
+    """One pydantic error as one line that names the setting, its value and what is allowed."""
+    name, value = str(error["loc"][0]) if error["loc"] else "", error["input"]
+    if error["type"] == "extra_forbidden":
+        near = get_close_matches(name, model.model_fields, n=1)
+        return f"unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    if name not in model.model_fields:
+        return error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+    choices = _choices(model.model_fields[name].annotation)
+    if choices:
+        return unknown(name, value, choices)
+    return f"{name} must {_allowed(model, name)}, got {_shortened(value)}"
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next((found for part in get_args(annotation) if (found := _choices(part))), ())
+    return ()
+
+
+def _allowed(model: type[BaseModel], name: str) -> str:
+    schema = model.model_json_schema()["properties"][name]
+    schema = next((part for part in schema.get("anyOf", []) if part.get("type") != "null"), schema)
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    number = "a whole number" if schema.get("type") == "integer" else "a number"
+    has_low, has_high = (low, above) != (None, None), (high, below) != (None, None)
+    if has_low and has_high:
+        left = f"[{low:g}" if low is not None else f"({above:g}"
+        right = f"{high:g}]" if high is not None else f"{below:g})"
+        return f"be {number} in {left}, {right}"
+    if has_low:
+        return f"be {number} of at least {low:g}" if low is not None else f"be {number} above {above:g}"
+    if schema.get("type") in ("integer", "number"):
+        return f"be {number}"
+    return "be " + {"boolean": "true or false", "string": "text"}.get(str(schema.get("type")), "of another form")
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,57 @@
+"""What a search ran with: versions, commit, machine, data. Written into `search.yaml` before the first trial."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import tune_mentormix
+from trainables.datasets import Dataset
+
+PACKAGES = ("ray", "optuna", "torch", "torchvision", "numpy")
+
+
+def provenance(dataset: Dataset) -> dict[str, Any]:
+    """Versions by package, the git commit (None outside a checkout), the machine, and the dataset's facts."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(Path(word).name if n == 0 else word for n, word in enumerate(sys.argv)),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "versions": {
+            "tune-mentormix": tune_mentormix.__version__,
+            "python": platform.python_version(),
+            **{package: metadata.version(package) for package in PACKAGES},
+        },
+        "commit": git_commit(),
+        "dataset": {
+            "fingerprint": dataset.fingerprint,
+            "train_images": len(dataset.train_images),
+            "validation_images": len(dataset.validation_images),
+            "image_shape": list(dataset.train_images.shape[1:]),
+            "classes": len(dataset.class_names),
+            "validation_labels": dataset.validation_labels_kind,
+            "noise_rate": None if dataset.noise_rate is None else round(dataset.noise_rate, 4),
+        },
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this package lies in, `+` appended where it has uncommitted changes."""
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None

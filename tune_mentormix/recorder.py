@@ -1,0 +1,114 @@
+"""Writes what happens in a Tune run into the journal, and keeps everything that is read from it up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray.tune import Callback
+
+from tune_mentormix.experiment import Experiment
+from tune_mentormix.journal import Event, Journal
+from tune_mentormix.schedulers import Rungs
+
+REPORTED = (
+    "val_accuracy",
+    "val_loss",
+    "train_loss",
+    "mean_weight",
+    "epoch_seconds",
+    "images_per_second",
+    "selected_clean_fraction",  # only where clean training labels are known
+)
+
+
+class Reader(Protocol):
+    """Whatever is a fold over the events: the experiment, the study, the rungs."""
+
+    def apply(self, event: Event) -> None:
+        """Takes one event into account."""
+
+
+class Recorder:
+    """Appends events to the journal and hands each to all readers."""
+
+    def __init__(self, journal: Journal, readers: list[Reader]) -> None:
+        self._journal = journal
+        self._readers = readers
+
+    def record(self, event: str, **fields: Any) -> None:
+        """Writes one event; when this returns it is on the disk and every reader knows it."""
+        entry = self._journal.append(event, **fields)
+        for reader in self._readers:
+            reader.apply(entry)
+
+
+class TuneRecorder(Callback):
+    """Tune's events as ours. A trial that neither ended nor was stopped by a rung stays unfinished: resume's."""
+
+    def __init__(
+        self, recorder: Recorder, experiment: Experiment, rungs: Rungs, epochs: int, on_event: Callable[[], None]
+    ) -> None:
+        """`on_event` is called after every event and at every turn of Tune's loop, to show progress."""
+        self._recorder = recorder
+        self._experiment = experiment
+        self._rungs = rungs
+        self._epochs = epochs
+        self._on_event = on_event
+        self._attempts: dict[int, int] = {}
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Shows progress."""
+        self._on_event()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Records a report, or the reason a trial gives for its own failure."""
+        number = trial.config["trial"]
+        if "failure" in result:
+            self._recorder.record("failed", trial=number, error=result["failure"], worker_lost=False)
+            return
+        metrics = {name: result[name] for name in REPORTED if name in result}
+        attempt = self._attempts.setdefault(number, self._experiment.trials[number].attempt)
+        self._recorder.record("report", trial=number, attempt=attempt, epoch=result["epoch"], **metrics)
+
+    def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
+        """Records where a checkpoint lies, relative to the experiment, so that the folder can be moved."""
+        path = Path(checkpoint.path).relative_to(self._experiment.path.resolve()).as_posix()
+        epoch = trial.last_result["epoch"]
+        self._recorder.record("checkpoint", trial=trial.config["trial"], epoch=epoch, path=path)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Records how a trial ended, if it did."""
+        number = trial.config["trial"]
+        end = how_it_ended(self._experiment, self._rungs, number, self._epochs)
+        if end:
+            self._recorder.record(end, trial=number, epoch=self._experiment.trials[number].epoch)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker was lost; Tune starts the trial again from its last checkpoint."""
+        number = trial.config["trial"]
+        self._attempts[number] = self._attempts.get(number, self._experiment.trials[number].attempt) + 1
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker was lost once too often."""
+        error = cause_of(trial.get_error()) or "its worker was lost"
+        self._recorder.record("failed", trial=trial.config["trial"], error=error, worker_lost=True)
+
+
+def how_it_ended(experiment: Experiment, rungs: Rungs, number: int, epochs: int) -> str | None:
+    """`finished`, `stopped`, or None for a trial that has not ended or whose end is written down already."""
+    trial = experiment.trials[number]
+    if trial.state not in ("pending", "running"):
+        return None
+    if trial.epoch >= epochs:
+        return "finished"
+    return "stopped" if rungs.stopped(number) else None
+
+
+def cause_of(error: BaseException | None) -> str | None:
+    """The last line of an error's text that says something: Ray puts the cause there."""
+    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else None

@@ -1,0 +1,235 @@
+"""Starting and resuming a search: everything is checked first, then one Tune run goes on the experiment's journal.
+
+A resume is a new Tune run on the old journal. Replaying it rebuilds the study and the rungs; trials that ended stay
+ended, unfinished ones are proposed again under their old numbers, each from its newest whole checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import CheckpointConfig
+
+from trainables.checkpoints import is_whole
+from trainables.datasets import Dataset, DatasetError, load_dataset
+from trainables.mentormix import MentorMixTrainable
+from tune_mentormix.cluster import check_resources, connect, disconnect
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment import SEARCH_FILE, Experiment, Trial, experiment_path, read_experiment
+from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
+from tune_mentormix.lease import hold_lease
+from tune_mentormix.limits import SearchLimits
+from tune_mentormix.provenance import provenance
+from tune_mentormix.published import control_configs
+from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
+from tune_mentormix.schedulers import AshaScheduler, Rungs, rung_epochs
+from tune_mentormix.searcher import MentorMixSearcher
+from tune_mentormix.settings import FORMAT, RECORD_KEYS, SearchSettings
+from tune_mentormix.space import SearchSpace, load_space, parse_space
+from tune_mentormix.study import SearchStudy
+from tune_mentormix.yaml_files import YamlDocument, write_yaml
+
+Progress = Callable[[Experiment], None]
+EPOCHS_AFTER_BURN_IN = 0.05  # of a trial: the least a trial trains with weights before the first rung
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """A search whose settings, space and data were checked."""
+
+    settings: SearchSettings
+    space: SearchSpace
+    dataset: Dataset
+
+    def first_rung(self) -> int:
+        """As set, or a little after the longest burn-in: until then a rung would reward fast learners only."""
+        if self.settings.grace_period is not None:
+            return self.settings.grace_period
+        after = self.space.highest("burn_in") / 100 + EPOCHS_AFTER_BURN_IN
+        return max(1, round(self.settings.epochs * after))
+
+    def rungs(self) -> Rungs:
+        """Empty rungs of the scheduler asked for."""
+        first = self.first_rung() if self.settings.scheduler == "asha" else self.settings.epochs
+        factor = self.settings.reduction_factor
+        return Rungs(rung_epochs(first, factor, self.settings.epochs), factor)
+
+
+def start_search(settings: SearchSettings, progress: Progress, verbose: bool = False) -> Experiment:
+    """Runs a new search to its end, an interruption or its budget.
+
+    Args:
+        settings: checked; a missing name is made from the dataset and the time.
+        progress: called with the experiment after every event.
+        verbose: whether Ray may talk.
+
+    Raises:
+        RequestError: before anything is created, if the search cannot run as asked.
+    """
+    document = _space_document(settings.space)
+    name = settings.name or f"{settings.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    settings = settings.model_copy(update={"name": name, "space": document.values})
+    path = experiment_path(settings.storage, name)
+    if path.exists():
+        raise RequestError(f"{path} exists already; choose another --name, or go on with: resume {name}")
+    request = SearchRequest(settings, parse_space(document), _load(settings))
+    connect(settings.address, verbose)
+    try:
+        check_resources(settings)
+        _create(path)
+        experiment = Experiment(path, {"format": FORMAT, **settings.model_dump(mode="json")})
+        experiment.settings["provenance"] = provenance(request.dataset)
+        with hold_lease(path):
+            write_yaml(path / SEARCH_FILE, experiment.settings)
+            return _run(experiment, request, progress)
+    finally:
+        disconnect()
+
+
+def resume_search(
+    storage: Path, name: str, changes: dict[str, Any], progress: Progress, verbose: bool = False
+) -> Experiment:
+    """Goes on with a search after any interruption, or extends a finished one.
+
+    Args:
+        storage: the folder that holds experiments.
+        name: the experiment's.
+        changes: settings that may differ in this run (`num_samples`, `address`, resources, `time_budget`).
+        progress: as in `start_search`.
+        verbose: whether Ray may talk.
+
+    Raises:
+        RequestError: if there is no such experiment, another driver runs it, or its data changed.
+    """
+    with hold_lease(read_experiment(storage, name).path):
+        experiment = read_experiment(storage, name)  # again: nobody else writes from here on
+        asked_before = {"num_samples": experiment.num_samples or None}
+        settings = stored_settings(experiment, asked_before | changes | {"storage": storage})
+        if settings.num_samples < len(experiment.trials):
+            raise RequestError(
+                f"num_samples must be at least {len(experiment.trials)}, the trials started already, "
+                f"got {settings.num_samples} (--num-samples)"
+            )
+        request = SearchRequest(settings, parse_space(_space_document(settings.space)), _load(settings))
+        if request.dataset.fingerprint != experiment.settings["provenance"]["dataset"]["fingerprint"]:
+            raise RequestError(f"the data of {name} changed since the search began: nothing would be comparable")
+        connect(settings.address, verbose)
+        try:
+            check_resources(settings)
+            return _run(experiment, request, progress)
+        finally:
+            disconnect()
+
+
+def stored_settings(experiment: Experiment, changes: dict[str, Any] | None = None) -> SearchSettings:
+    """The settings an experiment was started with, and what this run changes; None changes nothing."""
+    stored = {key: value for key, value in experiment.settings.items() if key not in RECORD_KEYS}
+    changed = {key: value for key, value in (changes or {}).items() if value is not None}
+    return SearchSettings.model_validate(stored | changed)
+
+
+def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:
+    settings, dataset = request.settings, request.dataset
+    study = SearchStudy(request.space, settings.sampler, settings.seed)
+    rungs = request.rungs()
+    journal = Journal(experiment.path / JOURNAL_FILE)
+    for event in read_events(experiment.path / JOURNAL_FILE):
+        study.apply(event)
+        rungs.apply(event)
+    recorder = Recorder(journal, [experiment, study, rungs])
+    recorder.record("run_started", run=experiment.runs + 1, num_samples=settings.num_samples)
+    _record_missing_ends(experiment, rungs, settings.epochs, recorder)
+    searcher = MentorMixSearcher(
+        experiment=experiment,
+        recorder=recorder,
+        study=study,
+        space=request.space,
+        common={"network": settings.network, "epochs": settings.epochs, "seed": settings.seed},
+        threads=max(1, int(settings.cpus_per_trial)),
+        controls=control_configs(dataset.noise_rate, len(dataset.class_names)),
+        unfinished=[(trial, newest_checkpoint(experiment, trial)) for trial in experiment.unfinished()],
+    )
+    limits = SearchLimits(experiment, settings.time_budget)
+    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, lambda: progress(experiment))
+    # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
+    with limits.heed_signals():
+        tune.run(
+            _trainable(settings, dataset),
+            name=str(experiment.runs),
+            storage_path=str((experiment.path / "runs").resolve()),
+            metric="val_accuracy",
+            mode="max",
+            search_alg=searcher,
+            scheduler=AshaScheduler(rungs),
+            num_samples=-1,  # the searcher says when it is finished
+            max_concurrent_trials=settings.max_concurrent,
+            reuse_actors=True,
+            max_failures=settings.max_restarts,
+            raise_on_failed_trial=False,
+            checkpoint_config=CheckpointConfig(
+                checkpoint_frequency=settings.epochs_between_checkpoints(), checkpoint_at_end=True, num_to_keep=2
+            ),
+            stop=limits,
+            callbacks=[callback],
+            trial_name_creator=_trial_folder,
+            trial_dirname_creator=_trial_folder,
+            verbose=0,
+        )
+    recorder.record("run_ended", run=experiment.runs, reason=limits.reason or "finished")
+    journal.close()
+    progress(experiment)
+    return experiment
+
+
+def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
+    """The folder of the trial's newest checkpoint that is there and whole."""
+    for _, relative in reversed(trial.checkpoints):
+        folder = experiment.path.resolve() / relative
+        if is_whole(folder):
+            return str(folder)
+    return None
+
+
+def _record_missing_ends(experiment: Experiment, rungs: Rungs, epochs: int, recorder: Recorder) -> None:
+    """A driver killed between a trial's last report and its end: write the end down, train nothing again."""
+    for trial in experiment.unfinished():
+        end = how_it_ended(experiment, rungs, trial.number, epochs)
+        if end:
+            recorder.record(end, trial=trial.number, epoch=trial.epoch)
+
+
+def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:
+    """The trainable with its data, put once into Ray's object store, and what one trial may use."""
+    resources: dict[str, float] = {"cpu": settings.cpus_per_trial}
+    if settings.gpus_per_trial:
+        resources["gpu"] = settings.gpus_per_trial
+    return tune.with_resources(tune.with_parameters(MentorMixTrainable, dataset=dataset), resources)
+
+
+def _trial_folder(trial: Any) -> str:
+    return f"trial-{trial.config['trial']:04d}"
+
+
+def _space_document(space: str | dict[str, Any]) -> YamlDocument:
+    return load_space(space) if isinstance(space, str) else YamlDocument(space, "space")
+
+
+def _load(settings: SearchSettings) -> Dataset:
+    try:
+        return load_dataset(settings.data_settings())
+    except DatasetError as error:
+        raise RequestError(str(error)) from error
+
+
+def _create(path: Path) -> None:
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError as error:
+        raise RequestError(f"{path} exists already; choose another --name") from error
+    except OSError as error:
+        raise RequestError(f"storage {path.parent} cannot be written: {error.strerror} (--storage)") from error

@@ -1,0 +1,105 @@
+"""Which trial comes next: Ray's `Searcher` interface before the study; each proposal goes to the journal first.
+
+The order is: trials that an earlier run left unfinished (under their old numbers), the controls, then the sampler's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from trainables.settings import TrialSettings
+from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.recorder import Recorder
+from tune_mentormix.space import SearchSpace
+from tune_mentormix.study import SearchStudy
+
+
+class MentorMixSearcher(Searcher):
+    """Proposes `num_samples` trials in all; what Tune reports back reaches the study through the journal."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        recorder: Recorder,
+        study: SearchStudy,
+        space: SearchSpace,
+        common: dict[str, Any],
+        threads: int,
+        controls: dict[str, dict[str, Any]],
+        unfinished: list[tuple[Trial, str | None]],
+    ) -> None:
+        """Prepares the order of trials.
+
+        Args:
+            experiment: kept up to date by the recorder.
+            recorder: where proposals are written.
+            study: proposes the parameters.
+            space: what is searched; its fixed values go into every trial.
+            common: the trial settings that all trials share, such as `epochs`.
+            threads: of torch in a trial.
+            controls: name → what it sets.
+            unfinished: trials to go on with first, each with its checkpoint's folder, if one is whole.
+        """
+        super().__init__()
+        self._experiment = experiment
+        self._recorder = recorder
+        self._study = study
+        self._space = space
+        self._common = common
+        self._threads = threads
+        self._unfinished = list(unfinished)
+        proposed = {trial.control for trial in experiment.trials.values()}
+        self._controls = [(name, values) for name, values in controls.items() if name not in proposed]
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is a string
+        """The next trial's configuration as Tune hands it to the trainable, or FINISHED."""
+        if self._unfinished:
+            return self._go_on(*self._unfinished.pop(0))
+        number = len(self._experiment.trials)
+        if number >= self._experiment.num_samples:
+            return str(Searcher.FINISHED)
+        if self._controls:
+            name, values = self._controls.pop(0)
+            config = self._config(values)
+            searched = self._space.searched_values(config)
+            if searched is not None:
+                self._study.propose(number, searched)
+            return self._start(Trial(number, config, name))
+        return self._start(Trial(number, self._config(self._study.propose(number))))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing to do: the study reads the journal."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to do: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to do: the journal is the state."""
+
+    def _config(self, values: dict[str, Any]) -> dict[str, Any]:
+        return TrialSettings(**(self._common | self._space.fixed | values)).model_dump()
+
+    def _start(self, trial: Trial, checkpoint: str | None = None) -> dict[str, Any]:
+        self._recorder.record(
+            "proposed",
+            trial=trial.number,
+            run=self._experiment.runs,
+            attempt=trial.attempt,
+            control=trial.control,
+            config=trial.config,
+        )
+        return {
+            "trial": trial.number,
+            "settings": trial.config,
+            "resume_from": checkpoint,
+            "threads": self._threads,
+        }
+
+    def _go_on(self, trial: Trial, checkpoint: str | None) -> dict[str, Any]:
+        searched = self._space.searched_values(trial.config)
+        if searched is not None:
+            self._study.propose(trial.number, searched)
+        return self._start(replace(trial, attempt=trial.attempt + 1), checkpoint)

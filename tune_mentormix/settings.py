@@ -1,0 +1,124 @@
+"""SearchSettings: what `search.yaml` holds and every option of `search` sets, checked once, here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from trainables.settings import DataSettings, NetworkName, Seed
+from tune_mentormix.errors import RequestError
+from tune_mentormix.messages import describe
+from tune_mentormix.yaml_files import YamlDocument, read_yaml
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+FORMAT = 1  # of search.yaml, the journal and exported configurations; a newer one is refused
+RECORD_KEYS = ("format", "provenance")  # what an experiment's own search.yaml holds besides settings
+SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class SearchSettings(DataSettings):
+    """One search: its data (inherited), the budget, how trials are proposed and stopped, and where they run."""
+
+    name: str | None = None  # None: the dataset and the time
+    space: str | dict[str, Any] = "default"
+    network: NetworkName = "small_cnn"
+    epochs: Annotated[int, Field(ge=1)] = 60
+    num_samples: Annotated[int, Field(ge=1)] = 20  # trials in all, the controls among them
+    sampler: Literal["tpe", "random"] = "tpe"
+    scheduler: Literal["asha", "none"] = "asha"
+    grace_period: Annotated[int | None, Field(ge=1)] = None  # epochs; None: just above the longest burn-in
+    reduction_factor: Annotated[float, Field(ge=2)] = 2.0  # of the trials at a rung, 1 in this many go on
+    seed: Seed = 0
+    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    max_concurrent: Annotated[int | None, Field(ge=1)] = None  # None: as many as fit
+    time_budget: Annotated[float | None, Field(gt=0)] = None  # seconds, of one run
+    checkpoint_every: Annotated[int | None, Field(ge=1)] = None  # epochs; None: ten times in a trial
+    max_restarts: Annotated[int, Field(ge=0)] = 3  # of a trial whose worker was lost
+    storage: Path = Path("results")
+    address: str | None = None  # of a Ray cluster; None: this machine
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        if name is not None:
+            check_name(name)
+        return name
+
+    @field_validator("time_budget", mode="before")
+    @classmethod
+    def _read_duration(cls, value: Any) -> Any:
+        return parse_duration(value) if isinstance(value, str) else value
+
+    @field_validator("storage", mode="before")
+    @classmethod
+    def _refuse_uris(cls, value: Any) -> Any:
+        if isinstance(value, str) and "://" in value and not value.startswith("file://"):
+            raise ValueError(f"must be a folder (one that every node sees, on a cluster), got {value!r}")
+        return value.removeprefix("file://") if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_grace_period(self) -> SearchSettings:
+        if self.grace_period is not None and self.grace_period > self.epochs:
+            raise ValueError(f"grace_period must be at most epochs ({self.epochs}), got {self.grace_period}")
+        return self
+
+    def data_settings(self) -> DataSettings:
+        """The part that says which images and labels the trials see."""
+        return DataSettings(**{key: getattr(self, key) for key in DataSettings.model_fields})
+
+    def epochs_between_checkpoints(self) -> int:
+        """As set, or a tenth of a trial."""
+        return self.checkpoint_every or max(1, self.epochs // 10)
+
+
+def read_settings(config: Path | None, options: dict[str, Any]) -> SearchSettings:
+    """Merges a settings file (if any) with the command's options; options win.
+
+    Args:
+        config: a YAML file of settings; an experiment's own `search.yaml` will do.
+        options: by settings key; None means not given.
+
+    Raises:
+        RequestError: one line that names the setting, its value and what is allowed.
+    """
+    document = read_yaml(config) if config else YamlDocument({}, "the options")
+    refuse_newer(document)
+    given = {key: value for key, value in options.items() if value is not None}
+    values = {key: value for key, value in document.values.items() if key not in RECORD_KEYS} | given
+    if "noise" not in values and values.get("dataset", "digits") == "digits":
+        values["noise"] = 0.4  # the demonstration's own noise; real data keep the labels they came with
+    try:
+        return SearchSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        source = "--" + key.replace("_", "-") if key in given else document.place(key)
+        raise RequestError(f"{describe(first, SearchSettings)} ({source})") from error
+
+
+def refuse_newer(document: YamlDocument) -> None:
+    """Raises RequestError if a newer version of the project wrote this document."""
+    written = document.values.get("format", FORMAT)
+    if not isinstance(written, int) or written > FORMAT:
+        raise RequestError(
+            f"{document.source} has format {written!r}, this version reads up to {FORMAT}: upgrade tune-mentormix"
+        )
+
+
+def check_name(name: str) -> str:
+    """Raises ValueError unless `name` is safe as a folder name: it becomes one."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(f"must match ^{NAME_PATTERN}$, got {name!r}")
+    return name
+
+
+def parse_duration(text: str) -> float:
+    """`90`, `90s`, `30m`, `2h` or `1d` in seconds. Raises ValueError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    if not match:
+        raise ValueError(f"must be a duration like 90s, 30m or 2h, got {text!r}")
+    return float(match[1]) * SECONDS_PER_UNIT[match[2] or "s"]

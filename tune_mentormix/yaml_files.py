@@ -1,0 +1,101 @@
+"""YAML read safely and strictly, with the line of every key for error messages; and written atomically.
+
+Strict means: duplicate keys, aliases and files over one megabyte are refused. A settings file needs none of them,
+and each hides a mistake or an attack.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tune_mentormix.errors import RequestError
+
+MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class YamlDocument:
+    """A mapping read from YAML, and the line (from 1) on which each key stands, by its path of keys."""
+
+    values: dict[str, Any]
+    source: str
+    lines: dict[tuple[str, ...], int] = field(default_factory=dict)
+
+    def place(self, *path: str) -> str:
+        """Where a key stands, for a message: `search.yaml, line 12`."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return f"{self.source}, line {self.lines[path]}" if path else self.source
+
+
+def read_yaml(path: Path) -> YamlDocument:
+    """Reads one mapping.
+
+    Raises:
+        RequestError: if the file cannot be read, is too large, is not YAML or not one mapping with unique keys.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise RequestError(f"{path} has {path.stat().st_size:,} bytes; a settings file has at most {MAX_BYTES:,}")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path} is not YAML: it is not UTF-8 text") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str) -> YamlDocument:
+    """Reads one mapping from text; `source` names it in messages. Raises RequestError as `read_yaml` does."""
+    lines: dict[tuple[str, ...], int] = {}
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise RequestError(f"{source} uses a YAML alias (*name); write the value out instead")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _note_lines(node, (), source, lines)
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RequestError(f"{source} is not YAML: {_summary(error)}") from error
+    if not isinstance(values, dict):
+        raise RequestError(f"{source} must hold `key: value` lines")
+    return YamlDocument(values, source, lines)
+
+
+def write_yaml(path: Path, values: dict[str, Any]) -> None:
+    """Writes a mapping so that a crash leaves either the old file or the new one, whole."""
+    write_atomically(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes text beside `path`, flushes it to the disk and moves it into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def _note_lines(
+    node: yaml.Node | None, path: tuple[str, ...], source: str, lines: dict[tuple[str, ...], int]
+) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        key_path = (*path, str(key.value))
+        line = key.start_mark.line + 1
+        if key_path in lines:
+            raise RequestError(f"{source}, line {line}: {key.value!r} stands twice (first on line {lines[key_path]})")
+        lines[key_path] = line
+        _note_lines(value, key_path, source, lines)
+
+
+def _summary(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} (line {error.problem_mark.line + 1})"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

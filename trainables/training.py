@@ -1,6 +1,6 @@
 """One trial's training: epochs of MentorMix steps, evaluation, and the whole state to go on from.
 
-The tensor functions of a step are in `trainables.step`; here they meet the network, the optimiser and the data.
+What a step minimises is in `trainables.objective`; here it meets the optimiser and the data.
 Nothing is read from the device within an epoch: metrics add up there and are read once at its end.
 """
 
@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from trainables import step as algorithm
 from trainables.device_data import DeviceDataset
-from trainables.mentors import MENTORS
-from trainables.networks import NETWORKS, RunningStatistics, kernels_and_rest
-from trainables.schedules import average_decay, learning_rate, percent_done, weighting_start
+from trainables.networks import NETWORKS, kernels_and_rest
+from trainables.objective import MentorMixObjective
+from trainables.schedules import average_decay, learning_rate
 from trainables.settings import TrialSettings
 from trainables.weight_average import WeightAverage
 
@@ -74,16 +73,12 @@ class Trainer:
 
         self._steps_per_epoch = train_size // settings.batch_size
         self._steps = settings.epochs * self._steps_per_epoch
-        self._weighting_start = weighting_start(settings.burn_in, self._steps)
-        self._mentor = MENTORS[settings.mentor]
 
         torch.use_deterministic_algorithms(data.device.type == "cpu")
         torch.manual_seed(settings.seed)
         self._order_generator = self._generator(_ORDER_STREAM)
-        self._mixing_generator = self._generator(_MIXING_STREAM)
 
         self.network = NETWORKS[settings.network](data.num_classes, data.in_channels).to(data.device)
-        self._running_statistics = RunningStatistics(self.network)
         self._average = WeightAverage(self.network) if settings.ema > 0 else None
         kernels, rest = kernels_and_rest(self.network)
         self._optimizer = torch.optim.SGD(
@@ -94,9 +89,9 @@ class Trainer:
             lr=settings.learning_rate,
             momentum=0.9,
         )
-        # The moving averages γ1 and γ2 of the percentile loss, of the examples and of the mixtures.
-        self._loss_average = torch.zeros((), device=data.device)
-        self._mixed_loss_average = torch.zeros((), device=data.device)
+        self._objective = MentorMixObjective(
+            settings, self.network, data.num_classes, self._steps, self._generator(_MIXING_STREAM)
+        )
 
     def train_epoch(self) -> dict[str, float]:
         """Train for one epoch and evaluate on the validation images.
@@ -145,30 +140,14 @@ class Trainer:
             batch_index: [B] int64, which training images.
 
         Returns:
-            [3]: the mean of the objective, the sum of the weights, and the part of that sum on clean labels.
+            [3]: the loss, the sum of the examples' weights, and the part of that sum on clean labels.
         """
-        settings = self.settings
         images = normalised(self.data.train_images.index_select(0, batch_index))
         labels = self.data.train_labels.index_select(0, batch_index)
-        soft_labels = algorithm.one_hot(labels, self.data.num_classes)
-        percent = torch.full((), percent_done(step, self._steps), device=self.data.device)
-
-        weights = self._weigh(step, percent, images, labels)  # 1 to 3
-        if settings.mixup_alpha > 0:  # 4 and 5
-            partner_index = algorithm.sample_partners(weights, self._mixing_generator)
-            beta_samples = algorithm.sample_beta(settings.mixup_alpha, weights, self._mixing_generator)
-            shares = algorithm.mixing_shares(beta_samples, weights, settings.mixing)
-            images = algorithm.mix(images, partner_index, shares)
-            soft_labels = algorithm.mix(soft_labels, partner_index, shares)
-
-        mixed_losses = algorithm.soft_cross_entropy(self.network(images), soft_labels)  # 6
-        if settings.second_reweight:  # 7
-            mixed_losses = self._reweight(percent, mixed_losses)
-        loss = mixed_losses.mean()
-
+        loss, weights = self._objective(step, images, labels)  # 1 to 7
         self._descend(step, loss)  # 8
         if self._average is not None:  # 9
-            self._average.update(average_decay(settings.ema, step, self._steps))
+            self._average.update(average_decay(self.settings.ema, step, self._steps))
 
         is_clean = self.data.is_clean
         on_clean = weights if is_clean is None else weights * is_clean.index_select(0, batch_index)
@@ -191,8 +170,8 @@ class Trainer:
             losses = cross_entropy(logits, some_labels, reduction="sum")
             totals += torch.stack([(logits.argmax(dim=1) == some_labels).sum(), losses])
         self.network.train()
-        correct, loss = (totals / len(labels)).tolist()
-        return Evaluation(correct, loss)
+        correct, loss_sum = totals.tolist()
+        return Evaluation(correct / len(labels), loss_sum / len(labels))
 
     def weights(self) -> dict[str, Tensor]:
         """The network's weights as evaluation uses them: trained ones averaged, running statistics as they are."""
@@ -208,11 +187,9 @@ class Trainer:
             "metrics": self.metrics,
             "network": self.network.state_dict(),
             "average": self._averaged_weights(),
-            "optimizer": self._optimizer.state_dict(),
-            "loss_average": self._loss_average,
-            "mixed_loss_average": self._mixed_loss_average,
+            "momentum": self._optimizer.state_dict()["state"],
+            "objective": self._objective.state_dict(),
             "order_generator": self._order_generator.get_state(),
-            "mixing_generator": self._mixing_generator.get_state(),
             "torch_generator": torch.get_rng_state(),
             "cuda_generator": torch.cuda.get_rng_state(self.data.device) if self._on_cuda else None,
         }
@@ -228,11 +205,10 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         if self._average is not None:
             self._average.load(state["average"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._loss_average.copy_(state["loss_average"])
-        self._mixed_loss_average.copy_(state["mixed_loss_average"])
+        own_groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state["momentum"], "param_groups": own_groups})
+        self._objective.load_state_dict(state["objective"])
         self._order_generator.set_state(state["order_generator"])
-        self._mixing_generator.set_state(state["mixing_generator"])
         torch.set_rng_state(state["torch_generator"])
         if self._on_cuda:
             torch.cuda.set_rng_state(state["cuda_generator"], self.data.device)
@@ -242,32 +218,6 @@ class Trainer:
         order = torch.randperm(len(self.data.train_labels), generator=self._order_generator, device=self.data.device)
         batch_size = self.settings.batch_size
         return iter(torch.split(order[: self._steps_per_epoch * batch_size], batch_size))
-
-    def _weigh(self, step: int, percent: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Steps 1 to 3, or weights of 1 where nothing depends on the losses.
-
-        That is so during burn-in, but for the last steps, which warm the moving average up; and with the
-        mentor `uniform`, which looks at no loss.
-        """
-        if step < self._weighting_start or self.settings.mentor == "uniform":
-            return torch.ones(len(labels), device=self.data.device)
-        with torch.no_grad(), self._running_statistics.held():
-            losses = cross_entropy(self.network(images), labels, reduction="none")
-        self._loss_average.copy_(self._updated(self._loss_average, losses))
-        return algorithm.example_weights(self._mentor, losses, self._loss_average, percent, self.settings.burn_in)
-
-    def _reweight(self, percent: Tensor, mixed_losses: Tensor) -> Tensor:
-        """Step 7: the losses of the mixtures [B], each times its weight, through which no gradient flows."""
-        losses = mixed_losses.detach()
-        self._mixed_loss_average.copy_(self._updated(self._mixed_loss_average, losses))
-        weights = algorithm.example_weights(
-            self._mentor, losses, self._mixed_loss_average, percent, self.settings.burn_in
-        )
-        return weights * mixed_losses
-
-    def _updated(self, average: Tensor, losses: Tensor) -> Tensor:
-        percentile = algorithm.percentile_loss(losses, self.settings.loss_p_percentile)
-        return algorithm.update_average(average, percentile)
 
     def _descend(self, step: int, loss: Tensor) -> None:
         """Step 8: one step of SGD, at the rate the schedule has for it."""

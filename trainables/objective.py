@@ -1,0 +1,117 @@
+"""What a MentorMix trial minimises: the loss of one batch, steps 1 to 7, and the little state it carries along.
+
+The tensor functions are in `trainables.step`; here they meet the network. The optimiser is `trainables.training`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from trainables import step as algorithm
+from trainables.mentors import MENTORS
+from trainables.networks import RunningStatistics
+from trainables.schedules import percent_done, weighting_start
+from trainables.settings import TrialSettings
+
+
+class BatchLoss(NamedTuple):
+    """What a batch gave."""
+
+    loss: Tensor  # scalar, to be minimised
+    weights: Tensor  # [B] in [0, 1], of the examples (step 3)
+
+
+class MentorMixObjective:
+    """The MentorMix loss of a network, batch by batch; reads no tensor on the host.
+
+    Plain mixup with the mentor `uniform`, and plain training with `mixup_alpha` 0 as well.
+    """
+
+    def __init__(
+        self, settings: TrialSettings, network: nn.Module, num_classes: int, steps: int, generator: torch.Generator
+    ) -> None:
+        """Begin at step 0.
+
+        Args:
+            settings: of the trial.
+            network: [B, C, H, W] → logits [B, K], in training mode whenever the objective is asked.
+            num_classes: K.
+            steps: of the whole trial.
+            generator: draws partners and shares; the network lies on its device.
+        """
+        self._settings = settings
+        self._network = network
+        self._num_classes = num_classes
+        self._steps = steps
+        self._generator = generator
+        self._mentor = MENTORS[settings.mentor]
+        self._weighting_start = weighting_start(settings.burn_in, steps)
+        self._running_statistics = RunningStatistics(network)
+        # The moving averages of the percentile loss, of the examples (γ1) and of their mixtures (γ2).
+        self._loss_average = torch.zeros((), device=generator.device)
+        self._mixed_loss_average = torch.zeros((), device=generator.device)
+
+    def __call__(self, step: int, images: Tensor, labels: Tensor) -> BatchLoss:
+        """The loss of a batch; gradients flow through the pass over its mixtures, which also records statistics.
+
+        Args:
+            step: 0 … steps − 1, each once and in order.
+            images: [B, C, H, W] float.
+            labels: [B] int64.
+        """
+        settings = self._settings
+        percent = torch.full((), percent_done(step, self._steps), device=images.device)
+        weights = self._weigh(step, percent, images, labels)  # 1 to 3
+
+        soft_labels = algorithm.one_hot(labels, self._num_classes)
+        if settings.mixup_alpha > 0:  # 4 and 5
+            partner_index = algorithm.sample_partners(weights, self._generator)
+            beta_samples = algorithm.sample_beta(settings.mixup_alpha, weights, self._generator)
+            shares = algorithm.mixing_shares(beta_samples, weights, settings.mixing)
+            images = algorithm.mix(images, partner_index, shares)
+            soft_labels = algorithm.mix(soft_labels, partner_index, shares)
+
+        losses = algorithm.soft_cross_entropy(self._network(images), soft_labels)  # 6
+        if settings.second_reweight:  # 7
+            losses = losses * self._example_weights(self._mixed_loss_average, percent, losses.detach())
+        return BatchLoss(losses.mean(), weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The moving averages and the generator's state."""
+        return {
+            "loss_average": self._loss_average,
+            "mixed_loss_average": self._mixed_loss_average,
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            KeyError, RuntimeError: if it is not the state of an objective on such a device.
+        """
+        self._loss_average.copy_(state["loss_average"])
+        self._mixed_loss_average.copy_(state["mixed_loss_average"])
+        self._generator.set_state(state["generator"])
+
+    def _weigh(self, step: int, percent: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Steps 1 to 3, or weights of 1 where they do not depend on the losses.
+
+        That is so with the mentor `uniform`, and during burn-in, but for the last steps of it, which warm
+        the moving average up.
+        """
+        if step < self._weighting_start or self._settings.mentor == "uniform":
+            return torch.ones(len(labels), device=labels.device)
+        with torch.no_grad(), self._running_statistics.held():
+            losses = cross_entropy(self._network(images), labels, reduction="none")
+        return self._example_weights(self._loss_average, percent, losses)
+
+    def _example_weights(self, average: Tensor, percent: Tensor, losses: Tensor) -> Tensor:
+        """Update `average` in place with the losses, and weigh them by it."""
+        percentile = algorithm.percentile_loss(losses, self._settings.loss_p_percentile)
+        average.copy_(algorithm.update_average(average, percentile))
+        return algorithm.example_weights(self._mentor, losses, average, percent, self._settings.burn_in)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 
@@ -12,37 +14,43 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.settings import SearchSettings
 
 
-def connect(address: str | None, verbose: bool) -> None:
+@contextmanager
+def connection(address: str | None, verbose: bool) -> Iterator[None]:
     """Joins the cluster at `address` (or `RAY_ADDRESS`), or starts Ray on this machine, on loopback only.
+
+    Within a process that is connected already, that connection is used and left as it is.
 
     Raises:
         RequestError: if there is no cluster at the address.
     """
     if ray.is_initialized():
+        yield
         return
+    _connect(address or os.environ.get("RAY_ADDRESS"), verbose)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str | None, verbose: bool) -> None:
     if not verbose:
         warnings.filterwarnings("ignore", module=r"ray\..*")
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    wanted = address or os.environ.get("RAY_ADDRESS")
     try:
         ray.init(
-            address=wanted or "local",
-            include_dashboard=False if wanted is None else None,
+            address=address or "local",
+            include_dashboard=None if address else False,
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.CRITICAL,
             configure_logging=verbose,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        if wanted is None:
+        if address is None:
             raise
         reason = str(error).splitlines()[0]
-        raise RequestError(f"no Ray cluster answers at {wanted!r} (--address): {reason}") from error
-
-
-def disconnect() -> None:
-    """Leaves the cluster, or ends the Ray that `connect` started."""
-    ray.shutdown()
+        raise RequestError(f"no Ray cluster answers at {address!r} (--address): {reason}") from error
 
 
 def check_resources(settings: SearchSettings) -> None:

@@ -18,7 +18,7 @@ from ray.tune import CheckpointConfig
 from trainables.checkpoints import is_whole
 from trainables.datasets import Dataset, DatasetError, load_dataset
 from trainables.mentormix import MentorMixTrainable
-from tune_mentormix.cluster import check_resources, connect, disconnect
+from tune_mentormix.cluster import check_resources, connection
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, Trial, experiment_path, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
@@ -78,8 +78,7 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     if path.exists():
         raise RequestError(f"{path} exists already; choose another --name, or go on with: resume {name}")
     request = SearchRequest(settings, parse_space(document), _load(settings))
-    connect(settings.address, verbose)
-    try:
+    with connection(settings.address, verbose):
         check_resources(settings)
         _create(path)
         experiment = Experiment(path, {"format": FORMAT, **settings.model_dump(mode="json")})
@@ -87,8 +86,6 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
         with hold_lease(path):
             write_yaml(path / SEARCH_FILE, experiment.settings)
             return _run(experiment, request, progress)
-    finally:
-        disconnect()
 
 
 def resume_search(
@@ -118,12 +115,9 @@ def resume_search(
         request = SearchRequest(settings, parse_space(_space_document(settings.space)), _load(settings))
         if request.dataset.fingerprint != experiment.settings["provenance"]["dataset"]["fingerprint"]:
             raise RequestError(f"the data of {name} changed since the search began: nothing would be comparable")
-        connect(settings.address, verbose)
-        try:
+        with connection(settings.address, verbose):
             check_resources(settings)
             return _run(experiment, request, progress)
-        finally:
-            disconnect()
 
 
 def stored_settings(experiment: Experiment, changes: dict[str, Any] | None = None) -> SearchSettings:

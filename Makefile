@@ -1,0 +1,26 @@
+# `make search` and `make test` are the whole set-up: each installs what it needs into .venv first.
+# ARGS goes to the command: make search ARGS="search --num-samples 50"
+
+SHELL := /bin/bash
+UV := $(shell command -v uv || echo .boot/bin/uv)
+
+.PHONY: search test check install
+
+search: install
+	@.venv/bin/python run_search.py $(ARGS)
+
+test: install
+	.venv/bin/python -m pytest $(ARGS)
+
+check: install
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+install: $(UV)
+	@$(UV) sync --locked
+
+# Where there is no uv, a private one; a virtual environment, since Debian's Python refuses a plain `pip install`.
+.boot/bin/uv:
+	python3 -m venv .boot
+	.boot/bin/python -m pip install --quiet --disable-pip-version-check uv

@@ -78,7 +78,8 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self._order_generator = self._generator(_ORDER_STREAM)
 
-        self.network = NETWORKS[settings.network](data.num_classes, data.in_channels).to(data.device)
+        with data.device:
+            self.network = NETWORKS[settings.network](data.num_classes, data.in_channels)
         self._average = WeightAverage(self.network) if settings.ema > 0 else None
         kernels, rest = kernels_and_rest(self.network)
         self._optimizer = torch.optim.SGD(

@@ -1,0 +1,159 @@
+"""A trial that was interrupted ends like one that was not; a torn checkpoint is known for what it is."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.checkpoints import CheckpointError, is_whole, load_checkpoint, save_checkpoint
+from trainables.manifest import MANIFEST_FILE, STATE_FILE, write_whole
+from trainables.settings import TrialSettings
+from trainables.training import DeviceDataset, Trainer
+
+EPOCHS = 3
+SETTINGS = TrialSettings(epochs=EPOCHS, burn_in=40, second_reweight=True, mixup_alpha=2, seed=7)
+
+GO_ON = """
+import sys
+from pathlib import Path
+import torch
+from trainables.checkpoints import load_checkpoint, save_checkpoint
+from trainables.datasets import load_dataset
+from trainables.settings import DataSettings, TrialSettings
+from trainables.training import DeviceDataset, Trainer
+
+torch.set_num_threads(1)
+settings = TrialSettings.model_validate_json(sys.argv[1])
+data = DeviceDataset(load_dataset(DataSettings(dataset="digits", noise=0.4)), "cpu")
+trainer = Trainer(settings, data)
+load_checkpoint(trainer, Path(sys.argv[2]))
+while trainer.epoch < settings.epochs:
+    trainer.train_epoch()
+save_checkpoint(trainer, Path(sys.argv[3]))
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoints(data: DeviceDataset, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A trial that is never stopped, saved after every epoch: the folder at index n holds it after n epochs."""
+    folders = [tmp_path_factory.mktemp("trial") / f"epoch_{epoch}" for epoch in range(EPOCHS + 1)]
+    trainer = Trainer(SETTINGS, data)
+    save_checkpoint(trainer, folders[0])
+    for folder in folders[1:]:
+        trainer.train_epoch()
+        save_checkpoint(trainer, folder)
+    return folders
+
+
+def state(folder: Path) -> object:
+    saved = torch.load(folder / STATE_FILE, weights_only=True)
+    for timed in ("epoch_seconds", "images_per_second"):
+        saved["metrics"].pop(timed, None)
+    return saved
+
+
+def assert_identical(one: object, other: object) -> None:
+    """Equal to the last bit, tensors within lists and dictionaries included."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict) and isinstance(other, dict):
+        assert list(one) == list(other)
+        for key in one:
+            assert_identical(one[key], other[key])
+    elif isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        assert len(one) == len(other)
+        for one_item, other_item in zip(one, other, strict=True):
+            assert_identical(one_item, other_item)
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_trial_resumed_from_its_checkpoint_in_a_fresh_process_ends_like_one_never_stopped(
+    checkpoints: list[Path], tmp_path: Path, epoch: int
+) -> None:
+    arguments = [SETTINGS.model_dump_json(), str(checkpoints[epoch]), str(tmp_path)]
+    subprocess.run([sys.executable, "-c", GO_ON, *arguments], check=True)
+
+    assert_identical(state(tmp_path), state(checkpoints[EPOCHS]))
+
+
+def test_loading_restores_what_another_trial_in_the_process_has_changed(
+    checkpoints: list[Path], data: DeviceDataset, tmp_path: Path
+) -> None:
+    Trainer(TrialSettings(epochs=1, seed=99), data).train_epoch()
+    trainer = Trainer(SETTINGS, data)
+
+    load_checkpoint(trainer, checkpoints[2])
+    save_checkpoint(trainer, tmp_path)
+
+    assert_identical(state(tmp_path), state(checkpoints[2]))
+
+
+def test_saving_again_replaces_the_checkpoint_and_leaves_nothing_else(
+    checkpoints: list[Path], data: DeviceDataset, tmp_path: Path
+) -> None:
+    trainer = Trainer(SETTINGS, data)
+    save_checkpoint(trainer, tmp_path)
+    load_checkpoint(trainer, checkpoints[1])
+    save_checkpoint(trainer, tmp_path)
+
+    assert is_whole(tmp_path)
+    assert_identical(state(tmp_path), state(checkpoints[1]))
+    assert {path.name for path in tmp_path.iterdir()} == {STATE_FILE, MANIFEST_FILE}
+
+
+def test_a_folder_that_is_missing_empty_or_half_written_is_not_whole(checkpoints: list[Path], tmp_path: Path) -> None:
+    assert not is_whole(tmp_path / "missing")
+    assert not is_whole(tmp_path)
+    (tmp_path / STATE_FILE).write_bytes((checkpoints[0] / STATE_FILE).read_bytes())
+    assert not is_whole(tmp_path)
+    (tmp_path / MANIFEST_FILE).write_bytes((checkpoints[0] / MANIFEST_FILE).read_bytes())
+    assert is_whole(tmp_path)
+
+
+@pytest.mark.parametrize("file_name", [STATE_FILE, MANIFEST_FILE])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "one bit", "garbage", "of another epoch"])
+def test_a_damaged_checkpoint_is_refused_clearly(
+    checkpoints: list[Path], data: DeviceDataset, tmp_path: Path, file_name: str, damage: str
+) -> None:
+    for name in (STATE_FILE, MANIFEST_FILE):
+        (tmp_path / name).write_bytes((checkpoints[1] / name).read_bytes())
+    content = (tmp_path / file_name).read_bytes()
+    damaged = {
+        "cut": content[: len(content) // 2],
+        "emptied": b"",
+        "one bit": content[:40] + bytes([content[40] ^ 1]) + content[41:],
+        "garbage": bytes(range(256)) * 10,
+        "of another epoch": (checkpoints[2] / file_name).read_bytes(),
+    }[damage]
+    (tmp_path / file_name).write_bytes(damaged)
+
+    assert not is_whole(tmp_path)
+    with pytest.raises(CheckpointError, match=f"^no whole checkpoint in {tmp_path}$"):
+        load_checkpoint(Trainer(SETTINGS, data), tmp_path)
+
+
+def test_a_checkpoint_of_another_kind_of_trial_is_refused_clearly(data: DeviceDataset, tmp_path: Path) -> None:
+    trainer = Trainer(SETTINGS.model_copy(update={"ema": 0.0}), data)
+    save_checkpoint(trainer, tmp_path)
+
+    with pytest.raises(CheckpointError, match="does not fit this trial"):
+        load_checkpoint(Trainer(SETTINGS, data), tmp_path)
+
+
+def test_a_file_that_would_execute_code_is_not_executed(data: DeviceDataset, tmp_path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return print, ("executed",)
+
+    write_whole(tmp_path, lambda file: pickle.dump(Harmful(), file, protocol=2))
+
+    with pytest.raises(CheckpointError, match="does not fit this trial"):
+        load_checkpoint(Trainer(SETTINGS, data), tmp_path)

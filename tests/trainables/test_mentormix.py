@@ -1,0 +1,148 @@
+"""The Tune trainable through its public doors: train, save, restore, reset, and failures that are results."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainables.checkpoints import is_whole
+from trainables.datasets import Dataset
+from trainables.mentormix import MentorMixTrainable, one_line
+from trainables.training import TrainingDiverged
+
+
+class DigitsTrainable(MentorMixTrainable):
+    """What `tune.with_parameters(MentorMixTrainable, dataset=...)` makes, without an object store."""
+
+    dataset: Dataset
+
+    def setup(self, config: dict[str, Any], dataset: Dataset | None = None) -> None:
+        super().setup(config, dataset=self.dataset)
+
+
+def digits_trainable(resume_from: Path | None = None, **settings: object) -> Any:
+    return DigitsTrainable(config(resume_from, **settings))  # as Any: Ray's own methods have no types
+
+
+def config(resume_from: Path | None, **settings: object) -> dict[str, Any]:
+    return {
+        "trial": 3,
+        "settings": {"epochs": 2, **settings},
+        "resume_from": None if resume_from is None else str(resume_from),
+        "threads": 1,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _give_the_trainable_its_dataset(noisy_digits: Dataset) -> None:
+    DigitsTrainable.dataset = noisy_digits
+
+
+def test_a_trial_reports_every_epoch_and_is_done_after_the_last() -> None:
+    trainable = digits_trainable()
+
+    first, last = trainable.train(), trainable.train()
+
+    assert (first["epoch"], first["done"]) == (1, False)
+    assert (last["epoch"], last["done"]) == (2, True)
+    assert 0 < last["val_accuracy"] < 1
+    trainable.stop()
+
+
+def test_a_reset_trainable_trains_like_a_new_one() -> None:
+    used = digits_trainable(seed=1, second_reweight=True)
+    used.train()
+    assert used.reset(config(None, seed=2))
+    new = digits_trainable(seed=2)
+
+    for _ in range(2):
+        after_reset, fresh = used.train(), new.train()
+        assert after_reset["train_loss"] == fresh["train_loss"]
+        assert after_reset["val_accuracy"] == fresh["val_accuracy"]
+
+
+def test_a_trial_goes_on_from_the_folder_its_configuration_names(tmp_path: Path) -> None:
+    trainable = digits_trainable()
+    trainable.train()
+    trainable.save_checkpoint(str(tmp_path))
+    never_stopped = trainable.train()
+
+    resumed = digits_trainable(resume_from=tmp_path).train()
+
+    assert resumed["epoch"] == 2
+    assert resumed["done"]
+    assert resumed["train_loss"] == never_stopped["train_loss"]
+
+
+def test_a_trial_restored_by_tune_goes_on_where_it_was(tmp_path: Path) -> None:
+    trainable = digits_trainable()
+    trainable.train()
+    trainable.save(str(tmp_path))
+    never_stopped = trainable.train()
+
+    restored = digits_trainable()
+    restored.restore(str(tmp_path))
+
+    assert restored.train()["train_loss"] == never_stopped["train_loss"]
+
+
+def test_a_trial_taken_up_after_its_last_epoch_reports_that_epoch_again(tmp_path: Path) -> None:
+    trainable = digits_trainable()
+    trainable.train()
+    last = trainable.train()
+    trainable.save_checkpoint(str(tmp_path))
+
+    again = digits_trainable(resume_from=tmp_path).train()
+
+    assert {name: again[name] for name in ("epoch", "done", "val_accuracy", "epoch_seconds")} == {
+        name: last[name] for name in ("epoch", "done", "val_accuracy", "epoch_seconds")
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"learning_rate": 1e30}, "train_loss is nan in epoch 1"),
+        ({"batch_size": 5000}, "batch_size must be at most the number of training images, 1150, got 5000"),
+        ({"mixup_alpha": -1}, "mixup_alpha"),
+        ({"no_such_setting": 1}, "no_such_setting"),
+    ],
+)
+def test_a_trial_that_fails_says_why_in_one_line_and_does_not_raise(
+    settings: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    trainable = digits_trainable(None, **settings)
+
+    result = trainable.train()
+    trainable.save_checkpoint(str(tmp_path))
+
+    assert reason in result["failure"]
+    assert "\n" not in result["failure"]
+    assert result["done"]
+    assert result["epoch"] == 0
+    assert math.isnan(result["val_accuracy"])
+    assert not is_whole(tmp_path)
+
+
+def test_a_failed_trial_does_not_harm_the_next_in_the_process() -> None:
+    trainable = digits_trainable(learning_rate=1e30)
+    assert "failure" in trainable.train()
+
+    trainable.reset(config(None))
+
+    assert "failure" not in trainable.train()
+
+
+def test_a_checkpoint_that_is_not_there_fails_the_trial_clearly(tmp_path: Path) -> None:
+    result = digits_trainable(resume_from=tmp_path).train()
+
+    assert result["failure"] == f"no whole checkpoint in {tmp_path}"
+
+
+def test_a_reason_names_the_kind_of_an_error_that_does_not_explain_itself() -> None:
+    assert one_line(TrainingDiverged("train_loss is nan in epoch 3")) == "train_loss is nan in epoch 3"
+    assert one_line(RuntimeError("out of\n  memory")) == "RuntimeError: out of memory"
+    assert len(one_line(RuntimeError("x" * 10_000))) <= 500

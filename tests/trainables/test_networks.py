@@ -1,0 +1,65 @@
+"""Every network in the table builds, classifies, and can hold its running statistics still."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+from torch import nn
+
+from trainables.networks import NETWORKS, RunningStatistics, kernels_and_rest
+from trainables.settings import NetworkName
+
+
+def test_the_table_holds_exactly_the_names_the_settings_allow() -> None:
+    assert set(NETWORKS) == set(get_args(NetworkName))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 32, 32)])
+def test_images_become_logits_and_every_weight_gets_a_gradient(
+    name: NetworkName, image_shape: tuple[int, int, int]
+) -> None:
+    network = NETWORKS[name](7, image_shape[0])
+
+    logits = network(torch.randn(4, *image_shape))
+    logits.square().sum().backward()
+
+    assert logits.shape == (4, 7)
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_held_statistics_neither_move_nor_change_what_the_network_computes(name: NetworkName) -> None:
+    network = NETWORKS[name](7, 1)
+    images = 3 * torch.randn(16, 1, 8, 8) + 1
+    before = {buffer_name: buffer.clone() for buffer_name, buffer in network.named_buffers()}
+
+    with RunningStatistics(network).held():
+        held = network(images)
+
+    assert before
+    assert all(torch.equal(buffer, before[buffer_name]) for buffer_name, buffer in network.named_buffers())
+    assert torch.equal(held, network(images))
+    assert not all(torch.equal(buffer, before[buffer_name]) for buffer_name, buffer in network.named_buffers())
+
+
+def test_statistics_are_recorded_again_after_an_error_in_the_pass() -> None:
+    network = nn.BatchNorm2d(2)
+
+    with pytest.raises(ValueError, match="4D"), RunningStatistics(network).held():
+        network(torch.zeros(2))
+
+    assert network.track_running_stats
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_only_kernels_of_convolutions_and_dense_layers_are_kernels(name: NetworkName) -> None:
+    network = NETWORKS[name](7, 3)
+    expected = {id(module.weight) for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+
+    kernels, rest = kernels_and_rest(network)
+
+    assert {id(kernel) for kernel in kernels} == expected
+    assert len(kernels) + len(rest) == len(list(network.parameters()))

@@ -1,32 +1,36 @@
 """Datasets by name: images and labels as arrays, split, given their label noise, and fingerprinted.
 
-NumPy only, no torch: the search driver loads data too. Trials see a `Dataset`, which never holds a test
-image; the test split is sealed behind `load_test_split`, which only confirmation and evaluation call.
+NumPy only, no torch: the search driver loads data too. Trials see a `Dataset`, which never holds a test image; the
+test split is sealed behind `load_test_split`, which only confirmation and evaluation call.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.errors import DatasetError
-from trainables.noise import NOISE_KINDS, CleanData
-from trainables.settings import DatasetName, DataSettings
+from trainables.folder_source import folder_source
+from trainables.label_pool import LabelPool, labelled_pool, limited, with_noise
+from trainables.settings import DatasetName, DataSettings, LabelsKind
+from trainables.sources import Images, Labels, Source, Split, arrays_source, cifar_source, digits_source
 from trainables.splits import stratified_split
 
 __all__ = ["DATASETS", "Dataset", "DatasetError", "load_dataset", "load_test_split"]
 
-Labels = NDArray[np.int64]
-Images = NDArray[np.uint8]
+DATASETS: dict[DatasetName, Callable[[DataSettings, Split], Source]] = {
+    "digits": digits_source,
+    "cifar10": cifar_source,
+    "cifar100": cifar_source,
+    "folder": folder_source,
+    "arrays": arrays_source,
+}
 
-_DIGITS_TEST_FRACTION = 0.2
-_DIGITS_TEST_SEED = 0  # fixed: the test images are the same for every data_seed
-_SPLIT_STREAM, _NOISE_STREAM = 0, 1  # the split does not change when the noise does
+_SPLIT_STREAM, _NOISE_STREAM, _SUBSET_STREAM = 0, 1, 2  # of random numbers: the split does not change with the noise
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,7 @@ class Dataset:
         train_clean_labels: [N] int64 where known; for the eye only, never for training.
         validation_clean_labels: [M] int64 where known.
         validation_labels_kind: which labels `validation_labels` are; every accuracy is printed with it.
-        noise_rate: share of training and validation labels that differ from the clean ones; None if unknown.
-        fingerprint: sha256 over images, labels and split; equal data and equal fingerprint go together.
+        fingerprint: sha256 over class names, images and labels; equal data and equal fingerprint go together.
     """
 
     name: str
@@ -55,9 +58,29 @@ class Dataset:
     validation_labels: Labels
     train_clean_labels: Labels | None
     validation_clean_labels: Labels | None
-    validation_labels_kind: Literal["noisy", "clean"]
-    noise_rate: float | None
+    validation_labels_kind: LabelsKind
     fingerprint: str
+
+    @property
+    def noise_rate(self) -> float | None:
+        """Share of training labels that differ from the clean ones; None where those are unknown."""
+        if self.train_clean_labels is None:
+            return None
+        return float(np.mean(self.train_labels != self.train_clean_labels))
+
+    @property
+    def transition_matrix(self) -> NDArray[np.float64] | None:
+        """[K, K]: of the training images of a true class (row), the share labelled as each class (column).
+
+        A class without images has a row of zeros. None where the clean labels are unknown.
+        """
+        if self.train_clean_labels is None:
+            return None
+        class_count = len(self.class_names)
+        pairs = self.train_clean_labels * class_count + self.train_labels
+        counts = np.bincount(pairs, minlength=class_count**2).reshape(class_count, class_count)
+        matrix: NDArray[np.float64] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        return matrix
 
 
 def load_dataset(settings: DataSettings) -> Dataset:
@@ -66,34 +89,40 @@ def load_dataset(settings: DataSettings) -> Dataset:
     Raises:
         DatasetError: if the settings cannot be met.
     """
-    clean = DATASETS[settings.dataset](settings, "train")
-    noisy_labels = clean.labels
-    if settings.noise > 0:
-        add_noise = NOISE_KINDS[settings.noise_kind]
-        noisy_labels = add_noise(clean, settings.noise, _generator(settings, _NOISE_STREAM))
+    source = DATASETS[settings.dataset](settings, "train")
+    pool = limited(labelled_pool(source, settings), settings.max_images, _generator(settings, _SUBSET_STREAM))
+    if len(pool.class_names) < 2:
+        raise DatasetError(f"dataset {settings.dataset} must have at least 2 classes, got {len(pool.class_names)}")
+    images = source.read_images(pool.positions)
+    train_index, validation_index = _split(pool, settings)
+    pool = with_noise(pool, images, settings, _generator(settings, _NOISE_STREAM))
 
-    train_index, validation_index = stratified_split(
-        clean.labels, settings.validation_fraction, _generator(settings, _SPLIT_STREAM)
-    )
-    for part, index in (("validation", validation_index), ("training", train_index)):
-        if len(index) == 0:
+    train = _Part.of(pool, images, train_index)
+    if settings.clean_validation is None:
+        validation = _Part.of(pool, images, validation_index)
+    else:
+        validation = _clean_part(settings, "clean_validation", pool.class_names)
+        if validation.images.shape[1:] != images.shape[1:]:
             raise DatasetError(
-                f"validation_fraction {settings.validation_fraction} leaves no {part} images"
-                f" of {len(clean.labels)}"
+                f"clean_validation {settings.clean_validation} has images of shape "
+                f"{list(validation.images.shape[1:])}, but data_dir of shape {list(images.shape[1:])}"
             )
+    if settings.validation_labels == "clean":
+        if validation.clean_labels is None:
+            raise DatasetError("validation_labels must be noisy: the clean labels of this dataset are not known")
+        validation = replace(validation, labels=validation.clean_labels)
 
     return Dataset(
         name=settings.dataset,
-        class_names=clean.class_names,
-        train_images=clean.images[train_index],
-        train_labels=noisy_labels[train_index],
-        validation_images=clean.images[validation_index],
-        validation_labels=noisy_labels[validation_index],
-        train_clean_labels=clean.labels[train_index],
-        validation_clean_labels=clean.labels[validation_index],
-        validation_labels_kind="noisy" if settings.noise > 0 else "clean",
-        noise_rate=float(np.mean(noisy_labels != clean.labels)),
-        fingerprint=_fingerprint(clean.images, noisy_labels, train_index, validation_index),
+        class_names=pool.class_names,
+        train_images=train.images,
+        train_labels=train.labels,
+        validation_images=validation.images,
+        validation_labels=validation.labels,
+        train_clean_labels=train.clean_labels,
+        validation_clean_labels=validation.clean_labels,
+        validation_labels_kind="clean" if validation.is_known_to_be_clean() else "noisy",
+        fingerprint=_fingerprint(pool.class_names, train.images, train.labels, validation.images, validation.labels),
     )
 
 
@@ -103,38 +132,70 @@ def load_test_split(settings: DataSettings) -> tuple[Images, Labels]:
     Only confirmation and evaluation call this.
 
     Raises:
-        DatasetError: if the settings cannot be met.
+        DatasetError: if the settings cannot be met, or the dataset has no test split.
     """
-    test = DATASETS[settings.dataset](settings, "test")
+    pool = labelled_pool(DATASETS[settings.dataset](settings, "train"), settings)
+    test = _clean_part(settings, "test", pool.class_names)
     return test.images, test.labels
 
 
-def _load_digits(settings: DataSettings, split: Literal["train", "test"]) -> CleanData:
-    """scikit-learn's 1,797 handwritten digits, 8×8 grey; a fixed fifth of every class is the test split."""
-    from sklearn.datasets import load_digits  # slow to import, and only digits need it
+@dataclass(frozen=True)
+class _Part:
+    """Images [N, H, W, C] with their labels [N] as given, and the clean ones [N] where known."""
 
-    digits = load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]  # pixels come as 0 … 16
-    labels = digits.target.astype(np.int64)
-    train_index, test_index = stratified_split(
-        labels, _DIGITS_TEST_FRACTION, np.random.default_rng(_DIGITS_TEST_SEED)
+    images: Images
+    labels: Labels
+    clean_labels: Labels | None
+
+    @classmethod
+    def of(cls, pool: LabelPool, images: Images, index: Labels) -> _Part:
+        """The images of the pool at `index`, in memory."""
+        clean_labels = None if pool.clean_labels is None else pool.clean_labels[index]
+        return cls(np.asarray(images[index]), pool.labels[index], clean_labels)
+
+    def is_known_to_be_clean(self) -> bool:
+        """Whether the labels as given are the clean ones."""
+        return self.clean_labels is not None and np.array_equal(self.labels, self.clean_labels)
+
+
+def _split(pool: LabelPool, settings: DataSettings) -> tuple[Labels, Labels]:
+    """Where in the pool the images to train on are, and those to validate on: none if `clean_validation` is set."""
+    if settings.clean_validation is not None:
+        return np.arange(len(pool.labels)), np.arange(0)
+    train_index, validation_index = stratified_split(
+        pool.labels, settings.validation_fraction, _generator(settings, _SPLIT_STREAM)
     )
-    index = train_index if split == "train" else test_index
-    return CleanData(images[index], labels[index], tuple(str(digit) for digit in range(10)))
+    for name, index in (("validation", validation_index), ("training", train_index)):
+        if len(index) == 0:
+            raise DatasetError(
+                f"validation_fraction {settings.validation_fraction} leaves no {name} images of {len(pool.labels)}"
+            )
+    return train_index, validation_index
 
 
-DATASETS: dict[DatasetName, Callable[[DataSettings, Literal["train", "test"]], CleanData]] = {
-    "digits": _load_digits,
-}
+def _clean_part(settings: DataSettings, split: Split, class_names: tuple[str, ...]) -> _Part:
+    """A split with labels of its own, clean ones, which are matched to the training classes by name."""
+    source = DATASETS[settings.dataset](settings, split)
+    assert source.labels is not None  # only the training split may come without
+    assert source.class_names is not None
+    unknown = set(source.class_names) - set(class_names)
+    if unknown:
+        raise DatasetError(
+            f"the {split} images have class {min(unknown)!r}, which is none of the {len(class_names)} training "
+            f"classes {', '.join(class_names)}"
+        )
+    label_of = np.asarray([class_names.index(name) for name in source.class_names], dtype=np.int64)
+    labels = label_of[source.labels]
+    return _Part(np.asarray(source.read_images(np.arange(source.image_count))), labels, labels)
 
 
 def _generator(settings: DataSettings, stream: int) -> np.random.Generator:
     return np.random.default_rng([settings.data_seed, stream])
 
 
-def _fingerprint(*arrays: NDArray[np.uint8] | NDArray[np.int64]) -> str:
-    digest = hashlib.sha256()
+def _fingerprint(class_names: tuple[str, ...], *arrays: NDArray[np.uint8] | NDArray[np.int64]) -> str:
+    digest = hashlib.sha256("\0".join(class_names).encode())
     for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape};".encode())
+        digest.update(f"\0{array.dtype.str} {array.shape}\0".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -7,18 +7,20 @@ in `networks`, `mentors`, `datasets` and `noise` to exactly these names.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-DatasetName = Literal["digits"]
-NoiseKind = Literal["symmetric_exclusive", "symmetric_inclusive"]
+DatasetName = Literal["digits", "cifar10", "cifar100", "folder", "arrays"]
+NoiseKind = Literal["symmetric_exclusive", "symmetric_inclusive", "asymmetric", "pair_flip", "instance_dependent"]
+LabelsKind = Literal["noisy", "clean"]
 NetworkName = Literal["small_cnn"]
 MentorName = Literal["threshold", "mentornet_pd", "spcl_linear", "focal", "uniform"]
 MixingRule = Literal["hard", "interpolated"]
 LearningRateSchedule = Literal["steps", "cosine"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
 
 class Settings(BaseModel):
@@ -28,14 +30,42 @@ class Settings(BaseModel):
 
 
 class DataSettings(Settings):
-    """Which images and labels a trial sees; equal settings give equal arrays, bit for bit."""
+    """Which images and labels a trial sees; equal settings give equal arrays, bit for bit.
+
+    `docs/data.md` says what each dataset expects of `data_dir`, and which label files can be read.
+    """
 
     dataset: DatasetName = "digits"
-    data_dir: Path | None = None
+    data_dir: UserPath | None = None  # folder: the images; arrays: the .npz file; cifar: where it is or is put
+    image_size: Annotated[int, Field(ge=1)] | None = None  # folder only: side in pixels; None: images are of one size
+    max_images: Annotated[int, Field(ge=2)] | None = None  # use so many of the training images; None: all
+    labels_file: UserPath | None = None  # labels to train on, in place of the dataset's own
+    labels_key: str | None = None  # the array or column of labels_file to take
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of labels the noise model changes
     noise_kind: NoiseKind = "symmetric_exclusive"
+    noise_map: dict[str, str] | None = None  # asymmetric only: class name → the name it is mistaken for
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of the training images
+    validation_labels: LabelsKind = "noisy"  # which labels of that fraction to validate on
+    clean_validation: UserPath | None = None  # folder, arrays: validate on this set instead, laid out like data_dir
     data_seed: Seed = 0  # seeds the train/validation split and the label noise
+    cache_dir: Path = Path("~/.cache/tune-mentormix")  # for downloads and decoded images; ~ is the home folder
+
+    @model_validator(mode="after")
+    def _keys_fit_together(self) -> Self:
+        """Refuse a key that would be ignored, and a dataset that lacks the key it needs."""
+        if self.dataset in ("folder", "arrays") and self.data_dir is None:
+            raise ValueError(f"data_dir must be set for dataset {self.dataset}")
+        if self.image_size is not None and self.dataset != "folder":
+            raise ValueError(f"image_size is for dataset folder only, got dataset {self.dataset}")
+        if self.clean_validation is not None and self.dataset not in ("folder", "arrays"):
+            raise ValueError(f"clean_validation is for datasets folder and arrays, got dataset {self.dataset}")
+        if self.labels_file is not None and self.noise > 0:
+            raise ValueError(f"noise must be 0 with labels_file, whose labels are noisy already; got {self.noise}")
+        if self.labels_key is not None and self.labels_file is None:
+            raise ValueError(f"labels_key {self.labels_key!r} needs a labels_file")
+        if self.noise_map is not None and self.noise_kind != "asymmetric":
+            raise ValueError(f"noise_map is for noise_kind asymmetric only, got noise_kind {self.noise_kind}")
+        return self
 
 
 class TrialSettings(Settings):

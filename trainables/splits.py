@@ -1,4 +1,4 @@
-"""Stratified, seeded splits of a labelled set into two parts."""
+"""Stratified, seeded choices: every class keeps its share, and the total is exact."""
 
 from __future__ import annotations
 
@@ -6,22 +6,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def stratified_split(
-    labels: NDArray[np.int64], fraction: float, generator: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold out `fraction` of every class.
+def stratified_choice(labels: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Choose `count` images so that every class has its share of them, to the nearest image.
 
     Args:
         labels: [N], any integers.
-        fraction: share to hold out, in (0, 1); per class rounded to the nearest image.
+        count: how many of the N to choose.
+        generator: decides which images of a class are chosen.
+
+    Returns:
+        Their positions, ascending.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    shares = sizes * count / len(labels)
+    counts = np.floor(shares).astype(np.int64)
+    largest_remainders = np.argsort(counts - shares, kind="stable")[: count - counts.sum()]
+    counts[largest_remainders] += 1
+
+    chosen = [
+        generator.permutation(np.flatnonzero(labels == label))[:class_count]
+        for label, class_count in zip(classes, counts, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def stratified_split(
+    labels: NDArray[np.int64], fraction: float, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hold out `fraction` of the images, the same share of every class.
+
+    Args:
+        labels: [N], any integers.
+        fraction: share to hold out, in (0, 1).
         generator: decides which images of a class are held out.
 
     Returns:
-        Indices of the kept and of the held-out images, each ascending; together they are 0 … N − 1.
+        Positions of the kept and of the held-out images, each ascending; together they are 0 … N − 1.
     """
-    is_held_out = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = round(fraction * len(members))
-        is_held_out[generator.permutation(members)[:count]] = True
-    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+    held_out = stratified_choice(labels, round(fraction * len(labels)), generator)
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out

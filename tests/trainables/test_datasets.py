@@ -6,14 +6,17 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from trainables.datasets import DATASETS, Dataset, DatasetError, load_dataset, load_test_split
-from trainables.settings import DatasetName, DataSettings
+from trainables.noise import NOISE_KINDS
+from trainables.settings import DatasetName, DataSettings, NoiseKind
 
 NOISY_DIGITS = DataSettings(dataset="digits", noise=0.4)
 
 
-def image_keys(images: np.ndarray) -> set[bytes]:
+def image_keys(images: NDArray[np.uint8]) -> set[bytes]:
     return {image.tobytes() for image in images}
 
 
@@ -38,9 +41,7 @@ def test_digits_come_as_uint8_images_in_three_parts_that_share_no_image() -> Non
 
 def test_the_test_split_is_the_same_for_every_data_seed() -> None:
     first_images, first_labels = load_test_split(DataSettings(data_seed=0))
-    second_images, second_labels = load_test_split(
-        DataSettings(data_seed=7, noise=0.4, validation_fraction=0.5)
-    )
+    second_images, second_labels = load_test_split(DataSettings(data_seed=7, noise=0.4, validation_fraction=0.5))
 
     np.testing.assert_array_equal(first_images, second_images)
     np.testing.assert_array_equal(first_labels, second_labels)
@@ -94,6 +95,75 @@ def test_the_split_does_not_change_with_the_noise() -> None:
     clean: Dataset = load_dataset(DataSettings(dataset="digits"))
 
     np.testing.assert_array_equal(clean.train_images, load_dataset(NOISY_DIGITS).train_images)
+
+
+def test_the_sealed_test_images_are_untouched_by_noise_subsets_and_splits() -> None:
+    settings = DataSettings(noise=0.4, max_images=100, data_seed=3)
+
+    np.testing.assert_array_equal(load_test_split(settings)[0], load_test_split(DataSettings())[0])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NOISE_KINDS if kind != "asymmetric"])
+def test_every_noise_kind_reaches_the_labels_and_its_transitions_are_recorded(kind: NoiseKind) -> None:
+    dataset = load_dataset(DataSettings(noise=0.4, noise_kind=kind))
+
+    assert dataset.noise_rate is not None
+    assert dataset.noise_rate == pytest.approx(0.4, abs=0.08)
+    assert dataset.transition_matrix is not None
+    assert dataset.transition_matrix.shape == (10, 10)
+    assert dataset.transition_matrix.sum(axis=1) == pytest.approx(1)
+    assert dataset.transition_matrix.diagonal().mean() == pytest.approx(1 - dataset.noise_rate, abs=0.01)
+
+
+def test_asymmetric_noise_follows_the_map_in_the_settings() -> None:
+    settings = DataSettings(noise=0.9, noise_kind="asymmetric", noise_map={"3": "8"})
+
+    matrix = load_dataset(settings).transition_matrix
+
+    assert matrix is not None
+    assert matrix[3, 8] == pytest.approx(0.9, abs=0.1)
+    assert matrix.trace() == pytest.approx(9 + matrix[3, 3])
+    with pytest.raises(DatasetError, match=r"noise_map names class 'eight', but the classes are 0, 1"):
+        load_dataset(settings.model_copy(update={"noise_map": {"3": "eight"}}))
+
+
+def test_a_noise_rate_of_zero_leaves_the_labels_alone_whatever_the_kind() -> None:
+    assert load_dataset(DataSettings(noise=0, noise_kind="instance_dependent")).noise_rate == 0
+
+
+def test_clean_validation_labels_are_used_where_they_are_asked_for_and_known() -> None:
+    dataset = load_dataset(DataSettings(noise=0.4, validation_labels="clean"))
+
+    assert dataset.validation_labels_kind == "clean"
+    np.testing.assert_array_equal(dataset.validation_labels, dataset.validation_clean_labels)
+    assert dataset.noise_rate == pytest.approx(0.4, abs=0.05)
+
+
+def test_fewer_images_keep_the_share_of_every_class() -> None:
+    dataset = load_dataset(DataSettings(max_images=200))
+
+    assert (len(dataset.train_images), len(dataset.validation_images)) == (160, 40)
+    assert np.bincount(dataset.train_labels).tolist() == pytest.approx([16] * 10, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dataset": "folder"}, "data_dir must be set for dataset folder"),
+        ({"dataset": "arrays"}, "data_dir must be set for dataset arrays"),
+        ({"image_size": 32}, "image_size is for dataset folder only, got dataset digits"),
+        ({"clean_validation": "x"}, "clean_validation is for datasets folder and arrays, got dataset digits"),
+        ({"labels_file": "x.npy", "noise": 0.4}, "noise must be 0 with labels_file, .* got 0.4"),
+        ({"labels_key": "worse_label"}, "labels_key 'worse_label' needs a labels_file"),
+        (
+            {"noise_map": {"0": "1"}},
+            "noise_map is for noise_kind asymmetric only, got noise_kind symmetric_exclusive",
+        ),
+    ],
+)
+def test_keys_that_do_not_fit_together_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        DataSettings.model_validate(settings)
 
 
 def test_a_split_that_leaves_no_validation_images_is_refused_by_name() -> None:

@@ -1,0 +1,33 @@
+"""Stratified choices: exact totals, equal shares, nothing lost."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables.splits import stratified_choice, stratified_split
+
+label_lists = st.lists(st.integers(0, 5), min_size=1, max_size=200)
+
+
+@given(labels=label_lists, fraction=st.floats(0.001, 0.999), seed=st.integers(0, 99))
+def test_a_split_loses_no_image_and_holds_out_the_share_asked_for(
+    labels: list[int], fraction: float, seed: int
+) -> None:
+    kept, held_out = stratified_split(np.asarray(labels), fraction, np.random.default_rng(seed))
+
+    assert sorted([*kept, *held_out]) == list(range(len(labels)))
+    assert len(held_out) == round(fraction * len(labels))
+
+
+@given(labels=label_lists, share=st.floats(0, 1), seed=st.integers(0, 99))
+def test_every_class_keeps_its_share_to_the_nearest_image(labels: list[int], share: float, seed: int) -> None:
+    count = int(share * len(labels))
+
+    chosen = stratified_choice(np.asarray(labels), count, np.random.default_rng(seed))
+
+    assert len(chosen) == count
+    assert (np.diff(chosen) > 0).all()
+    for label in set(labels):
+        assert abs(np.sum(np.asarray(labels)[chosen] == label) - labels.count(label) * count / len(labels)) < 1

@@ -1,0 +1,205 @@
+"""Label files: labels to train on in place of a dataset's own, such as CIFAR-10N's or a CNWL split file.
+
+Reading executes nothing that a file says: no pickle is loaded but through PyTorch's restricted unpickler.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.array_files import as_labels, check_label_range, open_npz, read_array, read_npy
+from trainables.errors import DatasetError
+
+_CLEAN_LABEL_KEY = "clean_label"  # CIFAR-10N and CIFAR-100N keep the true labels beside the human ones
+_IMAGE_COLUMN, _LABEL_COLUMN = "image", "label"
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """What a label file says.
+
+    Attributes:
+        labels: [M] int64 in [0, K).
+        class_names: the dataset's K class names; where it has none, those the file implies.
+        image_names: M names of images; None: the labels are in the order of the dataset's images.
+        clean_labels: [M] int64, where the file keeps the true labels too.
+    """
+
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    image_names: tuple[str, ...] | None
+    clean_labels: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A label file before its labels are matched to classes: integers, or words (class names or integers in text)."""
+
+    values: NDArray[np.int64] | list[str]
+    image_names: tuple[str, ...] | None = None
+    clean_labels: NDArray[np.int64] | None = None
+
+
+def read_label_file(path: Path, key: str | None, class_names: tuple[str, ...] | None) -> LabelFile:
+    """Read labels; the name's ending says how, and any other ending means a CNWL split file.
+
+    Args:
+        path: `.npy`; `.npz` or `.pt` (as CIFAR-10N's) with named arrays; `.csv` with a header, the labels in the
+            column `label` and, if there is a column `image`, each for the image it names; or lines `image label`.
+        key: the array or column to take, where there is a choice.
+        class_names: the dataset's classes; None where its images have none of their own.
+
+    Raises:
+        DatasetError: if the file cannot be read so, or holds a label that is no class.
+    """
+    if not path.is_file():
+        raise DatasetError(f"labels_file {path} is not a file")
+    content = _READERS.get(path.suffix.lower(), _read_split_file)(path, key)
+    labels, class_names = _match_classes(content.values, class_names, path)
+    check_label_range(labels, class_names, f"labels_file {path}")
+    if content.image_names is not None and len(set(content.image_names)) < len(content.image_names):
+        raise DatasetError(f"labels_file {path} names an image twice")
+    return LabelFile(labels, class_names, content.image_names, content.clean_labels)
+
+
+def _read_npy(path: Path, key: str | None) -> _Content:
+    if key is not None:
+        raise DatasetError(
+            f"labels_key {key!r} cannot be used with {path}: an .npy file holds one array without a name"
+        )
+    return _Content(_integers_or_words(read_npy(path), f"labels_file {path}"))
+
+
+def _read_npz(path: Path, key: str | None) -> _Content:
+    arrays = open_npz(path)
+    return _choose(list(arrays), lambda name: read_array(arrays, name, path), key, path)
+
+
+def _read_torch(path: Path, key: str | None) -> _Content:
+    """A `.pt` file that holds a dictionary of arrays, as CIFAR-10N and CIFAR-100N are distributed."""
+    import torch  # only these files need it
+
+    # PyTorch's own unpickler calls nothing but what is named here: enough for NumPy integer arrays, old and new.
+    reconstruct = np.array(0).__reduce__()[0]
+    integer_dtypes = [type(np.dtype(code)) for code in np.typecodes["AllInteger"]]
+    allowed: list[Any] = [
+        (reconstruct, "numpy.core.multiarray._reconstruct"),
+        (reconstruct, "numpy._core.multiarray._reconstruct"),
+        (codecs.encode, "_codecs.encode"),
+        np.ndarray,
+        np.dtype,
+        *integer_dtypes,
+    ]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise DatasetError(
+            f"cannot read labels_file {path}: it holds more than a dictionary of integer arrays"
+        ) from error
+    except Exception as error:  # on a damaged file that unpickler raises almost anything
+        raise DatasetError(f"cannot read labels_file {path}: damaged, or no .pt file") from error
+    if not isinstance(content, dict):
+        raise DatasetError(f"labels_file {path} must hold a dictionary of arrays, got {type(content).__name__}")
+    return _choose([str(name) for name in content], lambda name: np.asarray(content[name]), key, path)
+
+
+def _choose(names: list[str], read: Callable[[str], NDArray[np.generic]], key: str | None, path: Path) -> _Content:
+    """The array that `key` names, and the true labels where the file keeps them under their usual name."""
+    if key is None and len(names) == 1:
+        key = names[0]
+    if key not in names:
+        raise DatasetError(f"labels_key must be one of {', '.join(sorted(names))} for {path}, got {key}")
+    clean_labels = None
+    if _CLEAN_LABEL_KEY in names:
+        clean_labels = as_labels(read(_CLEAN_LABEL_KEY), f"{_CLEAN_LABEL_KEY} in {path}")
+    return _Content(_integers_or_words(read(key), f"{key} in {path}"), clean_labels=clean_labels)
+
+
+def _integers_or_words(array: NDArray[np.generic], where: str) -> NDArray[np.int64] | list[str]:
+    if array.ndim == 1 and array.dtype.kind == "U":
+        return [str(word) for word in array]
+    return as_labels(array, where)
+
+
+def _read_csv(path: Path, key: str | None) -> _Content:
+    label_column = key or _LABEL_COLUMN
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            columns = list(rows.fieldnames or [])
+            if label_column not in columns:
+                raise DatasetError(f"labels_key must be one of {', '.join(columns)} for {path}, got {label_column}")
+            words, image_names = [], []
+            for row in rows:
+                if None in row.values() or None in row:
+                    raise DatasetError(f"line {rows.line_num} of {path} must have {len(columns)} fields")
+                words.append(row[label_column].strip())
+                image_names.append(row.get(_IMAGE_COLUMN, "").strip())
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read labels_file {path}: {error}") from error
+    return _Content(words, tuple(image_names) if _IMAGE_COLUMN in columns else None)
+
+
+def _read_split_file(path: Path, key: str | None) -> _Content:
+    """Lines `image_id class_id`, as the Controlled Noisy Web Labels split files have them (Jiang et al. 2020)."""
+    if key is not None:
+        raise DatasetError(f"labels_key {key!r} cannot be used with {path}: its lines hold one label each")
+    words, image_names = [], []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"cannot read labels_file {path}: not a text file, nor .npy, .npz, .pt or .csv") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        fields = line.rsplit(maxsplit=1)  # an image name may hold spaces
+        if len(fields) != 2:
+            raise DatasetError(f"line {number} of {path} must be 'image class', got {line!r}")
+        image_names.append(fields[0])
+        words.append(fields[1])
+    return _Content(words, tuple(image_names))
+
+
+_READERS: dict[str, Callable[[Path, str | None], _Content]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".pt": _read_torch,
+    ".csv": _read_csv,
+}
+
+
+def _match_classes(
+    values: NDArray[np.int64] | list[str], class_names: tuple[str, ...] | None, path: Path
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Labels as integers, and the classes they count.
+
+    Words are class names if all of them are; else they must be integers. Where the dataset has no classes, integers
+    imply the classes 0 to their maximum, and other words imply themselves, in alphabetical order.
+    """
+    if len(values) == 0:
+        raise DatasetError(f"labels_file {path} holds no labels")
+    if isinstance(values, list) and not set(values) <= set(class_names or ()):
+        try:
+            values = np.asarray([int(word) for word in values], dtype=np.int64)
+        except (ValueError, OverflowError) as error:
+            if class_names is not None:
+                unknown = next(word for word in values if word not in class_names)
+                raise DatasetError(
+                    f"labels_file {path} has label {unknown!r}, which is none of the {len(class_names)} classes "
+                    f"{', '.join(class_names)}"
+                ) from error
+    if isinstance(values, list):
+        names = class_names or tuple(sorted(set(values)))
+        label_of = {name: label for label, name in enumerate(names)}
+        return np.asarray([label_of[word] for word in values], dtype=np.int64), names
+    return values, class_names or tuple(str(label) for label in range(int(values.max()) + 1))

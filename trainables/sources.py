@@ -1,0 +1,136 @@
+"""Where images come from: one split of a dataset as it lies on disk, before labels are replaced, split or made noisy.
+
+Here are the sources that have one file or come with a library: scikit-learn's digits, CIFAR and `.npz` files. Folders
+of images have their own module, `trainables.folder_source`.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from trainables.array_files import as_labels, check_label_range, open_npz, read_array
+from trainables.errors import DatasetError
+from trainables.settings import DataSettings
+from trainables.splits import stratified_split
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+Split = Literal["train", "test", "clean_validation"]  # "train" is what training and validation share
+
+_DIGITS_TEST_FRACTION = 0.2
+_DIGITS_TEST_SEED = 0  # fixed: the test images are the same for every data_seed
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split of a dataset. Its images are read last, when it is known which are needed.
+
+    Attributes:
+        image_count: N.
+        class_names: K names in label order; None where the images have no classes of their own.
+        labels: [N] int64 in [0, K); None where `class_names` is.
+        clean_labels: [N] int64 where they are known to be clean.
+        image_names: N paths by which a label file may name the images; None: only their order names them.
+        read_images: takes ascending positions [n] and returns images [n, H, W, C] uint8.
+    """
+
+    image_count: int
+    class_names: tuple[str, ...] | None
+    labels: Labels | None
+    clean_labels: Labels | None
+    image_names: tuple[str, ...] | None
+    read_images: Callable[[Labels], Images]
+
+
+def digits_source(settings: DataSettings, split: Split) -> Source:
+    """scikit-learn's 1,797 handwritten digits, 8×8 grey; a fixed fifth of every class is the test split."""
+    from sklearn.datasets import load_digits  # slow to import, and only digits need it
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]  # pixels come as 0 … 16
+    labels = digits.target.astype(np.int64)
+    train_index, test_index = stratified_split(
+        labels, _DIGITS_TEST_FRACTION, np.random.default_rng(_DIGITS_TEST_SEED)
+    )
+    index = train_index if split == "train" else test_index
+    return _curated(images[index], labels[index], tuple(str(digit) for digit in range(10)))
+
+
+def cifar_source(settings: DataSettings, split: Split) -> Source:
+    """CIFAR-10 or CIFAR-100 through torchvision: found in `data_dir` (else `cache_dir`), or downloaded into it.
+
+    Raises:
+        DatasetError: if it is not there and cannot be downloaded.
+    """
+    from torchvision.datasets import CIFAR10, CIFAR100  # imports torch
+
+    cifar_class = CIFAR10 if settings.dataset == "cifar10" else CIFAR100
+    folder = settings.data_dir or settings.cache_dir.expanduser()
+    try:
+        cifar = cifar_class(folder, train=split == "train", download=False)
+    except RuntimeError:  # torchvision's "not found or corrupted"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f".{settings.dataset}.lock"):  # one process downloads, the others wait for it
+                cifar = cifar_class(folder, train=split == "train", download=True)
+        except (RuntimeError, OSError, EOFError, tarfile.TarError) as error:
+            raise DatasetError(
+                f"dataset {settings.dataset} is not in {folder} and could not be downloaded ({error}): set data_dir "
+                f"to the folder that holds {cifar_class.base_folder}, unpacked from {cifar_class.url}"
+            ) from error
+    return _curated(np.ascontiguousarray(cifar.data), np.asarray(cifar.targets, dtype=np.int64), tuple(cifar.classes))
+
+
+def arrays_source(settings: DataSettings, split: Split) -> Source:
+    """An `.npz` file: `images` [N, H, W, C] or [N, H, W] uint8, `labels` [N] integers from 0.
+
+    It may also hold `clean_labels` [N], `test_images` and `test_labels` (taken to be clean), and `class_names` [K].
+
+    Raises:
+        DatasetError: if the file is not there, or an array is missing or does not fit.
+    """
+    path = settings.clean_validation if split == "clean_validation" else settings.data_dir
+    assert path is not None  # the settings see to it
+    arrays = open_npz(path)
+    prefix = "test_" if split == "test" else ""
+
+    labels = as_labels(read_array(arrays, f"{prefix}labels", path), f"{prefix}labels in {path}")
+    clean_labels = None
+    if split == "train" and "clean_labels" in arrays:
+        clean_labels = as_labels(read_array(arrays, "clean_labels", path), f"clean_labels in {path}")
+        if len(clean_labels) != len(labels):
+            raise DatasetError(f"{path} has {len(labels)} labels but {len(clean_labels)} clean_labels")
+
+    every_label = labels if clean_labels is None else np.concatenate([labels, clean_labels])
+    if "class_names" in arrays:
+        class_names = tuple(str(name) for name in read_array(arrays, "class_names", path))
+    else:
+        class_names = tuple(str(label) for label in range(int(every_label.max()) + 1))
+    check_label_range(every_label, class_names, str(path))
+
+    def read_images(index: Labels) -> Images:
+        images = read_array(arrays, f"{prefix}images", path)
+        if images.ndim == 3:
+            images = images[..., np.newaxis]
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise DatasetError(
+                f"{prefix}images in {path} must be uint8 of shape [N, H, W], [N, H, W, 1] or [N, H, W, 3], "
+                f"got {images.dtype} of shape {list(images.shape)}"
+            )
+        if len(images) != len(labels):
+            raise DatasetError(f"{path} has {len(images)} {prefix}images but {len(labels)} {prefix}labels")
+        return images.astype(np.uint8, copy=False)[index]
+
+    return Source(len(labels), class_names, labels, clean_labels, None, read_images)
+
+
+def _curated(images: Images, labels: Labels, class_names: tuple[str, ...]) -> Source:
+    """A published dataset already in memory, whose labels are clean."""
+    return Source(len(labels), class_names, labels, labels, None, lambda index: images[index])

@@ -1,0 +1,60 @@
+"""What several tests share: one small Ray a session, and searches small enough to run in seconds."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
+import ray
+
+from tune_mentormix.experiment import Experiment
+from tune_mentormix.search import start_search
+from tune_mentormix.settings import SearchSettings, read_settings
+
+SearchRunner = Callable[..., Experiment]
+
+
+def quiet(_experiment: Experiment) -> None:
+    """Shows no progress."""
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=100_000_000,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_settings() -> Callable[..., SearchSettings]:
+    def make(storage: Path, **options: object) -> SearchSettings:
+        small: dict[str, object] = {"max_images": 300, "epochs": 4, "num_samples": 5, "checkpoint_every": 1}
+        return read_settings(None, small | {"storage": str(storage)} | options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_search(ray_session: None, small_settings: Callable[..., SearchSettings]) -> SearchRunner:
+    def run(storage: Path, **options: object) -> Experiment:
+        return start_search(small_settings(storage, **options), quiet)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_search(run_search: SearchRunner, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """A search of five trials that ran to its end; tests only read it."""
+    return run_search(tmp_path_factory.mktemp("finished"), name="done")

@@ -1,0 +1,47 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.lease import EXPIRY_SECONDS, LEASE_FILE, hold_lease, holder_of
+
+HOLD = "import sys, time, pathlib\nfrom tune_mentormix.lease import hold_lease\n"
+HOLD += "with hold_lease(pathlib.Path(sys.argv[1])):\n print('held', flush=True); time.sleep(60)"
+
+
+def test_a_held_experiment_is_refused_to_a_second_driver(tmp_path: Path) -> None:
+    with hold_lease(tmp_path):
+        assert f"process {os.getpid()}" in str(holder_of(tmp_path))
+        with pytest.raises(RequestError, match="is running already"), hold_lease(tmp_path):
+            pass
+    assert holder_of(tmp_path) is None
+
+
+def test_a_killed_driver_holds_nothing(tmp_path: Path) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "held\n"
+    assert f"process {driver.pid}" in str(holder_of(tmp_path))
+    driver.kill()
+    driver.wait()
+    assert holder_of(tmp_path) is None
+    with hold_lease(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(("age", "held"), [(0.0, True), (EXPIRY_SECONDS + 1, False)])
+def test_a_lease_from_another_machine_counts_while_it_is_renewed(tmp_path: Path, age: float, held: bool) -> None:
+    lease = {"host": "another", "pid": 1, "process_started": 0, "renewed": time.time() - age}
+    (tmp_path / LEASE_FILE).write_text(json.dumps(lease))
+    assert (holder_of(tmp_path) is not None) is held
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": "a"}'])
+def test_a_torn_lease_holds_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / LEASE_FILE).write_text(text)
+    assert holder_of(tmp_path) is None

@@ -1,0 +1,179 @@
+"""Searches on a real local Ray with real Optuna, small enough to take seconds."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment import Experiment, read_experiment
+from tune_mentormix.journal import read_events
+from tune_mentormix.search import newest_checkpoint, resume_search, start_search
+from tune_mentormix.settings import SearchSettings
+from tune_mentormix.yaml_files import read_yaml, write_yaml
+
+SearchRunner = Callable[..., Experiment]
+
+
+def quiet(_experiment: Experiment) -> None:
+    """Shows no progress."""
+
+
+def events_of(experiment: Experiment, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(experiment.path / "journal.jsonl") if event["event"] == kind]
+
+
+def test_a_search_runs_every_trial_asked_for_and_reports_every_epoch(finished_search: Experiment) -> None:
+    status = read_experiment(finished_search.path.parent, "done").status()
+    assert status["state"] == "finished"
+    assert sum(status["trials"].values()) == status["num_samples"] == 5
+    assert status["trials"]["finished"] + status["trials"]["stopped_early"] == 5
+    for trial in finished_search.trials.values():
+        assert list(trial.curve) == list(range(1, trial.epoch + 1))
+
+
+def test_the_controls_run_first_and_to_the_end(finished_search: Experiment) -> None:
+    assert [finished_search.trials[number].control for number in range(4)] == ["published", "mixup", "plain", None]
+    assert set(finished_search.status()["controls"]) == {"published", "mixup", "plain"}
+    published, mixup, plain = (finished_search.trials[number].config for number in range(3))
+    assert (published["mixup_alpha"], published["loss_p_percentile"], published["burn_in"]) == (8, 0.6, 10)
+    assert (mixup["mentor"], mixup["mixup_alpha"]) == ("uniform", 8)
+    assert (plain["mentor"], plain["mixup_alpha"]) == ("uniform", 0)
+
+
+def test_the_request_is_written_with_all_it_depended_on(finished_search: Experiment) -> None:
+    written = read_yaml(finished_search.path / "search.yaml").values
+    assert (written["num_samples"], written["noise"], written["name"]) == (5, 0.4, "done")
+    assert "mixup_alpha" in written["space"]
+    facts = written["provenance"]
+    assert {"ray", "optuna", "torch", "numpy", "python"} <= set(facts["versions"])
+    assert len(facts["dataset"]["fingerprint"]) == 64
+    assert facts["dataset"]["noise_rate"] == pytest.approx(0.4, abs=0.05)
+    assert "commit" in facts
+
+
+def test_journal_lines_hold_what_scripts_rely_on(finished_search: Experiment) -> None:
+    (started,) = events_of(finished_search, "run_started")
+    (ended,) = events_of(finished_search, "run_ended")
+    assert (started["run"], ended["reason"]) == (1, "finished")
+    report = events_of(finished_search, "report")[0]
+    metrics = {"val_accuracy", "val_loss", "train_loss", "mean_weight", "epoch", "epoch_seconds", "images_per_second"}
+    assert metrics | {"time", "event", "trial", "selected_clean_fraction"} <= set(report)
+    checkpoint = events_of(finished_search, "checkpoint")[-1]
+    assert checkpoint["path"].startswith("runs/1/trial-")
+
+
+def test_checkpoints_are_found_newest_whole_first(finished_search: Experiment) -> None:
+    trial = finished_search.trials[0]
+    newest = newest_checkpoint(finished_search, trial)
+    assert newest == str(finished_search.path / trial.checkpoints[-1][1])
+
+
+def test_a_torn_newest_checkpoint_is_passed_over(run_search: SearchRunner, tmp_path: Path) -> None:
+    experiment = run_search(tmp_path, name="torn", num_samples=1)
+    trial = experiment.trials[0]
+    newest = tmp_path / "torn" / trial.checkpoints[-1][1] / "trial.pt"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert newest_checkpoint(experiment, trial) == str(tmp_path / "torn" / trial.checkpoints[-2][1])
+
+
+def test_a_finished_search_is_extended_with_the_same_study(run_search: SearchRunner, tmp_path: Path) -> None:
+    run_search(tmp_path, name="short", num_samples=4)
+    extended = resume_search(tmp_path, "short", {"num_samples": 6}, quiet)
+    assert extended.status()["num_samples"] == len(extended.trials) == 6
+    assert [event["trial"] for event in events_of(extended, "proposed")] == list(range(6))
+    configs = [json.dumps(trial.config) for trial in extended.trials.values()]
+    assert len(set(configs)) == 6
+
+
+def test_a_resumed_search_proposes_what_an_undisturbed_one_proposes(
+    run_search: SearchRunner, finished_search: Experiment, tmp_path: Path
+) -> None:
+    run_search(tmp_path, name="cut", num_samples=4, max_concurrent=1)
+    resumed = resume_search(tmp_path, "cut", {"num_samples": 5, "max_concurrent": 1}, quiet)
+    undisturbed = run_search(tmp_path, name="whole", num_samples=5, max_concurrent=1)
+    assert [t.config for t in resumed.trials.values()] == [t.config for t in undisturbed.trials.values()]
+    assert [t.curve for t in resumed.trials.values()] == [t.curve for t in undisturbed.trials.values()]
+
+
+def test_a_search_out_of_time_says_so_and_can_be_resumed(run_search: SearchRunner, tmp_path: Path) -> None:
+    experiment = run_search(tmp_path, name="hasty", time_budget=0.5, epochs=200, num_samples=3)
+    assert experiment.ended == "time_budget"
+    assert experiment.state() == "interrupted"
+    assert sum(experiment.counts().values()) == 3
+
+
+def test_a_trial_whose_loss_is_nan_fails_with_the_reason_and_the_search_goes_on(
+    run_search: SearchRunner, tmp_path: Path
+) -> None:
+    space = {"mixup_alpha": {"low": 1, "high": 8}, "learning_rate": {"choices": [1e30]}}
+    experiment = run_search(tmp_path, name="nan", space=space, num_samples=5)
+    counts = experiment.counts()
+    assert (counts["finished"], counts["failed"]) == (3, 2)
+    failed = [trial for trial in experiment.trials.values() if trial.state == "failed"]
+    assert all("is nan in epoch" in str(trial.error) for trial in failed)
+    assert all(trial.attempt == 1 for trial in failed)
+
+
+def test_a_search_whose_trials_all_fail_ends_early(run_search: SearchRunner, tmp_path: Path) -> None:
+    space = {"mixup_alpha": {"low": 1, "high": 8}, "learning_rate": 1e30}
+    experiment = run_search(tmp_path, name="hopeless", space=space, num_samples=50)
+    assert experiment.ended == "all_failing"
+    assert 3 <= len(experiment.trials) <= 6
+
+
+def test_an_existing_name_is_refused_and_left_alone(
+    run_search: SearchRunner, finished_search: Experiment, ray_session: None
+) -> None:
+    before = (finished_search.path / "journal.jsonl").read_bytes()
+    with pytest.raises(RequestError, match="exists already"):
+        run_search(finished_search.path.parent, name="done")
+    assert (finished_search.path / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"cpus_per_trial": 64}, r"cpus_per_trial must be at most 2, .* got 64 \(--cpus-per-trial\)"),
+        ({"gpus_per_trial": 1}, r"gpus_per_trial must be at most 0, .* got 1 \(--gpus-per-trial\)"),
+        ({"space": "defalt"}, "did you mean 'default'"),
+    ],
+)
+def test_what_cannot_run_creates_nothing(
+    run_search: SearchRunner, tmp_path: Path, options: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        run_search(tmp_path / "storage", name="never", **options)
+    assert not (tmp_path / "storage").exists()
+
+
+def test_a_storage_that_cannot_be_written_is_refused(run_search: SearchRunner, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(RequestError, match=r"cannot be written: .* \(--storage\)"):
+        run_search(tmp_path / "file", name="never")
+
+
+def test_fewer_trials_than_were_started_cannot_be_asked_for(finished_search: Experiment) -> None:
+    with pytest.raises(RequestError, match="num_samples must be at least 5"):
+        resume_search(finished_search.path.parent, "done", {"num_samples": 2}, quiet)
+
+
+def test_a_search_whose_data_changed_is_not_resumed(
+    small_settings: Callable[..., SearchSettings], run_search: SearchRunner, tmp_path: Path
+) -> None:
+    run_search(tmp_path, name="moved", num_samples=1, epochs=1)
+    written = read_yaml(tmp_path / "moved" / "search.yaml").values
+    write_yaml(tmp_path / "moved" / "search.yaml", written | {"data_seed": 5})
+    with pytest.raises(RequestError, match="data of moved changed"):
+        resume_search(tmp_path, "moved", {"num_samples": 2}, quiet)
+
+
+def test_progress_is_shown_while_a_search_runs(
+    ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    start_search(small_settings(tmp_path, name="seen", num_samples=1), lambda e: seen.append(e.epochs_run))
+    assert seen == sorted(seen)
+    assert seen[-1] == 4

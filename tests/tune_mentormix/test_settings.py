@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.settings import SearchSettings, parse_duration, read_settings
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "search.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    config = write(tmp_path, "epochs: 7\nnum_samples: 3\n")
+    settings = read_settings(config, {"epochs": 9, "num_samples": None})
+    assert (settings.epochs, settings.num_samples) == (9, 3)
+
+
+def test_an_experiments_own_file_is_a_settings_file(tmp_path: Path) -> None:
+    config = write(tmp_path, "format: 1\nname: a\nprovenance: {commit: abc}\nspace: {burn_in: {low: 0, high: 9}}\n")
+    assert read_settings(config, {}).space == {"burn_in": {"low": 0, "high": 9}}
+
+
+def test_settings_survive_a_round_trip() -> None:
+    settings = read_settings(None, {"name": "a", "time_budget": "30m", "epochs": 12})
+    assert SearchSettings.model_validate(settings.model_dump(mode="json")) == settings
+
+
+def test_only_the_demonstration_adds_noise_unasked(tmp_path: Path) -> None:
+    assert read_settings(None, {}).noise == 0.4
+    assert read_settings(None, {"dataset": "folder", "data_dir": str(tmp_path)}).noise == 0
+    assert read_settings(None, {"noise": 0.0}).noise == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"dataset": "digit"}, "unknown dataset 'digit'; did you mean 'digits'?"),
+        ({"network": "small_cn"}, "unknown network 'small_cn'; did you mean 'small_cnn'?"),
+        ({"scheduler": "asah"}, "unknown scheduler 'asah'; did you mean 'asha'?"),
+        ({"noise": 1.0}, r"noise must be a number in \[0, 1\), got 1.0 \(--noise\)"),
+        ({"noise": float("nan")}, r"noise must be a number in \[0, 1\), got nan"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"num_samples": 0}, r"num_samples must be a whole number of at least 1, got 0 \(--num-samples\)"),
+        ({"cpus_per_trial": 0}, "cpus_per_trial must be a number above 0, got 0"),
+        ({"name": "../../x"}, "name: must match"),
+        ({"name": "a" * 65}, "name: must match"),
+        ({"time_budget": "soon"}, "time_budget: must be a duration like 90s, 30m or 2h, got 'soon'"),
+        ({"epochs": 5, "grace_period": 6}, r"grace_period must be at most epochs \(5\), got 6"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_value_and_what_is_allowed(
+    options: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        read_settings(None, options)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("epochs: 5\nnum_sample: 3\n", r"unknown key 'num_sample'; did you mean 'num_samples'\? \(.*line 2\)"),
+        ("noise: 1.7\n", r"noise must be a number in \[0, 1\), got 1.7 \(.*search.yaml, line 1\)"),
+        ("format: 99\n", "format 99, this version reads up to 1: upgrade"),
+    ],
+)
+def test_a_wrong_line_of_the_file_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        read_settings(write(tmp_path, text), {})
+
+
+def test_durations() -> None:
+    assert [parse_duration(text) for text in ("90", "90s", "1.5m", "2h", "1d")] == [90, 90, 90, 7200, 86400]

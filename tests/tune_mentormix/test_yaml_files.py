@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.yaml_files import parse_yaml, read_yaml, write_yaml
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    values = {"name": "a", "noise": 0.4, "space": {"burn_in": {"low": 0, "high": 30}}, "address": None}
+    write_yaml(tmp_path / "a.yaml", values)
+    assert read_yaml(tmp_path / "a.yaml").values == values
+    assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
+
+
+def test_a_key_is_found_by_its_line() -> None:
+    document = parse_yaml("name: a\nspace:\n  burn_in: 10\n", "s.yaml")
+    assert document.place("space", "burn_in") == "s.yaml, line 3"
+    assert document.place("space", "unknown") == "s.yaml, line 2"
+    assert document.place("unknown") == "s.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name: a\nname: b\n", "s.yaml, line 2: 'name' stands twice"),
+        ("space:\n  a: 1\n  a: 2\n", "s.yaml, line 3: 'a' stands twice"),
+        ("a: [1\n", "is not YAML"),
+        ("- a\n", "must hold `key: value` lines"),
+        ("", "must hold `key: value` lines"),
+        ("a: &x 1\nb: *x\n", "uses a YAML alias"),
+        ("a: !!python/object/apply:os.getcwd []\n", "is not YAML"),
+        ("a: \x00\n", "is not YAML"),
+        ("a: 2021-99-99\n", "is not YAML"),
+    ],
+)
+def test_what_is_no_settings_file_is_refused_in_one_line(text: str, complaint: str) -> None:
+    with pytest.raises(RequestError, match=complaint.replace("(", r"\(")) as caught:
+        parse_yaml(text, "s.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
+    huge = tmp_path / "huge.yaml"
+    with huge.open("wb") as stream:
+        stream.truncate(100_000_000)
+    with pytest.raises(RequestError, match="100,000,000 bytes"):
+        read_yaml(huge)
+
+
+def test_a_file_of_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RequestError, match="not UTF-8"):
+        read_yaml(tmp_path / "bytes.yaml")

@@ -53,9 +53,18 @@ def _connect(address: str | None, verbose: bool) -> None:
         raise RequestError(f"no Ray cluster answers at {address!r} (--address): {reason}") from error
 
 
+def trials_that_fit(settings: SearchSettings) -> int:
+    """How many trials the nodes can run at once."""
+    wanted = {"CPU": settings.cpus_per_trial, "GPU": settings.gpus_per_trial}
+    return sum(
+        min(int(node.get(resource, 0.0) / amount) for resource, amount in wanted.items() if amount)
+        for node in _nodes()
+    )
+
+
 def check_resources(settings: SearchSettings) -> None:
     """Raises RequestError if the cluster can never run even one trial."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = _nodes()
     for resource, key, wanted in (
         ("CPU", "cpus_per_trial", settings.cpus_per_trial),
         ("GPU", "gpus_per_trial", settings.gpus_per_trial),
@@ -66,3 +75,8 @@ def check_resources(settings: SearchSettings) -> None:
                 f"{key} must be at most {most:g}, the {resource}s of the largest node, got {wanted:g} "
                 f"(--{key.replace('_', '-')})"
             )
+
+
+def _nodes() -> list[dict[str, float]]:
+    """The resources of every live node."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]

@@ -15,10 +15,10 @@ from typing import Any
 from ray import tune
 from ray.tune import CheckpointConfig
 
-from trainables.checkpoints import is_whole
 from trainables.datasets import Dataset, DatasetError, load_dataset
+from trainables.manifest import is_whole
 from trainables.mentormix import MentorMixTrainable
-from tune_mentormix.cluster import check_resources, connection
+from tune_mentormix.cluster import check_resources, connection, trials_that_fit
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, Trial, experiment_path, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
@@ -161,7 +161,8 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
             search_alg=searcher,
             scheduler=AshaScheduler(rungs),
             num_samples=-1,  # the searcher says when it is finished
-            max_concurrent_trials=settings.max_concurrent,
+            # Never more proposals than can run: each next one knows all results so far.
+            max_concurrent_trials=settings.max_concurrent or trials_that_fit(settings),
             reuse_actors=True,
             max_failures=settings.max_restarts,
             raise_on_failed_trial=False,

@@ -18,6 +18,7 @@ NetworkName = Literal["small_cnn"]
 MentorName = Literal["threshold", "mentornet_pd", "spcl_linear", "focal", "uniform"]
 MixingRule = Literal["hard", "interpolated"]
 LearningRateSchedule = Literal["steps", "cosine"]
+AugmentationName = Literal["none", "crop_flip", "cutout", "reference"]
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]

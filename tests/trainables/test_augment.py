@@ -1,0 +1,187 @@
+"""Augmentation: each image of a batch gets what torchvision would give it alone, and no step waits for the device."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torchvision.transforms.v2 import functional as torchvision_functional
+
+from trainables.augment import (
+    AUGMENTATIONS,
+    CROP_PADDING,
+    colour_jitter,
+    crop,
+    cutout,
+    draw_colour_jitter,
+    draw_crop,
+    draw_cutout,
+    draw_flip,
+    flip,
+)
+from trainables.colour import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation
+from trainables.settings import AugmentationName
+
+BATCH = 16
+seeds = st.integers(0, 2**31 - 1)
+
+
+def random_images(seed: int, channels: int = 3, height: int = 9, width: int = 8) -> Tensor:
+    """Random pixels, and one image each of greys, black, white and few colours, where hue is delicate."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(BATCH, channels, height, width, generator=generator)
+    images[0] = images[0, :1]
+    images[1], images[2] = 0, 1
+    images[3] = images[3].round()
+    return images
+
+
+def generator_of(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_table_holds_exactly_the_names_the_settings_allow() -> None:
+    assert set(AUGMENTATIONS) == set(get_args(AugmentationName))
+
+
+@given(seed=seeds)
+def test_cropping_is_torchvisions_padding_and_cropping(seed: int) -> None:
+    images = random_images(seed)
+    corners = draw_crop(images, generator_of(seed))
+
+    for image, cropped, (top, left) in zip(images, crop(images, corners), corners.tolist(), strict=True):
+        padded = torchvision_functional.pad(image, [CROP_PADDING])
+        assert torch.equal(cropped, torchvision_functional.crop(padded, top, left, 9, 8))
+
+
+@given(seed=seeds)
+def test_flipping_is_torchvisions_horizontal_flip(seed: int) -> None:
+    images = random_images(seed)
+    is_flipped = draw_flip(images, generator_of(seed))
+
+    for image, flipped, should_flip in zip(images, flip(images, is_flipped), is_flipped.tolist(), strict=True):
+        expected = torchvision_functional.horizontal_flip(image) if should_flip else image
+        assert torch.equal(flipped, expected)
+
+
+@given(seed=seeds)
+def test_cutout_is_torchvisions_erasing_of_a_square_clipped_at_the_border(seed: int) -> None:
+    images = random_images(seed)
+    middles = draw_cutout(images, generator_of(seed))
+    side = 9 // 2
+
+    for image, holed, (row, column) in zip(images, cutout(images, middles), middles.tolist(), strict=True):
+        top, left = row - side // 2, column - side // 2
+        height = min(top + side, 9) - max(top, 0)
+        width = min(left + side, 8) - max(left, 0)
+        erased = torchvision_functional.erase(image, max(top, 0), max(left, 0), height, width, torch.tensor(0.0))
+        assert torch.equal(holed, erased)
+
+
+@pytest.mark.parametrize(
+    ("ours", "torchvisions", "low", "high"),
+    [
+        (adjust_contrast, torchvision_functional.adjust_contrast, 0.5, 1.5),
+        (adjust_saturation, torchvision_functional.adjust_saturation, 0.5, 1.5),
+        (adjust_hue, torchvision_functional.adjust_hue, -0.2, 0.2),
+        (adjust_hue, torchvision_functional.adjust_hue, -0.5, 0.5),
+    ],
+)
+@given(seed=seeds)
+def test_colour_operations_are_torchvisions(
+    ours: object, torchvisions: object, low: float, high: float, seed: int
+) -> None:
+    assert callable(ours)
+    assert callable(torchvisions)
+    images = random_images(seed)
+    factors = low + (high - low) * torch.rand(BATCH, generator=generator_of(seed))
+
+    adjusted = ours(images, factors)
+
+    for image, one_adjusted, factor in zip(images, adjusted, factors.tolist(), strict=True):
+        torch.testing.assert_close(one_adjusted, torchvisions(image, factor), atol=2e-6, rtol=0)
+
+
+def test_brightness_is_added_and_clamped() -> None:
+    images = torch.tensor([0.0, 0.5, 1.0]).view(1, 3, 1, 1).repeat(2, 1, 1, 1)
+
+    brighter = adjust_brightness(images, torch.tensor([0.1, -0.1]))
+
+    torch.testing.assert_close(brighter.flatten(1), torch.tensor([[0.1, 0.6, 1.0], [0.0, 0.4, 0.9]]))
+
+
+@given(seed=seeds)
+def test_colour_jitter_follows_one_of_the_references_two_orders(seed: int) -> None:
+    images = random_images(seed)
+    jitter = draw_colour_jitter(images, generator_of(seed))
+
+    jittered = colour_jitter(images, jitter)
+
+    assert abs(jitter.brightness).max() <= 32 / 255
+    assert abs(jitter.hue).max() <= 0.2
+    for number, image in enumerate(images):
+        brightness, first, saturation, hue, last = (factors[number].item() for factors in jitter)
+        assert 1 in (first, last)
+        assert 0.5 <= min(first, last, saturation) <= max(first, last, saturation) <= 1.5
+        expected = (image + brightness).clamp(0, 1)
+        if first != 1:
+            expected = torchvision_functional.adjust_contrast(expected, first)
+        expected = torchvision_functional.adjust_saturation(expected, saturation)
+        expected = torchvision_functional.adjust_hue(expected, hue)
+        if last != 1:
+            expected = torchvision_functional.adjust_contrast(expected, last)
+        torch.testing.assert_close(jittered[number], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("channels", [1, 3])
+@settings(max_examples=20)
+@given(seed=seeds, size=st.tuples(st.integers(1, 12), st.integers(1, 12)))
+def test_shape_and_range_are_kept_and_equal_generators_give_equal_images(
+    name: AugmentationName, channels: int, seed: int, size: tuple[int, int]
+) -> None:
+    images = random_images(seed, channels, *size)
+    before = images.clone()
+
+    augmented, again = (AUGMENTATIONS[name](images, generator_of(seed)) for _ in range(2))
+
+    assert augmented.shape == images.shape
+    assert augmented.dtype == torch.float32
+    assert augmented.min() >= 0
+    assert augmented.max() <= 1 + 1e-6
+    assert torch.equal(augmented, again)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("name", set(AUGMENTATIONS) - {"none"})
+def test_images_of_a_batch_are_changed_each_in_its_own_way(name: AugmentationName) -> None:
+    images = random_images(0, height=16, width=16)[4:5].repeat(64, 1, 1, 1)
+
+    augmented = AUGMENTATIONS[name](images, generator_of(0))
+
+    assert len(torch.unique(augmented.flatten(1), dim=0)) > 20
+
+
+def test_every_crop_and_both_sides_are_as_likely() -> None:
+    images = torch.zeros(10_000, 1, 8, 8)
+
+    corners = draw_crop(images, generator_of(0))
+    counts = torch.bincount(corners[:, 0] * 5 + corners[:, 1], minlength=25)
+
+    assert counts.tolist() == pytest.approx([400] * 25, abs=80)  # four standard errors
+    assert draw_flip(images, generator_of(0)).float().mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_no_augmentation_waits_for_the_device(name: AugmentationName) -> None:
+    """Fake tensors have shapes but no values: reading one on the host raises."""
+    generator = generator_of(0)
+    with FakeTensorMode():
+        augmented = AUGMENTATIONS[name](torch.rand(BATCH, 3, 32, 32), generator)
+
+    assert augmented.shape == (BATCH, 3, 32, 32)

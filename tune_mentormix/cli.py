@@ -12,6 +12,7 @@ import typer
 from tune_mentormix import console
 from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment import Experiment, list_experiments, read_experiment
+from tune_mentormix.progress import SearchProgress, TrainingProgress
 
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
@@ -74,7 +75,7 @@ def search(
     settings = read_settings(config, options)
     from tune_mentormix.search import start_search  # imports torch and Ray
 
-    with console.SearchProgress() as progress:
+    with SearchProgress() as progress:
         experiment = start_search(settings, progress, verbose)
     _end(experiment)
 
@@ -96,7 +97,7 @@ def resume(
     read_experiment(storage, name)  # a wrong name is said before torch and Ray are imported
     from tune_mentormix.search import resume_search  # imports torch and Ray
 
-    with console.SearchProgress() as progress:
+    with SearchProgress() as progress:
         experiment = resume_search(storage, name, changes, progress, verbose)
     _end(experiment)
 
@@ -155,7 +156,7 @@ def train(
     exported = read_exported(config)
     from tune_mentormix.train import train_in_full  # imports torch
 
-    with console.TrainingProgress() as progress:
+    with TrainingProgress() as progress:
         report = train_in_full(exported, out, seed, progress)
     console.print_trained(report, exported.config.epochs, exported.labels, out)
 

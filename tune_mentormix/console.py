@@ -1,29 +1,26 @@
-"""Everything that is printed: the live view of a search, its closing words, and the tables of the reading commands.
+"""What commands print: the closing words of a search, the tables of the reading commands, errors.
 
-Results go to stdout, progress and errors to stderr. Every accuracy says its split and its labels.
+Results go to stdout, errors to stderr. Every accuracy says its split and its labels. `progress` prints the rest.
 """
 
 from __future__ import annotations
 
 import json
-import time
+import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.progress_bar import ProgressBar
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tune_mentormix.experiment import Experiment, Trial
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
-REFRESH_SECONDS = 0.25
-LINE_SECONDS = 10.0  # between progress lines where no terminal shows a live table
 
-stdout = Console(highlight=False, soft_wrap=True)
+WIDE = 160  # columns, where no terminal says how many there are
+
+stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -35,95 +32,6 @@ def print_json(document: Any) -> None:
 def print_error(message: str) -> None:
     """One line on stderr."""
     stderr.print(f"error: {message}", style="red", markup=False)
-
-
-class SearchProgress:
-    """The live table of a running search; plain lines now and then where stderr is no terminal."""
-
-    def __init__(self) -> None:
-        self._live = Live(console=stderr, auto_refresh=False, transient=True) if stderr.is_terminal else None
-        self._shown = 0.0
-        self._began = time.monotonic()
-        self._epochs_before: int | None = None
-
-    def __enter__(self) -> SearchProgress:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def __call__(self, experiment: Experiment) -> None:
-        """Shows the experiment's state, if it is time to."""
-        now = time.monotonic()
-        if self._epochs_before is None:
-            self._epochs_before = experiment.epochs_run
-        if now - self._shown < (REFRESH_SECONDS if self._live else LINE_SECONDS):
-            return
-        self._shown = now
-        if self._live:
-            self._live.update(self._table(experiment), refresh=True)
-        else:
-            stderr.print(self._line(experiment))
-
-    def _table(self, experiment: Experiment) -> RenderableType:
-        counts = experiment.counts()
-        done = counts["finished"] + counts["stopped_early"] + counts["failed"]
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="dim")
-        table.add_column()
-        table.add_row("search", f"{experiment.name}  [dim]{experiment.path}[/dim]")
-        table.add_row("trials", _counts(experiment))
-        table.add_row("", ProgressBar(total=experiment.num_samples, completed=done, width=48))
-        table.add_row("running", _running(experiment))
-        table.add_row("best so far", _best_so_far(experiment))
-        table.add_row("time left", self._time_left(experiment))
-        return Group(table, Text("Ctrl-C stops cleanly; `resume` goes on.", style="dim"))
-
-    def _line(self, experiment: Experiment) -> str:
-        return (
-            f"{_counts(experiment)} · best so far: {_best_so_far(experiment)} · left: {self._time_left(experiment)}"
-        )
-
-    def _time_left(self, experiment: Experiment) -> str:
-        """From the epochs run in this run, and the epochs a trial took so far on average."""
-        ran = experiment.epochs_run - (self._epochs_before or 0)
-        ended = [t for t in experiment.trials.values() if t.state in ("stopped_early", "finished")]
-        if not ended or ran == 0:
-            return "…"
-        average = sum(trial.epoch for trial in ended) / len(ended)
-        counts = experiment.counts()
-        left = counts["pending"] * average + sum(max(0.0, average - t.epoch) for t in experiment.unfinished())
-        return f"about {_duration(left * (time.monotonic() - self._began) / ran)}"
-
-
-class TrainingProgress:
-    """A progress bar of one training in full."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=stderr,
-        )
-        self._task = self._progress.add_task("", total=None)
-
-    def __enter__(self) -> TrainingProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, report: dict[str, float], epochs: int) -> None:
-        """Shows one epoch's report."""
-        text = f"validation accuracy {report['val_accuracy']:.4f}"
-        self._progress.update(self._task, completed=report["epoch"], total=epochs, description=text)
 
 
 def print_trained(report: dict[str, float], epochs: int, labels: str, out: Path) -> None:
@@ -148,7 +56,8 @@ def print_end(experiment: Experiment, commands: str) -> None:
     """
     best = experiment.best()
     split = f"{experiment.labels_kind} validation labels"
-    stdout.print(f"\n{experiment.name}: {_counts(experiment)}, {experiment.epochs_run} epochs, {_ended(experiment)}")
+    ran = f"{counts_in_words(experiment)}, {experiment.epochs_run} epochs"
+    stdout.print(f"\n{experiment.name}: {ran}, {_ended(experiment)}")
     if best:
         stdout.print(_configuration(best))
         stdout.print(_comparison(experiment, best, split))
@@ -169,7 +78,8 @@ def print_end(experiment: Experiment, commands: str) -> None:
 def print_status(experiment: Experiment) -> None:
     """The state of one search."""
     best = experiment.best()
-    stdout.print(f"{experiment.name}: {experiment.state()}, {_counts(experiment)}, {experiment.epochs_run} epochs")
+    ran = f"{counts_in_words(experiment)}, {experiment.epochs_run} epochs"
+    stdout.print(f"{experiment.name}: {experiment.state()}, {ran}")
     if best:
         stdout.print(_configuration(best))
         stdout.print(_comparison(experiment, best, f"{experiment.labels_kind} validation labels"))
@@ -250,18 +160,15 @@ def _searched(experiment: Experiment) -> list[str]:
     return [name for name, entry in space.items() if isinstance(entry, dict)] if isinstance(space, dict) else []
 
 
-def _counts(experiment: Experiment) -> str:
+def counts_in_words(experiment: Experiment) -> str:
+    """`2 running, 8 finished of 20`."""
     counts = experiment.counts()
     shown = [f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count]
     return ", ".join(shown) + f" of {experiment.num_samples}"
 
 
-def _running(experiment: Experiment) -> str:
-    running = [trial for trial in experiment.unfinished() if trial.state == "running"]
-    return ", ".join(f"{t.number} at epoch {t.epoch}/{t.config['epochs']}" for t in running[:6]) or "…"
-
-
-def _best_so_far(experiment: Experiment) -> str:
+def best_so_far(experiment: Experiment) -> str:
+    """Accuracy, split, labels, trial and epoch of the best."""
     best = experiment.best()
     if best is None:
         return "–"
@@ -277,9 +184,8 @@ def _failures(experiment: Experiment) -> list[str]:
 
 
 def _ended(experiment: Experiment) -> str:
-    took = (experiment.last_event or 0) - (experiment.first_event or 0)
     reasons = {"finished": "finished", "time_budget": "time budget used up", "all_failing": "every trial failed"}
-    return f"{reasons.get(experiment.ended or '', 'interrupted')} after {_duration(took)}"
+    return f"{reasons.get(experiment.ended or '', 'interrupted')} after {duration(experiment.seconds)}"
 
 
 def _storage_option(storage: Path) -> str:
@@ -294,7 +200,8 @@ def _value(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`1 min 39 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

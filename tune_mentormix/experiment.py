@@ -76,10 +76,11 @@ class Experiment:
     trials: dict[int, Trial] = field(default_factory=dict)
     runs: int = 0
     num_samples: int = 0
+    rungs: list[int] = field(default_factory=list)  # the epochs after which hopeless trials are stopped
     epochs_run: int = 0
     ended: str | None = None  # why the last run ended; None while it runs, or where it was killed
-    first_event: float | None = None
-    last_event: float | None = None
+    seconds: float = 0.0  # that runs took, without the time between them
+    _last_event: float = 0.0
 
     @property
     def name(self) -> str:
@@ -88,32 +89,35 @@ class Experiment:
 
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account."""
-        self.first_event = self.first_event or event["time"]
-        self.last_event = event["time"]
         kind = event["event"]
+        if kind != "run_started" and self._last_event:
+            self.seconds += event["time"] - self._last_event
+        self._last_event = event["time"]
         if kind == "run_started":
-            self.runs, self.num_samples, self.ended = event["run"], event["num_samples"], None
+            self.runs, self.ended = event.get("run", self.runs + 1), None
+            self.num_samples = event.get("num_samples", self.num_samples)
+            self.rungs = event.get("rungs", [])
             self._set_unfinished("pending")
         elif kind == "run_ended":
-            self.ended = event["reason"]
+            self.ended = event.get("reason", "finished")
             self._set_unfinished("pending")
         elif kind == "proposed":
             trial = self.trials.setdefault(
                 event["trial"], Trial(event["trial"], event["config"], event.get("control"))
             )
-            trial.state, trial.attempt = "running", event["attempt"]
+            trial.state, trial.attempt = "running", event.get("attempt", trial.attempt)
         else:
             self._apply_to_trial(kind, self.trials[event["trial"]], event)
 
     def _apply_to_trial(self, kind: str, trial: Trial, event: Event) -> None:
         if kind == "report":
             trial.reports[event["epoch"]] = {key: event[key] for key in event if key not in _NOT_METRICS}
-            trial.attempt = event["attempt"]
+            trial.attempt = event.get("attempt", trial.attempt)
             self.epochs_run += 1
         elif kind == "checkpoint":
             trial.checkpoints.append((event["epoch"], event["path"]))
         elif kind == "failed":
-            trial.state, trial.error = "failed", event["error"]
+            trial.state, trial.error = "failed", event.get("error", "")
         elif kind in ("stopped", "finished"):
             trial.state = "stopped_early" if kind == "stopped" else "finished"
 
@@ -205,7 +209,8 @@ def read_experiment(storage: Path, name: str) -> Experiment:
     written = document.values.get("format")
     if not isinstance(written, int) or written > FORMAT:
         raise RequestError(f"{path} was written by a newer version (format {written!r}): upgrade tune-mentormix")
-    return replay(Experiment(path, document.values), path / JOURNAL_FILE)
+    asked = document.values.get("num_samples", 0)
+    return replay(Experiment(path, document.values, num_samples=asked), path / JOURNAL_FILE)
 
 
 def list_experiments(storage: Path) -> list[Experiment]:
@@ -217,7 +222,10 @@ def replay(experiment: Experiment, journal: Path) -> Experiment:
     """Applies all events of a journal file, if there is one."""
     events: Iterable[Event] = read_events(journal) if journal.is_file() else ()
     for event in events:
-        experiment.apply(event)
+        try:
+            experiment.apply(event)
+        except (KeyError, TypeError) as error:
+            raise RequestError(f"{journal} holds an event that makes no sense here: {event}") from error
     return experiment
 
 

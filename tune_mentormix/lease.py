@@ -5,7 +5,6 @@ On the driver's own machine its process tells whether it lives; from another mac
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.yaml_files import write_atomically
@@ -43,8 +43,7 @@ def hold_lease(experiment: Path) -> Iterator[None]:
     Raises:
         RequestError: if a living driver holds it.
     """
-    with (experiment / f".{LEASE_FILE}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(experiment / f".{LEASE_FILE}.lock"):
         holder = holder_of(experiment)
         if holder:
             raise RequestError(f"{experiment.name} is running already ({holder}); stop it there first")

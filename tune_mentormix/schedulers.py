@@ -30,7 +30,7 @@ class Rungs:
 
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account, deciding as the live scheduler did."""
-        if event["event"] == "proposed" and event["control"]:
+        if event["event"] == "proposed" and event.get("control"):
             self._controls.add(event["trial"])
         elif event["event"] == "report" and event["val_accuracy"] is not None:
             self.goes_on(event["trial"], event["epoch"], event["val_accuracy"])

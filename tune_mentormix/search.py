@@ -136,7 +136,7 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
         study.apply(event)
         rungs.apply(event)
     recorder = Recorder(journal, [experiment, study, rungs])
-    recorder.record("run_started", run=experiment.runs + 1, num_samples=settings.num_samples)
+    recorder.record("run_started", run=experiment.runs + 1, num_samples=settings.num_samples, rungs=rungs.epochs)
     _record_missing_ends(experiment, rungs, settings.epochs, recorder)
     searcher = MentorMixSearcher(
         experiment=experiment,

@@ -81,7 +81,7 @@ class SearchStudy:
         elif kind == "stopped":
             self._close(number, TrialState.PRUNED)
         elif kind == "failed":
-            self._close(number, TrialState.FAIL if event["worker_lost"] else TrialState.PRUNED)
+            self._close(number, TrialState.FAIL if event.get("worker_lost") else TrialState.PRUNED)
 
     def _close(self, number: int, state: TrialState) -> None:
         trial = self._open.pop(number)

@@ -68,7 +68,7 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
 
 def write_yaml(path: Path, values: dict[str, Any]) -> None:
     """Writes a mapping so that a crash leaves either the old file or the new one, whole."""
-    write_atomically(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None))
+    write_atomically(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ def experiment_of(*events: dict[str, Any]) -> Experiment:
 
 
 def started(run: int = 1, num_samples: int = 4) -> dict[str, Any]:
-    return {"event": "run_started", "run": run, "num_samples": num_samples}
+    return {"event": "run_started", "run": run, "num_samples": num_samples, "rungs": []}
 
 
 def proposed(trial: int, control: str | None = None, attempt: int = 1) -> dict[str, Any]:

@@ -1,0 +1,124 @@
+"""What is shown while work goes on: the live table of a search, the bar of a training. All of it on stderr."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tune_mentormix.console import best_so_far, counts_in_words, duration, stderr
+from tune_mentormix.experiment import Experiment
+
+REFRESH_SECONDS = 0.25
+LINE_SECONDS = 10.0  # between progress lines where no terminal shows a live table
+
+
+class SearchProgress:
+    """The live table of a running search; plain lines now and then where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._live = Live(console=stderr, auto_refresh=False, transient=True) if stderr.is_terminal else None
+        self._shown = 0.0
+        self._began = time.monotonic()
+        self._epochs_before: int | None = None
+
+    def __enter__(self) -> SearchProgress:
+        if self._live:
+            self._live.start()
+            self._live.update(Text("Starting Ray and loading the data …", style="dim"), refresh=True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, experiment: Experiment) -> None:
+        """Shows the experiment's state, if it is time to."""
+        now = time.monotonic()
+        if self._epochs_before is None:
+            self._epochs_before = experiment.epochs_run
+        if now - self._shown < (REFRESH_SECONDS if self._live else LINE_SECONDS):
+            return
+        self._shown = now
+        if self._live:
+            self._live.update(self._table(experiment), refresh=True)
+        else:
+            stderr.print(self._line(experiment))
+
+    def _table(self, experiment: Experiment) -> RenderableType:
+        counts = experiment.counts()
+        done = counts["finished"] + counts["stopped_early"] + counts["failed"]
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim")
+        table.add_column()
+        table.add_row("search", f"{experiment.name}  [dim]{experiment.path}[/dim]")
+        table.add_row("trials", counts_in_words(experiment))
+        table.add_row("", ProgressBar(total=experiment.num_samples, completed=done, width=48))
+        table.add_row("running", _running(experiment))
+        table.add_row("rungs", _rungs(experiment))
+        table.add_row("best so far", best_so_far(experiment))
+        table.add_row("time left", self._time_left(experiment))
+        return Group(table, Text("Ctrl-C stops cleanly; `resume` goes on.", style="dim"))
+
+    def _line(self, experiment: Experiment) -> str:
+        counts, best, left = counts_in_words(experiment), best_so_far(experiment), self._time_left(experiment)
+        return f"{counts} · best so far: {best} · left: {left}"
+
+    def _time_left(self, experiment: Experiment) -> str:
+        """From the epochs run in this run, and the epochs a trial took so far on average."""
+        ran = experiment.epochs_run - (self._epochs_before or 0)
+        ended = [t for t in experiment.trials.values() if t.state in ("stopped_early", "finished")]
+        if not ended or ran == 0:
+            return "…"
+        average = sum(trial.epoch for trial in ended) / len(ended)
+        counts = experiment.counts()
+        left = counts["pending"] * average + sum(max(0.0, average - t.epoch) for t in experiment.unfinished())
+        return f"about {duration(left * (time.monotonic() - self._began) / ran)}"
+
+
+class TrainingProgress:
+    """A progress bar of one training in full."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=stderr,
+        )
+        self._task = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> TrainingProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, report: dict[str, float], epochs: int) -> None:
+        """Shows one epoch's report."""
+        text = f"validation accuracy {report['val_accuracy']:.4f}"
+        self._progress.update(self._task, completed=report["epoch"], total=epochs, description=text)
+
+
+def _running(experiment: Experiment) -> str:
+    running = [trial for trial in experiment.unfinished() if trial.state == "running"]
+    return ", ".join(f"{t.number} at epoch {t.epoch}/{t.config['epochs']}" for t in running[:6]) or "…"
+
+
+def _rungs(experiment: Experiment) -> str:
+    """How many trials came to each rung, and how many it stopped."""
+    trials = [trial for trial in experiment.trials.values() if trial.control is None]
+    words = []
+    for rung in experiment.rungs:
+        came = sum(trial.epoch >= rung for trial in trials)
+        stopped = sum(trial.state == "stopped_early" and trial.epoch == rung for trial in trials)
+        words.append(f"epoch {rung}: {came} came, {stopped} stopped")
+    return "; ".join(words) or "none"

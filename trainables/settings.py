@@ -83,6 +83,7 @@ class TrialSettings(Settings):
     mentor: MentorName = "mentornet_pd"
     mixing: MixingRule = "hard"
     network: NetworkName = "small_cnn"
+    augmentation: AugmentationName = "none"
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     lr_schedule: LearningRateSchedule = "steps"
     weight_decay: Annotated[float, Field(ge=0)] = 2e-4  # L2, on convolution and dense kernels only

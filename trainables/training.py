@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from trainables.augment import AUGMENTATIONS
 from trainables.device_data import DeviceDataset
 from trainables.networks import NETWORKS, kernels_and_rest
 from trainables.objective import MentorMixObjective
@@ -26,7 +27,7 @@ from trainables.weight_average import WeightAverage
 __all__ = ["DeviceDataset", "Evaluation", "Trainer", "TrainingDiverged"]
 
 EVALUATION_BATCH = 1000
-_ORDER_STREAM, _MIXING_STREAM = 1, 2  # generators apart: what is mixed does not change the order of the data
+_ORDER_STREAM, _MIXING_STREAM, _AUGMENTATION_STREAM = 1, 2, 3  # apart: what is mixed does not change the order
 
 
 class TrainingDiverged(RuntimeError):  # noqa: N818 - it names what happened
@@ -71,12 +72,14 @@ class Trainer:
         self.epoch = 0
         self.metrics: dict[str, float] = {}
 
+        self._augment = AUGMENTATIONS[settings.augmentation]
         self._steps_per_epoch = train_size // settings.batch_size
         self._steps = settings.epochs * self._steps_per_epoch
 
         torch.use_deterministic_algorithms(data.device.type == "cpu")
         torch.manual_seed(settings.seed)
         self._order_generator = self._generator(_ORDER_STREAM)
+        self._augmentation_generator = self._generator(_AUGMENTATION_STREAM)
 
         with data.device:
             self.network = NETWORKS[settings.network](data.num_classes, data.in_channels)
@@ -143,7 +146,8 @@ class Trainer:
         Returns:
             [3]: the loss, the sum of the examples' weights, and the part of that sum on clean labels.
         """
-        images = normalised(self.data.train_images.index_select(0, batch_index))
+        images = unit_floats(self.data.train_images.index_select(0, batch_index))
+        images = normalised(self._augment(images, self._augmentation_generator))
         labels = self.data.train_labels.index_select(0, batch_index)
         loss, weights = self._objective(step, images, labels)  # 1 to 7
         self._descend(step, loss)  # 8
@@ -167,7 +171,7 @@ class Trainer:
         for some_images, some_labels in zip(
             torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True
         ):
-            logits = functional_call(self.network, self._averaged_weights(), (normalised(some_images),))
+            logits = functional_call(self.network, self._averaged_weights(), (normalised(unit_floats(some_images)),))
             losses = cross_entropy(logits, some_labels, reduction="sum")
             totals += torch.stack([(logits.argmax(dim=1) == some_labels).sum(), losses])
         self.network.train()
@@ -191,6 +195,7 @@ class Trainer:
             "momentum": self._optimizer.state_dict()["state"],
             "objective": self._objective.state_dict(),
             "order_generator": self._order_generator.get_state(),
+            "augmentation_generator": self._augmentation_generator.get_state(),
             "torch_generator": torch.get_rng_state(),
             "cuda_generator": torch.cuda.get_rng_state(self.data.device) if self._on_cuda else None,
         }
@@ -210,6 +215,7 @@ class Trainer:
         self._optimizer.load_state_dict({"state": state["momentum"], "param_groups": own_groups})
         self._objective.load_state_dict(state["objective"])
         self._order_generator.set_state(state["order_generator"])
+        self._augmentation_generator.set_state(state["augmentation_generator"])
         torch.set_rng_state(state["torch_generator"])
         if self._on_cuda:
             torch.cuda.set_rng_state(state["cuda_generator"], self.data.device)
@@ -245,6 +251,11 @@ class Trainer:
         return torch.Generator(self.data.device).manual_seed(self.settings.seed + stream * 2**31)
 
 
+def unit_floats(images: Tensor) -> Tensor:
+    """Images [B, H, W, C] uint8 → [B, C, H, W] float32 in [0, 1]."""
+    return images.permute(0, 3, 1, 2).float().div(255)
+
+
 def normalised(images: Tensor) -> Tensor:
-    """Images [B, H, W, C] uint8 → [B, C, H, W] float32 in [−1, 1]."""
-    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    """Pixels in [0, 1] → [−1, 1]."""
+    return images.mul(2).sub(1)

@@ -12,6 +12,7 @@ import typer
 from tune_mentormix import console
 from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment import Experiment, list_experiments, read_experiment
+from tune_mentormix.lease import refuse_if_held
 from tune_mentormix.progress import SearchProgress, TrainingProgress
 
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
@@ -94,7 +95,7 @@ def resume(
 ) -> None:
     """Go on with an interrupted search, or extend a finished one."""
     changes = {key: value for key, value in locals().items() if key not in ("name", "storage", "verbose")}
-    read_experiment(storage, name)  # a wrong name is said before torch and Ray are imported
+    refuse_if_held(read_experiment(storage, name).path)  # said at once, before torch and Ray are imported
     from tune_mentormix.search import resume_search  # imports torch and Ray
 
     with SearchProgress() as progress:

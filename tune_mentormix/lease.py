@@ -36,6 +36,13 @@ def holder_of(experiment: Path) -> str | None:
     return f"process {lease['pid']} on {lease['host']}" if alive else None
 
 
+def refuse_if_held(experiment: Path) -> None:
+    """Raises RequestError if a living driver holds the experiment."""
+    holder = holder_of(experiment)
+    if holder:
+        raise RequestError(f"{experiment.name} is running already ({holder}); stop it there first")
+
+
 @contextmanager
 def hold_lease(experiment: Path) -> Iterator[None]:
     """Holds the experiment while the block runs, renewing in the background.
@@ -44,9 +51,7 @@ def hold_lease(experiment: Path) -> Iterator[None]:
         RequestError: if a living driver holds it.
     """
     with FileLock(experiment / f".{LEASE_FILE}.lock"):
-        holder = holder_of(experiment)
-        if holder:
-            raise RequestError(f"{experiment.name} is running already ({holder}); stop it there first")
+        refuse_if_held(experiment)
         _write(experiment)
     ended = threading.Event()
     renewer = threading.Thread(target=_renew, args=(experiment, ended), name="lease", daemon=True)

@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class DatasetError(ValueError):
     """The data settings cannot be met: a file is missing, labels do not fit, a part is empty."""
+
+
+class NetworkError(ValueError):
+    """The network cannot be built: nobody knows it, or its pretrained weights are not at hand."""

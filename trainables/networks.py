@@ -4,38 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainables.settings import NetworkName
+from trainables.resnets import resnet18_cifar, resnet32
+from trainables.settings import TORCHVISION_PREFIX, NetworkName, OwnNetwork, TrialSettings
+from trainables.small_cnn import small_cnn
+from trainables.wide_resnet import resnet32_wide
 
-
-def small_cnn(num_classes: int, in_channels: int) -> nn.Module:
-    """Four 3×3 convolutions with batch norm, two of stride 2; 0.14 M parameters, for images from 8×8 pixels on."""
-    return nn.Sequential(
-        *_convolution(in_channels, 32),
-        *_convolution(32, 64, stride=2),
-        *_convolution(64, 64),
-        *_convolution(64, 128, stride=2),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(128, num_classes),
-    )
-
-
-def _convolution(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
-    return [
-        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    ]
-
-
-NETWORKS: dict[NetworkName, Callable[[int, int], nn.Module]] = {
+NETWORKS: dict[OwnNetwork, Callable[[int, int], nn.Module]] = {
     "small_cnn": small_cnn,
+    "resnet32": resnet32,
+    "resnet32_wide": resnet32_wide,
+    "resnet18_cifar": resnet18_cifar,
 }
 """Name → builder(num_classes, in_channels); weights come from torch's global generator."""
+
+
+def build_network(settings: TrialSettings, num_classes: int, in_channels: int) -> nn.Module:
+    """Build the network of a trial: one of `NETWORKS`, or one of torchvision's.
+
+    Raises:
+        NetworkError: if torchvision has no such network, its weights cannot be had, or `in_channels` does not fit.
+    """
+    if not settings.network.startswith(TORCHVISION_PREFIX):
+        return NETWORKS[cast(OwnNetwork, settings.network)](num_classes, in_channels)
+    from trainables.backbones import build_backbone  # imports torchvision, which most trials do not need
+
+    return build_backbone(settings.network, settings.pretrained, num_classes, in_channels)
+
+
+def check_network(name: NetworkName, pretrained: bool) -> None:
+    """Make sure, before anything is created, that trials can build a network; downloads pretrained weights.
+
+    Raises:
+        NetworkError: in one line, if torchvision has no such network, or its weights cannot be had.
+    """
+    if name.startswith(TORCHVISION_PREFIX):
+        from trainables.backbones import check_backbone
+
+        check_backbone(name, pretrained)
 
 
 class RunningStatistics:

@@ -6,20 +6,35 @@ in `networks`, `mentors`, `datasets` and `noise` to exactly these names.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 DatasetName = Literal["digits", "cifar10", "cifar100", "folder", "arrays"]
 NoiseKind = Literal["symmetric_exclusive", "symmetric_inclusive", "asymmetric", "pair_flip", "instance_dependent"]
 LabelsKind = Literal["noisy", "clean"]
-NetworkName = Literal["small_cnn"]
+OwnNetwork = Literal["small_cnn", "resnet32", "resnet32_wide", "resnet18_cifar"]
 MentorName = Literal["threshold", "mentornet_pd", "spcl_linear", "focal", "uniform"]
 MixingRule = Literal["hard", "interpolated"]
 LearningRateSchedule = Literal["steps", "cosine"]
 AugmentationName = Literal["none", "crop_flip", "cutout", "reference"]
 
+TORCHVISION_PREFIX = "torchvision/"
+
+
+def _known_network(name: str) -> str:
+    """Refuse what is neither one of our own networks nor marked as torchvision's, which only torchvision knows."""
+    own = get_args(OwnNetwork)
+    if name in own or name.startswith(TORCHVISION_PREFIX):
+        return name
+    near = get_close_matches(name, own, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown name {name!r}{hint} (known: {', '.join(sorted(own))}, {TORCHVISION_PREFIX}NAME)")
+
+
+NetworkName = Annotated[str, AfterValidator(_known_network)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
@@ -83,6 +98,7 @@ class TrialSettings(Settings):
     mentor: MentorName = "mentornet_pd"
     mixing: MixingRule = "hard"
     network: NetworkName = "small_cnn"
+    pretrained: bool = False  # torchvision's networks only: begin at its weights
     augmentation: AugmentationName = "none"
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     lr_schedule: LearningRateSchedule = "steps"
@@ -91,3 +107,10 @@ class TrialSettings(Settings):
     ema: Annotated[float, Field(ge=0, le=1)] = 0.05  # horizon of the weight average, as a share of training
     epochs: Annotated[int, Field(ge=1)] = 60
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _only_torchvision_has_weights(self) -> Self:
+        """Refuse to begin at weights that do not exist."""
+        if self.pretrained and not self.network.startswith(TORCHVISION_PREFIX):
+            raise ValueError(f"pretrained is for networks {TORCHVISION_PREFIX}NAME only, got network {self.network}")
+        return self

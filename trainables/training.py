@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from trainables.augment import AUGMENTATIONS
 from trainables.device_data import DeviceDataset
-from trainables.networks import NETWORKS, kernels_and_rest
+from trainables.networks import build_network, kernels_and_rest
 from trainables.objective import MentorMixObjective
 from trainables.schedules import average_decay, learning_rate
 from trainables.settings import TrialSettings
@@ -60,7 +60,7 @@ class Trainer:
         """Build the network and everything that goes with it, at step 0.
 
         Raises:
-            ValueError: if a batch is larger than the training set.
+            ValueError: if a batch is larger than the training set, or the network cannot be built.
         """
         train_size = len(data.train_labels)
         if settings.batch_size > train_size:
@@ -82,7 +82,7 @@ class Trainer:
         self._augmentation_generator = self._generator(_AUGMENTATION_STREAM)
 
         with data.device:
-            self.network = NETWORKS[settings.network](data.num_classes, data.in_channels)
+            self.network = build_network(settings, data.num_classes, data.in_channels)
         self._average = WeightAverage(self.network) if settings.ema > 0 else None
         kernels, rest = kernels_and_rest(self.network)
         self._optimizer = torch.optim.SGD(

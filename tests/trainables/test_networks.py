@@ -6,20 +6,42 @@ from typing import get_args
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from trainables.networks import NETWORKS, RunningStatistics, kernels_and_rest
-from trainables.settings import NetworkName
+from trainables.settings import OwnNetwork, TrialSettings
 
 
 def test_the_table_holds_exactly_the_names_the_settings_allow() -> None:
-    assert set(NETWORKS) == set(get_args(NetworkName))
+    assert set(NETWORKS) == set(get_args(OwnNetwork))
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("small_cnn", 0.132), ("resnet32", 0.46), ("resnet32_wide", 29.4), ("resnet18_cifar", 11.2)],
+)
+def test_networks_are_of_the_size_they_are_known_for(name: OwnNetwork, millions: float) -> None:
+    with torch.device("meta"):
+        network = NETWORKS[name](10, 3)
+
+    assert sum(weight.numel() for weight in network.parameters()) == pytest.approx(millions * 1e6, rel=0.02)
+
+
+def test_an_unknown_network_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ValidationError, match=r"unknown name 'resnt32'; did you mean 'resnet32'\?"):
+        TrialSettings(network="resnt32")
+
+
+def test_only_networks_of_torchvision_can_be_pretrained() -> None:
+    with pytest.raises(ValidationError, match=r"pretrained is for networks torchvision/NAME only, got .* resnet32"):
+        TrialSettings(network="resnet32", pretrained=True)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 32, 32)])
 def test_images_become_logits_and_every_weight_gets_a_gradient(
-    name: NetworkName, image_shape: tuple[int, int, int]
+    name: OwnNetwork, image_shape: tuple[int, int, int]
 ) -> None:
     network = NETWORKS[name](7, image_shape[0])
 
@@ -31,7 +53,7 @@ def test_images_become_logits_and_every_weight_gets_a_gradient(
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_held_statistics_neither_move_nor_change_what_the_network_computes(name: NetworkName) -> None:
+def test_held_statistics_neither_move_nor_change_what_the_network_computes(name: OwnNetwork) -> None:
     network = NETWORKS[name](7, 1)
     images = 3 * torch.randn(16, 1, 8, 8) + 1
     before = {buffer_name: buffer.clone() for buffer_name, buffer in network.named_buffers()}
@@ -55,7 +77,7 @@ def test_statistics_are_recorded_again_after_an_error_in_the_pass() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_only_kernels_of_convolutions_and_dense_layers_are_kernels(name: NetworkName) -> None:
+def test_only_kernels_of_convolutions_and_dense_layers_are_kernels(name: OwnNetwork) -> None:
     network = NETWORKS[name](7, 3)
     expected = {id(module.weight) for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 

@@ -38,15 +38,26 @@ def decoded_images(root: Path, names: Sequence[str], image_size: int | None, cac
         [N, H, W, 3] uint8; grey images are turned into RGB, transparency is dropped.
 
     Raises:
-        DatasetError: if an image cannot be decoded, the sizes differ and `image_size` is None, or the disk is full.
+        DatasetError: if an image cannot be decoded, the sizes differ and `image_size` is None, or the cache cannot be
+            written to or read.
     """
     cached = cache_dir / f"images-{_key(root, names, image_size)}.npy"
     if not cached.exists():
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(cached.with_suffix(".lock")):  # the others wait for the one that decodes
+        lock = FileLock(cached.with_suffix(".lock"))  # the others wait for the one that decodes
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except OSError as error:
+            raise DatasetError(f"cache_dir {cache_dir} cannot be written to: {error.strerror}") from error
+        try:
             if not cached.exists():
                 _decode_into(cached, root, names, image_size)
-    images: NDArray[np.uint8] = np.load(cached, mmap_mode="r")
+        finally:
+            lock.release()
+    try:
+        images: NDArray[np.uint8] = np.load(cached, mmap_mode="r")
+    except ValueError as error:
+        raise DatasetError(f"the cached images {cached} are damaged: delete that file") from error
     return images
 
 

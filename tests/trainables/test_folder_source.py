@@ -209,6 +209,18 @@ def test_a_folder_of_one_class_is_refused(tmp_path: Path) -> None:
         load_dataset(folder_settings(tmp_path / "images"))
 
 
+def test_a_cache_that_cannot_be_used_is_named(images_dir: Path) -> None:
+    settings = folder_settings(images_dir)
+    load_dataset(settings)
+    (cached,) = settings.cache_dir.glob("*.npy")
+    cached.write_bytes(cached.read_bytes()[:200])
+
+    with pytest.raises(DatasetError, match=rf"{cached.name} are damaged: delete that file"):
+        load_dataset(settings)
+    with pytest.raises(DatasetError, match=r"cache_dir .* cannot be written to: "):
+        load_dataset(settings.model_copy(update={"cache_dir": cached / "below_a_file"}))
+
+
 def test_a_full_cache_disk_is_refused_before_anything_is_written(
     images_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

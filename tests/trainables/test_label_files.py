@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import pickle
+import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from trainables.datasets import Dataset, DatasetError, load_dataset
+from trainables.datasets import Dataset, DatasetError, load_dataset, load_test_split
+from trainables.label_files import read_label_file
 from trainables.settings import DataSettings
 
 CLASSES = ("ant", "bee", "cat")
@@ -146,6 +151,24 @@ def test_images_without_class_folders_take_their_classes_from_the_split_file(tmp
     assert dataset.train_clean_labels is None
 
 
+def test_controlled_noisy_web_labels_are_read_as_the_guide_lays_them_out(tmp_path: Path) -> None:
+    """All images in one folder, a split file, and validation images in folders named by class number, 10 before 2."""
+    root = tmp_path / "images"
+    for number in range(11):
+        for path in (root / "train" / f"{number}.jpg", root / "test" / str(number) / "v.jpg"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (4, 4), (20 * number, 0, 0)).save(path, quality=100)
+    (tmp_path / "red_noise_nl_0.4").write_text("".join(f"{number}.jpg {number}\n" for number in range(11)))
+    settings = DataSettings(
+        dataset="folder", data_dir=root, labels_file=tmp_path / "red_noise_nl_0.4", cache_dir=tmp_path / "cache"
+    )
+
+    images, labels = load_test_split(settings)
+
+    assert (images[:, 0, 0, 0] / 20).round().tolist() == labels.tolist()
+    assert load_dataset(settings).class_names == tuple(str(number) for number in range(11))
+
+
 def test_a_class_number_that_is_also_a_folders_name_means_that_folder(tmp_path: Path) -> None:
     """Folders 0 … 10 sort as 0, 1, 10, 2, …; label 10 of a split file is the folder 10, not the eleventh."""
     root = tmp_path / "images"
@@ -158,6 +181,33 @@ def test_a_class_number_that_is_also_a_folders_name_means_that_folder(tmp_path: 
 
     assert dataset.noise_rate == 0
     assert dataset.class_names[2] == "10"
+
+
+words = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1)
+
+
+@given(class_names=st.lists(words, min_size=2, max_size=6, unique=True), data=st.data())
+def test_class_names_in_a_csv_are_read_back_whatever_they_are(class_names: list[str], data: st.DataObject) -> None:
+    labels = data.draw(st.lists(st.integers(0, len(class_names) - 1), min_size=1))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "labels.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([["label"], *([class_names[label]] for label in labels)])
+
+        assert read_label_file(path, None, tuple(class_names)).labels.tolist() == labels
+
+
+@given(labels=st.lists(st.integers(0, 255), min_size=1), dtype=st.sampled_from(["uint8", "int32", "int64"]))
+def test_integers_of_any_width_are_read_back_from_every_kind_of_array_file(labels: list[int], dtype: str) -> None:
+    array = np.asarray(labels, dtype=dtype)
+    class_names = tuple(str(label) for label in range(256))
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "labels.npy", array)
+        np.savez(Path(folder) / "labels.npz", human=array)
+        torch.save({"human": array}, Path(folder) / "labels.pt")
+
+        for name in ("labels.npy", "labels.npz", "labels.pt"):
+            assert read_label_file(Path(folder) / name, None, class_names).labels.tolist() == labels
 
 
 class ExecutesWhenUnpickled:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trainables import step as algorithm
+from trainables.hardware import autocast
 from trainables.mentors import MENTORS
 from trainables.networks import RunningStatistics
 from trainables.schedules import percent_done, weighting_start
@@ -50,6 +51,7 @@ class MentorMixObjective:
         self._generator = generator
         self._mentor = MENTORS[settings.mentor]
         self._weighting_start = weighting_start(settings.burn_in, steps)
+        self._autocast = autocast(settings.precision, generator.device)
         self._running_statistics = RunningStatistics(network)
         # The moving averages of the percentile loss, of the examples (γ1) and of their mixtures (γ2).
         self._loss_average = torch.zeros((), device=generator.device)
@@ -69,13 +71,13 @@ class MentorMixObjective:
 
         soft_labels = algorithm.one_hot(labels, self._num_classes)
         if settings.mixup_alpha > 0:  # 4 and 5
-            partner_index = algorithm.sample_partners(weights, self._generator)
+            partner_index = algorithm.sample_partners(weights, settings.partner_temperature, self._generator)
             beta_samples = algorithm.sample_beta(settings.mixup_alpha, weights, self._generator)
             shares = algorithm.mixing_shares(beta_samples, weights, settings.mixing)
             images = algorithm.mix(images, partner_index, shares)
             soft_labels = algorithm.mix(soft_labels, partner_index, shares)
 
-        losses = algorithm.soft_cross_entropy(self._network(images), soft_labels)  # 6
+        losses = algorithm.soft_cross_entropy(self._logits(images), soft_labels)  # 6
         if settings.second_reweight:  # 7
             losses = losses * self._example_weights(self._mixed_loss_average, percent, losses.detach())
         return BatchLoss(losses.mean(), weights)
@@ -107,8 +109,13 @@ class MentorMixObjective:
         if step < self._weighting_start or self._settings.mentor == "uniform":
             return torch.ones(len(labels), device=labels.device)
         with torch.no_grad(), self._running_statistics.held():
-            losses = cross_entropy(self._network(images), labels, reduction="none")
+            losses = cross_entropy(self._logits(images), labels, reduction="none")
         return self._example_weights(self._loss_average, percent, losses)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """The network in the trial's precision; what follows is computed in float32."""
+        with self._autocast:
+            return self._network(images).float()  # type: ignore[no-any-return]
 
     def _example_weights(self, average: Tensor, percent: Tensor, losses: Tensor) -> Tensor:
         """Update `average` in place with the losses, and weigh them by it."""

@@ -19,6 +19,7 @@ OwnNetwork = Literal["small_cnn", "resnet32", "resnet32_wide", "resnet18_cifar"]
 MentorName = Literal["threshold", "mentornet_pd", "spcl_linear", "focal", "uniform"]
 MixingRule = Literal["hard", "interpolated"]
 LearningRateSchedule = Literal["steps", "cosine"]
+Precision = Literal["auto", "fp32", "bf16"]
 AugmentationName = Literal["none", "crop_flip", "cutout", "reference"]
 
 TORCHVISION_PREFIX = "torchvision/"
@@ -97,14 +98,17 @@ class TrialSettings(Settings):
     second_reweight: bool = False
     mentor: MentorName = "mentornet_pd"
     mixing: MixingRule = "hard"
+    partner_temperature: Annotated[float, Field(gt=0)] = 1.0  # of the softmax that partners are drawn by
     network: NetworkName = "small_cnn"
     pretrained: bool = False  # torchvision's networks only: begin at its weights
     augmentation: AugmentationName = "none"
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     lr_schedule: LearningRateSchedule = "steps"
     weight_decay: Annotated[float, Field(ge=0)] = 2e-4  # L2, on convolution and dense kernels only
+    decay_under_second_reweight: bool = True  # False: no weight decay at all with second_reweight
     batch_size: Annotated[int, Field(ge=2)] = 128
     ema: Annotated[float, Field(ge=0, le=1)] = 0.05  # horizon of the weight average, as a share of training
+    precision: Precision = "auto"  # auto: bf16 on GPUs that have it, else fp32
     epochs: Annotated[int, Field(ge=1)] = 60
     seed: Seed = 0
 

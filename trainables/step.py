@@ -55,17 +55,18 @@ def example_weights(mentor: Mentor, losses: Tensor, average: Tensor, percent: Te
     return torch.where(is_burning_in, torch.ones_like(weights), weights)
 
 
-def sample_partners(weights: Tensor, generator: Generator) -> Tensor:
-    """Step 4: draw a partner for every example, with replacement, j ~ Categorical(softmax(weights)).
+def sample_partners(weights: Tensor, temperature: float, generator: Generator) -> Tensor:
+    """Step 4: draw a partner for every example, with replacement, j ~ Categorical(softmax(weights / temperature)).
 
     Args:
         weights: [B].
+        temperature: above 0; the higher, the less the weights matter.
         generator: on the weights' device.
 
     Returns:
         [B] int64, indices into the batch.
     """
-    cumulative = weights.softmax(dim=0).cumsum(dim=0)
+    cumulative = (weights / temperature).softmax(dim=0).cumsum(dim=0)
     uniforms = torch.rand(weights.shape, generator=generator, dtype=cumulative.dtype, device=cumulative.device)
     # The last cumulative sum stands for 1, but rounding may leave it a little below the largest uniform.
     return torch.searchsorted(cumulative, uniforms, right=True).clamp_max(weights.numel() - 1)

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from trainables.augment import AUGMENTATIONS
 from trainables.device_data import DeviceDataset
+from trainables.hardware import autocast, lay_out, set_switches
 from trainables.networks import build_network, kernels_and_rest
 from trainables.objective import MentorMixObjective
 from trainables.schedules import average_decay, learning_rate
@@ -76,23 +77,26 @@ class Trainer:
         self._steps_per_epoch = train_size // settings.batch_size
         self._steps = settings.epochs * self._steps_per_epoch
 
-        torch.use_deterministic_algorithms(data.device.type == "cpu")
+        set_switches(data.device)
         torch.manual_seed(settings.seed)
         self._order_generator = self._generator(_ORDER_STREAM)
         self._augmentation_generator = self._generator(_AUGMENTATION_STREAM)
 
         with data.device:
             self.network = build_network(settings, data.num_classes, data.in_channels)
+        lay_out(self.network, data.device)
         self._average = WeightAverage(self.network) if settings.ema > 0 else None
         kernels, rest = kernels_and_rest(self.network)
+        decays = settings.decay_under_second_reweight or not settings.second_reweight
         self._optimizer = torch.optim.SGD(
             [
-                {"params": kernels, "weight_decay": settings.weight_decay},
+                {"params": kernels, "weight_decay": settings.weight_decay if decays else 0.0},
                 {"params": rest, "weight_decay": 0.0},
             ],
             lr=settings.learning_rate,
             momentum=0.9,
         )
+        self._autocast = autocast(settings.precision, data.device)
         self._objective = MentorMixObjective(
             settings, self.network, data.num_classes, self._steps, self._generator(_MIXING_STREAM)
         )
@@ -171,7 +175,9 @@ class Trainer:
         for some_images, some_labels in zip(
             torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True
         ):
-            logits = functional_call(self.network, self._averaged_weights(), (normalised(unit_floats(some_images)),))
+            inputs = normalised(unit_floats(some_images))
+            with self._autocast:
+                logits = functional_call(self.network, self._averaged_weights(), (inputs,)).float()
             losses = cross_entropy(logits, some_labels, reduction="sum")
             totals += torch.stack([(logits.argmax(dim=1) == some_labels).sum(), losses])
         self.network.train()

@@ -113,25 +113,26 @@ def test_weights_are_1_until_one_percent_before_burn_in_ends(burn_in: float, per
 
 @given(weights=unit_lists, seed=st.integers(0, 2**31))
 def test_partners_are_in_the_batch_and_the_same_generator_draws_the_same(weights: list[float], seed: int) -> None:
-    partner_index = sample_partners(torch.tensor(weights), generator(seed))
+    partner_index = sample_partners(torch.tensor(weights), 1.0, generator(seed))
 
     assert partner_index.shape == (len(weights),)
     assert partner_index.min() >= 0
     assert partner_index.max() < len(weights)
-    assert torch.equal(partner_index, sample_partners(torch.tensor(weights), generator(seed)))
+    assert torch.equal(partner_index, sample_partners(torch.tensor(weights), 1.0, generator(seed)))
 
 
-def test_partners_are_drawn_by_the_softmax_of_the_weights() -> None:
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_partners_are_drawn_by_the_softmax_of_the_weights(temperature: float) -> None:
     weights = torch.tensor([0.0, 1.0, 0.5, 1.0] * 64)
 
-    partner_index = torch.cat([sample_partners(weights, generator(seed)) for seed in range(400)])
+    partner_index = torch.cat([sample_partners(weights, temperature, generator(seed)) for seed in range(400)])
 
     frequencies = torch.bincount(partner_index, minlength=256).reshape(64, 4).sum(dim=0) / len(partner_index)
-    np.testing.assert_allclose(frequencies, weights[:4].softmax(dim=0), atol=0.005)
+    np.testing.assert_allclose(frequencies, (weights[:4] / temperature).softmax(dim=0), atol=0.005)
 
 
 def test_partners_of_losses_that_are_no_numbers_are_still_in_the_batch() -> None:
-    partner_index = sample_partners(torch.full((8,), torch.nan), generator())
+    partner_index = sample_partners(torch.full((8,), torch.nan), 1.0, generator())
 
     assert ((partner_index >= 0) & (partner_index < 8)).all()
 

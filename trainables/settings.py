@@ -37,7 +37,7 @@ def _known_network(name: str) -> str:
 
 NetworkName = Annotated[str, AfterValidator(_known_network)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+UserPath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]  # found from any folder
 
 
 class Settings(BaseModel):

@@ -24,56 +24,61 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _option(text: str, default: str | bool = False) -> Any:
+    """An option that is None where it is not given: what it then is, the settings say."""
+    return typer.Option(help=text, show_default=default)
+
+
 Name = Annotated[str, typer.Argument(help="The experiment's name.", show_default=False)]
 Storage = Annotated[Path, typer.Option(help="The folder that holds experiments.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Verbose = Annotated[bool, typer.Option(help="Let Ray talk.")]
-NumSamples = Annotated[int | None, typer.Option(help="Trials in all, the controls among them.", show_default=False)]
-TimeBudget = Annotated[str | None, typer.Option(help="End this run after 90s, 30m, 2h, …", show_default=False)]
-Address = Annotated[
-    str | None, typer.Option(help="A Ray cluster to join. [default: this machine]", show_default=False)
-]
-CpusPerTrial = Annotated[float | None, typer.Option(help="CPU cores of one trial. [default: 1]", show_default=False)]
-GpusPerTrial = Annotated[float | None, typer.Option(help="GPUs, or a share of one. [default: 0]", show_default=False)]
-MaxConcurrent = Annotated[
-    int | None, typer.Option(help="Trials at once. [default: as many as fit]", show_default=False)
-]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Let Ray talk.")]
+NumSamples = Annotated[int | None, _option("Trials in all, the controls among them.", "20; of a resume, as before")]
+TimeBudget = Annotated[str | None, _option("End this run after 90s, 30m, 2h, …", "none")]
+Address = Annotated[str | None, _option("A Ray cluster to join.", "this machine")]
+CpusPerTrial = Annotated[float | None, _option("CPU cores of one trial.", "1; of a resume, as before")]
+GpusPerTrial = Annotated[float | None, _option("GPUs of one trial, or a share of one.", "0; of a resume, as before")]
+MaxConcurrent = Annotated[int | None, _option("Trials at once.", "as many as fit")]
 STORAGE = Path("results")
-
-
-def _option(text: str) -> Any:
-    return typer.Option(help=text, show_default=False)
+NOT_SETTINGS = ("config", "precision", "assignments", "verbose")  # of the options of `search`
+NOTHING_SET: list[str] = []
+SET_HELP = "Any other setting of the search or of all its trials, such as batch_size=64."
 
 
 @app.command()
 def search(
     config: Annotated[Path | None, _option("A YAML file of settings; options win over it.")] = None,
-    name: Annotated[str | None, _option("Of the experiment. [default: the dataset and the time]")] = None,
-    space: Annotated[str | None, _option("A search space, by name or as a YAML file. [default: default]")] = None,
-    dataset: Annotated[str | None, _option("[default: digits]")] = None,
+    name: Annotated[str | None, _option("Of the experiment.", "the dataset and the time")] = None,
+    space: Annotated[str | None, _option("A search space, by name or as a YAML file.", "default")] = None,
+    dataset: Annotated[str | None, _option("What to train on; docs/data.md.", "digits")] = None,
     data_dir: Annotated[str | None, _option("Where the dataset lies.")] = None,
-    noise: Annotated[
-        float | None, _option("Share of labels to make wrong. [default: 0.4 for digits, else 0]")
-    ] = None,
-    network: Annotated[str | None, _option("[default: small_cnn]")] = None,
+    noise: Annotated[float | None, _option("Share of labels to make wrong.", "0.4 for digits, else 0")] = None,
+    network: Annotated[str | None, _option("Of all trials; docs/method.md.", "small_cnn")] = None,
+    preset: Annotated[str | None, _option("Rules of MentorMix: reference or paper; docs/method.md.", "ours")] = None,
+    precision: Annotated[str | None, _option("Of training: fp32, bf16 or auto.", "auto")] = None,
     num_samples: NumSamples = None,
-    epochs: Annotated[int | None, _option("Epochs of a full trial. [default: 60]")] = None,
-    sampler: Annotated[str | None, _option("Who proposes: tpe or random. [default: tpe]")] = None,
-    scheduler: Annotated[str | None, _option("Who stops trials early: asha or none. [default: asha]")] = None,
-    seed: Annotated[int | None, _option("Of proposals and trials. [default: 0]")] = None,
+    epochs: Annotated[int | None, _option("Epochs of a full trial.", "60")] = None,
+    sampler: Annotated[str | None, _option("Who proposes: tpe or random.", "tpe")] = None,
+    scheduler: Annotated[str | None, _option("Who stops trials early: asha or none.", "asha")] = None,
+    seed: Annotated[int | None, _option("Of proposals and trials.", "0")] = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
     max_concurrent: MaxConcurrent = None,
     time_budget: TimeBudget = None,
-    storage: Annotated[str | None, _option("The folder that holds experiments. [default: results]")] = None,
+    storage: Annotated[str | None, _option("The folder that holds experiments.", "results")] = None,
     address: Address = None,
+    assignments: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = NOTHING_SET,
     verbose: Verbose = False,
 ) -> None:
     """Run a search; without options, on noisy handwritten digits."""
-    options = {key: value for key, value in locals().items() if key not in ("config", "verbose")}
+    options = {
+        key: value for key, value in locals().items() if key not in ("config", "precision", "assignments", "verbose")
+    }
     from tune_mentormix.settings import read_settings
 
-    settings = read_settings(config, options)
+    precisely = [] if precision is None else [f"precision={precision}"]
+    settings = read_settings(config, options, [*precisely, *assignments])
     from tune_mentormix.search import start_search  # imports torch and Ray
 
     with SearchProgress() as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import socket
 import subprocess
@@ -13,7 +14,9 @@ from typing import Any
 
 import tune_mentormix
 from trainables.datasets import Dataset
+from tune_mentormix.yaml_files import write_atomically
 
+LABEL_NOISE_FILE = "label_noise.json"
 PACKAGES = ("ray", "optuna", "torch", "torchvision", "numpy")
 
 
@@ -40,6 +43,22 @@ def provenance(dataset: Dataset) -> dict[str, Any]:
             "noise_rate": None if dataset.noise_rate is None else round(dataset.noise_rate, 4),
         },
     }
+
+
+def write_label_noise(path: Path, dataset: Dataset) -> None:
+    """Writes what is known of the wrong labels: how many, and which classes are mistaken for which.
+
+    `transition_matrix[i][j]` is the share of training images of true class i that are labelled j. Both are null where
+    the true labels are unknown.
+    """
+    matrix = dataset.transition_matrix
+    facts = {
+        "split": "train",
+        "class_names": list(dataset.class_names),
+        "noise_rate": dataset.noise_rate,
+        "transition_matrix": None if matrix is None else matrix.tolist(),
+    }
+    write_atomically(path, json.dumps(facts) + "\n")
 
 
 def git_commit() -> str | None:

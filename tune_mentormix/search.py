@@ -15,16 +15,18 @@ from typing import Any
 from ray import tune
 from ray.tune import CheckpointConfig
 
-from trainables.datasets import Dataset, DatasetError, load_dataset
+from trainables.datasets import Dataset, load_dataset
+from trainables.errors import DatasetError, NetworkError
 from trainables.manifest import is_whole
 from trainables.mentormix import MentorMixTrainable
+from trainables.networks import check_network
 from tune_mentormix.cluster import check_resources, connection, trials_that_fit
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, Trial, experiment_path, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
 from tune_mentormix.lease import hold_lease
 from tune_mentormix.limits import SearchLimits
-from tune_mentormix.provenance import provenance
+from tune_mentormix.provenance import LABEL_NOISE_FILE, provenance, write_label_noise
 from tune_mentormix.published import control_configs
 from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
 from tune_mentormix.schedulers import AshaScheduler, Rungs, rung_epochs
@@ -50,7 +52,7 @@ class SearchRequest:
         """As set, or a little after the longest burn-in: until then a rung would reward fast learners only."""
         if self.settings.grace_period is not None:
             return self.settings.grace_period
-        after = self.space.highest("burn_in") / 100 + EPOCHS_AFTER_BURN_IN
+        after = self.space.highest("burn_in", self.settings.trial) / 100 + EPOCHS_AFTER_BURN_IN
         return max(1, round(self.settings.epochs * after))
 
     def rungs(self) -> Rungs:
@@ -77,7 +79,7 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     path = experiment_path(settings.storage, name)
     if path.exists():
         raise RequestError(f"{path} exists already; choose another --name, or go on with: resume {name}")
-    request = SearchRequest(settings, parse_space(document), _load(settings))
+    request = SearchRequest(settings, _parse_space(document, settings), _load(settings))
     with connection(settings.address, verbose):
         check_resources(settings)
         _create(path)
@@ -85,6 +87,7 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
         experiment.settings["provenance"] = provenance(request.dataset)
         with hold_lease(path):
             write_yaml(path / SEARCH_FILE, experiment.settings)
+            write_label_noise(path / LABEL_NOISE_FILE, request.dataset)
             return _run(experiment, request, progress)
 
 
@@ -112,7 +115,7 @@ def resume_search(
                 f"num_samples must be at least {len(experiment.trials)}, the trials started already, "
                 f"got {settings.num_samples} (--num-samples)"
             )
-        request = SearchRequest(settings, parse_space(_space_document(settings.space)), _load(settings))
+        request = SearchRequest(settings, _parse_space(_space_document(settings.space), settings), _load(settings))
         if request.dataset.fingerprint != experiment.settings["provenance"]["dataset"]["fingerprint"]:
             raise RequestError(f"the data of {name} changed since the search began: nothing would be comparable")
         with connection(settings.address, verbose):
@@ -143,7 +146,7 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
         recorder=recorder,
         study=study,
         space=request.space,
-        common={"network": settings.network, "epochs": settings.epochs, "seed": settings.seed},
+        common=settings.common_trial_settings(),
         threads=max(1, int(settings.cpus_per_trial)),
         controls=control_configs(dataset.noise_rate, len(dataset.class_names)),
         unfinished=[(trial, newest_checkpoint(experiment, trial)) for trial in experiment.unfinished()],
@@ -214,10 +217,20 @@ def _space_document(space: str | dict[str, Any]) -> YamlDocument:
     return load_space(space) if isinstance(space, str) else YamlDocument(space, "space")
 
 
+def _parse_space(document: YamlDocument, settings: SearchSettings) -> SearchSpace:
+    space = parse_space(document)
+    twice = sorted(settings.trial.keys() & document.values.keys())
+    if twice:
+        where = f"set for all trials, and by the space too ({document.source})"
+        raise RequestError(f"{twice[0]} is {where}: leave one out")
+    return space
+
+
 def _load(settings: SearchSettings) -> Dataset:
     try:
+        check_network(settings.network, settings.common_trial_settings().get("pretrained", False))
         return load_dataset(settings.data_settings())
-    except DatasetError as error:
+    except (DatasetError, NetworkError) as error:
         raise RequestError(str(error)) from error
 
 

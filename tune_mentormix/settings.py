@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from trainables.settings import DataSettings, NetworkName, Seed
+from trainables.presets import PRESETS
+from trainables.settings import DataSettings, NetworkName, Seed, TrialSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.messages import describe
-from tune_mentormix.yaml_files import YamlDocument, read_yaml
+from tune_mentormix.yaml_files import YamlDocument, parse_yaml, read_yaml
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 FORMAT = 1  # of search.yaml, the journal and exported configurations; a newer one is refused
 RECORD_KEYS = ("format", "provenance")  # what an experiment's own search.yaml holds besides settings
+SEARCH_WIDE = frozenset({"network", "epochs", "seed"})  # of the trial's settings: one for the whole search
+PresetName = Literal["reference", "paper"]
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -26,6 +30,8 @@ class SearchSettings(DataSettings):
     space: str | dict[str, Any] = "default"
     network: NetworkName = "small_cnn"
     epochs: Annotated[int, Field(ge=1)] = 60
+    preset: PresetName | None = None  # how a step is computed; `trial` and the space win over it
+    trial: dict[str, Any] = Field(default_factory=dict)  # other settings that all trials share
     num_samples: Annotated[int, Field(ge=1)] = 20  # trials in all, the controls among them
     sampler: Literal["tpe", "random"] = "tpe"
     scheduler: Literal["asha", "none"] = "asha"
@@ -60,6 +66,18 @@ class SearchSettings(DataSettings):
             raise ValueError(f"must be a folder (one that every node sees, on a cluster), got {value!r}")
         return value.removeprefix("file://") if isinstance(value, str) else value
 
+    @field_validator("trial")
+    @classmethod
+    def _check_trial(cls, trial: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        elsewhere = sorted(SEARCH_WIDE & trial.keys())
+        if elsewhere:
+            raise ValueError(f"{elsewhere[0]} is a setting of the search itself: set it there")
+        try:
+            settings = TrialSettings.model_validate({"network": info.data.get("network", "small_cnn")} | trial)
+        except ValidationError as error:
+            raise ValueError(describe(error.errors()[0], TrialSettings)) from error
+        return settings.model_dump(include=set(trial))
+
     @model_validator(mode="after")
     def _check_grace_period(self) -> SearchSettings:
         if self.grace_period is not None and self.grace_period > self.epochs:
@@ -70,17 +88,23 @@ class SearchSettings(DataSettings):
         """The part that says which images and labels the trials see."""
         return DataSettings(**{key: getattr(self, key) for key in DataSettings.model_fields})
 
+    def common_trial_settings(self) -> dict[str, Any]:
+        """What all trials share, before what is searched."""
+        preset = PRESETS[self.preset] if self.preset else {}
+        return preset | self.trial | {"network": self.network, "epochs": self.epochs, "seed": self.seed}
+
     def epochs_between_checkpoints(self) -> int:
         """As set, or a tenth of a trial."""
         return self.checkpoint_every or max(1, self.epochs // 10)
 
 
-def read_settings(config: Path | None, options: dict[str, Any]) -> SearchSettings:
+def read_settings(config: Path | None, options: dict[str, Any], assignments: Sequence[str] = ()) -> SearchSettings:
     """Merges a settings file (if any) with the command's options; options win.
 
     Args:
         config: a YAML file of settings; an experiment's own `search.yaml` will do.
         options: by settings key; None means not given.
+        assignments: `KEY=VALUE` of any setting of the search or of its trials, the value as YAML.
 
     Raises:
         RequestError: one line that names the setting, its value and what is allowed.
@@ -89,6 +113,12 @@ def read_settings(config: Path | None, options: dict[str, Any]) -> SearchSetting
     refuse_newer(document)
     given = {key: value for key, value in options.items() if value is not None}
     values = {key: value for key, value in document.values.items() if key not in RECORD_KEYS} | given
+    places = {key: "--" + key.replace("_", "-") for key in given}
+    for key, value in map(_parse_assignment, assignments):
+        if key in SearchSettings.model_fields:
+            values[key], places[key] = value, "--set"
+        else:
+            values["trial"], places["trial"] = (values.get("trial") or {}) | {key: value}, "--set"
     if "noise" not in values and values.get("dataset", "digits") == "digits":
         values["noise"] = 0.4  # the demonstration's own noise; real data keep the labels they came with
     try:
@@ -96,8 +126,14 @@ def read_settings(config: Path | None, options: dict[str, Any]) -> SearchSetting
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        source = "--" + key.replace("_", "-") if key in given else document.place(key)
-        raise RequestError(f"{describe(first, SearchSettings)} ({source})") from error
+        raise RequestError(f"{describe(first, SearchSettings)} ({places.get(key) or document.place(key)})") from error
+
+
+def _parse_assignment(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise RequestError(f"--set takes KEY=VALUE, got {text!r}")
+    return key, parse_yaml(f"value: {value}", f"--set {key}").values["value"]
 
 
 def refuse_newer(document: YamlDocument) -> None:

@@ -23,9 +23,9 @@ from pydantic import ValidationError
 from trainables.settings import TrialSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.messages import describe, unknown
+from tune_mentormix.settings import SEARCH_WIDE
 from tune_mentormix.yaml_files import YamlDocument, read_yaml
 
-SET_FOR_THE_WHOLE_SEARCH = ("epochs", "seed", "network")
 _RANGE_KEYS = {"low", "high", "log"}
 
 
@@ -42,14 +42,14 @@ class SearchSpace:
         inside = all(_holds(self.distributions[name], value) for name, value in values.items())
         return values if inside and all(config[name] == value for name, value in self.fixed.items()) else None
 
-    def highest(self, name: str) -> float:
-        """The largest value a hyperparameter can take."""
+    def highest(self, name: str, common: dict[str, Any]) -> float:
+        """The largest value a hyperparameter can take, where `common` holds what all trials share."""
         distribution = self.distributions.get(name)
         if isinstance(distribution, FloatDistribution | IntDistribution):
             return float(distribution.high)
         if isinstance(distribution, CategoricalDistribution):
             return max(float(choice) for choice in distribution.choices if choice is not None)
-        return float(self.fixed.get(name, TrialSettings.model_fields[name].default))
+        return float((common | self.fixed).get(name, TrialSettings.model_fields[name].default))
 
 
 def load_space(name_or_path: str) -> YamlDocument:
@@ -80,7 +80,7 @@ def parse_space(document: YamlDocument) -> SearchSpace:
     fixed: dict[str, Any] = {}
     for name, entry in document.values.items():
         place = document.place(name)
-        if name not in TrialSettings.model_fields or name in SET_FOR_THE_WHOLE_SEARCH:
+        if name not in TrialSettings.model_fields or name in SEARCH_WIDE:
             _refuse_name(str(name), place)
         if not isinstance(entry, dict):
             fixed[name] = _checked(name, entry, place)
@@ -127,9 +127,9 @@ def _checked(name: str, value: Any, place: str) -> Any:
 
 
 def _refuse_name(name: str, place: str) -> None:
-    if name in SET_FOR_THE_WHOLE_SEARCH:
+    if name in SEARCH_WIDE:
         raise RequestError(f"{name} is one for the whole search, not searched: use --{name} ({place})")
-    searchable = [known for known in TrialSettings.model_fields if known not in SET_FOR_THE_WHOLE_SEARCH]
+    searchable = [known for known in TrialSettings.model_fields if known not in SEARCH_WIDE]
     near = get_close_matches(name, searchable, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(searchable)}"
     raise RequestError(f"unknown hyperparameter {name!r}{hint} ({place})")

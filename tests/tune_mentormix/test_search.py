@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tune_mentormix.errors import RequestError
@@ -52,6 +53,14 @@ def test_the_request_is_written_with_all_it_depended_on(finished_search: Experim
     assert len(facts["dataset"]["fingerprint"]) == 64
     assert facts["dataset"]["noise_rate"] == pytest.approx(0.4, abs=0.05)
     assert "commit" in facts
+
+
+def test_what_is_known_of_the_wrong_labels_is_written(finished_search: Experiment) -> None:
+    noise = json.loads((finished_search.path / "label_noise.json").read_text())
+    matrix = np.array(noise["transition_matrix"])
+    assert matrix.shape == (10, 10)
+    assert matrix.sum(axis=1) == pytest.approx(1)
+    assert 0.3 < noise["noise_rate"] < 0.5
 
 
 def test_journal_lines_hold_what_scripts_rely_on(finished_search: Experiment) -> None:
@@ -139,6 +148,7 @@ def test_an_existing_name_is_refused_and_left_alone(
         ({"cpus_per_trial": 64}, r"cpus_per_trial must be at most 2, .* got 64 \(--cpus-per-trial\)"),
         ({"gpus_per_trial": 1}, r"gpus_per_trial must be at most 0, .* got 1 \(--gpus-per-trial\)"),
         ({"space": "defalt"}, "did you mean 'default'"),
+        ({"trial": {"burn_in": 5}}, "burn_in is set for all trials, and by the space too"),
     ],
 )
 def test_what_cannot_run_creates_nothing(

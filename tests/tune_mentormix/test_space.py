@@ -81,7 +81,7 @@ def test_an_unknown_space_is_named_with_the_known_ones() -> None:
 
 def test_a_space_is_read_from_a_path(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("burn_in: {low: 0, high: 5}\n")
-    assert parse_space(load_space(str(tmp_path / "mine.yaml"))).highest("burn_in") == 5
+    assert parse_space(load_space(str(tmp_path / "mine.yaml"))).highest("burn_in", {}) == 5
 
 
 @given(low=st.floats(0.001, 10), width=st.floats(0.001, 10))
@@ -94,4 +94,5 @@ def test_exactly_the_values_of_a_range_lie_inside(low: float, width: float) -> N
 
 def test_the_highest_value_is_known_for_ranges_choices_and_fixed_values() -> None:
     space = parse_space(parse_yaml("ema: {choices: [0.1, 0.2]}\nburn_in: 12\n", "s"))
-    assert (space.highest("ema"), space.highest("burn_in"), space.highest("mixup_alpha")) == (0.2, 12, 8)
+    highest = [space.highest(name, {"mixup_alpha": 9}) for name in ("ema", "burn_in", "mixup_alpha", "weight_decay")]
+    assert highest == [0.2, 12, 9, 2e-4]

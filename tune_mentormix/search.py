@@ -6,37 +6,31 @@ ended, unfinished ones are proposed again under their old numbers, each from its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ray import tune
-from ray.tune import CheckpointConfig
-
 from trainables.datasets import Dataset, load_dataset
 from trainables.errors import DatasetError, NetworkError
-from trainables.manifest import is_whole
-from trainables.mentormix import MentorMixTrainable
 from trainables.networks import check_network
-from tune_mentormix.cluster import check_resources, connection, trials_that_fit
+from tune_mentormix.cluster import check_resources, connection
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import SEARCH_FILE, Experiment, Trial, experiment_path, read_experiment
+from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
 from tune_mentormix.lease import hold_lease
-from tune_mentormix.limits import SearchLimits
 from tune_mentormix.provenance import LABEL_NOISE_FILE, provenance, write_label_noise
 from tune_mentormix.published import control_configs
-from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
-from tune_mentormix.schedulers import AshaScheduler, Rungs, rung_epochs
+from tune_mentormix.recorder import Recorder
+from tune_mentormix.schedulers import Rungs, rung_epochs
 from tune_mentormix.searcher import MentorMixSearcher
 from tune_mentormix.settings import FORMAT, RECORD_KEYS, SearchSettings
 from tune_mentormix.space import SearchSpace, load_space, parse_space
 from tune_mentormix.study import SearchStudy
+from tune_mentormix.trial_runs import Progress, newest_checkpoint, record_missing_ends, run_trials
 from tune_mentormix.yaml_files import YamlDocument, write_yaml
 
-Progress = Callable[[Experiment], None]
 EPOCHS_AFTER_BURN_IN = 0.05  # of a trial: the least a trial trains with weights before the first rung
 
 
@@ -134,83 +128,27 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
     settings, dataset = request.settings, request.dataset
     study = SearchStudy(request.space, settings.sampler, settings.seed)
     rungs = request.rungs()
-    journal = Journal(experiment.path / JOURNAL_FILE)
-    for event in read_events(experiment.path / JOURNAL_FILE):
-        study.apply(event)
-        rungs.apply(event)
-    recorder = Recorder(journal, [experiment, study, rungs])
-    recorder.record("run_started", run=experiment.runs + 1, num_samples=settings.num_samples, rungs=rungs.epochs)
-    _record_missing_ends(experiment, rungs, settings.epochs, recorder)
-    searcher = MentorMixSearcher(
-        experiment=experiment,
-        recorder=recorder,
-        study=study,
-        space=request.space,
-        common=settings.common_trial_settings(),
-        threads=max(1, int(settings.cpus_per_trial)),
-        controls=control_configs(dataset.noise_rate, len(dataset.class_names)),
-        unfinished=[(trial, newest_checkpoint(experiment, trial)) for trial in experiment.unfinished()],
-    )
-    limits = SearchLimits(experiment, settings.time_budget)
-    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, lambda: progress(experiment))
-    # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
-    with limits.heed_signals():
-        tune.run(
-            _trainable(settings, dataset),
-            name=str(experiment.runs),
-            storage_path=str((experiment.path / "runs").resolve()),
-            metric="val_accuracy",
-            mode="max",
-            search_alg=searcher,
-            scheduler=AshaScheduler(rungs),
-            num_samples=-1,  # the searcher says when it is finished
-            # Never more proposals than can run: each next one knows all results so far.
-            max_concurrent_trials=settings.max_concurrent or trials_that_fit(settings),
-            reuse_actors=True,
-            max_failures=settings.max_restarts,
-            raise_on_failed_trial=False,
-            checkpoint_config=CheckpointConfig(
-                checkpoint_frequency=settings.epochs_between_checkpoints(), checkpoint_at_end=True, num_to_keep=2
-            ),
-            stop=limits,
-            callbacks=[callback],
-            trial_name_creator=_trial_folder,
-            trial_dirname_creator=_trial_folder,
-            verbose=0,
+    with closing(Journal(experiment.path / JOURNAL_FILE)) as journal:
+        for event in read_events(experiment.path / JOURNAL_FILE):
+            study.apply(event)
+            rungs.apply(event)
+        recorder = Recorder(journal, [experiment, study, rungs])
+        recorder.record("run_started", run=experiment.runs + 1, num_samples=settings.num_samples, rungs=rungs.epochs)
+        record_missing_ends(experiment, rungs, settings.epochs, recorder)
+        searcher = MentorMixSearcher(
+            experiment=experiment,
+            recorder=recorder,
+            study=study,
+            space=request.space,
+            common=settings.common_trial_settings(),
+            threads=settings.threads(),
+            controls=control_configs(dataset.noise_rate, len(dataset.class_names)),
+            unfinished=[(trial, newest_checkpoint(experiment, trial)) for trial in experiment.unfinished()],
         )
-    recorder.record("run_ended", run=experiment.runs, reason=limits.reason or "finished")
-    journal.close()
+        reason = run_trials(experiment, recorder, searcher, rungs, settings, dataset, progress)
+        recorder.record("run_ended", run=experiment.runs, reason=reason)
     progress(experiment)
     return experiment
-
-
-def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
-    """The folder of the trial's newest checkpoint that is there and whole."""
-    for _, relative in reversed(trial.checkpoints):
-        folder = experiment.path.resolve() / relative
-        if is_whole(folder):
-            return str(folder)
-    return None
-
-
-def _record_missing_ends(experiment: Experiment, rungs: Rungs, epochs: int, recorder: Recorder) -> None:
-    """A driver killed between a trial's last report and its end: write the end down, train nothing again."""
-    for trial in experiment.unfinished():
-        end = how_it_ended(experiment, rungs, trial.number, epochs)
-        if end:
-            recorder.record(end, trial=trial.number, epoch=trial.epoch)
-
-
-def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:
-    """The trainable with its data, put once into Ray's object store, and what one trial may use."""
-    resources: dict[str, float] = {"cpu": settings.cpus_per_trial}
-    if settings.gpus_per_trial:
-        resources["gpu"] = settings.gpus_per_trial
-    return tune.with_resources(tune.with_parameters(MentorMixTrainable, dataset=dataset), resources)
-
-
-def _trial_folder(trial: Any) -> str:
-    return f"trial-{trial.config['trial']:04d}"
 
 
 def _space_document(space: str | dict[str, Any]) -> YamlDocument:

@@ -93,6 +93,10 @@ class SearchSettings(DataSettings):
         preset = PRESETS[self.preset] if self.preset else {}
         return preset | self.trial | {"network": self.network, "epochs": self.epochs, "seed": self.seed}
 
+    def threads(self) -> int:
+        """Of torch in a trial on a CPU."""
+        return max(1, int(self.cpus_per_trial))
+
     def epochs_between_checkpoints(self) -> int:
         """As set, or a tenth of a trial."""
         return self.checkpoint_every or max(1, self.epochs // 10)

@@ -1,0 +1,104 @@
+"""One Tune run over a journal: what a search and a confirmation have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+from ray.tune import CheckpointConfig
+from ray.tune.search import Searcher
+
+from trainables.datasets import Dataset
+from trainables.manifest import is_whole
+from trainables.mentormix import MentorMixTrainable
+from tune_mentormix.cluster import trials_that_fit
+from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.limits import SearchLimits
+from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
+from tune_mentormix.schedulers import AshaScheduler, Rungs
+from tune_mentormix.settings import SearchSettings
+
+Progress = Callable[[Experiment], None]
+
+
+def run_trials(
+    experiment: Experiment,
+    recorder: Recorder,
+    searcher: Searcher,
+    rungs: Rungs,
+    settings: SearchSettings,
+    dataset: Dataset,
+    progress: Progress,
+) -> str:
+    """Runs what the searcher proposes until it is finished, interrupted or out of budget.
+
+    Args:
+        experiment: kept up to date by the recorder; its folder gets Tune's files, under `runs/<n>`.
+        recorder: where every event is written.
+        searcher: proposes trials, each in the journal before Tune knows of it.
+        rungs: stop trials early.
+        settings: resources, checkpoints, restarts and the time budget.
+        dataset: put once into Ray's object store.
+        progress: called with the experiment after every event and at every turn of Tune's loop.
+
+    Returns:
+        Why the run ended: `finished`, `interrupted`, `time_budget` or `all_failing`.
+    """
+    limits = SearchLimits(experiment, settings.time_budget)
+    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, lambda: progress(experiment))
+    # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
+    with limits.heed_signals():
+        tune.run(
+            _trainable(settings, dataset),
+            name=str(experiment.runs),
+            storage_path=str((experiment.path / "runs").resolve()),
+            metric="val_accuracy",
+            mode="max",
+            search_alg=searcher,
+            scheduler=AshaScheduler(rungs),
+            num_samples=-1,  # the searcher says when it is finished
+            # Never more proposals than can run: each next one knows all results so far.
+            max_concurrent_trials=settings.max_concurrent or trials_that_fit(settings),
+            reuse_actors=True,
+            max_failures=settings.max_restarts,
+            raise_on_failed_trial=False,
+            checkpoint_config=CheckpointConfig(
+                checkpoint_frequency=settings.epochs_between_checkpoints(), checkpoint_at_end=True, num_to_keep=2
+            ),
+            stop=limits,
+            callbacks=[callback],
+            trial_name_creator=_trial_folder,
+            trial_dirname_creator=_trial_folder,
+            verbose=0,
+        )
+    return limits.reason or "finished"
+
+
+def record_missing_ends(experiment: Experiment, rungs: Rungs, epochs: int, recorder: Recorder) -> None:
+    """A driver killed between a trial's last report and its end: write the end down, train nothing again."""
+    for trial in experiment.unfinished():
+        end = how_it_ended(experiment, rungs, trial.number, epochs)
+        if end:
+            recorder.record(end, trial=trial.number, epoch=trial.epoch)
+
+
+def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
+    """The folder of the trial's newest checkpoint that is there and whole."""
+    for _, relative in reversed(trial.checkpoints):
+        folder = experiment.path.resolve() / relative
+        if is_whole(folder):
+            return str(folder)
+    return None
+
+
+def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:
+    """The trainable with its data, put once into Ray's object store, and what one trial may use."""
+    resources: dict[str, float] = {"cpu": settings.cpus_per_trial}
+    if settings.gpus_per_trial:
+        resources["gpu"] = settings.gpus_per_trial
+    return tune.with_resources(tune.with_parameters(MentorMixTrainable, dataset=dataset), resources)
+
+
+def _trial_folder(trial: Any) -> str:
+    return f"trial-{trial.config['trial']:04d}"

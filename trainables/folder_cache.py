@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from PIL import Image
 
 from trainables.errors import DatasetError
+from trainables.image_files import read_image
 
 _FORMAT = "1"  # change it with anything that changes the pixels
 _IMAGES_PER_TASK = 64
@@ -71,7 +71,8 @@ def _key(root: Path, names: Sequence[str], image_size: int | None) -> str:
 
 def _decode_into(cached: Path, root: Path, names: Sequence[str], image_size: int | None) -> None:
     """Decode all images into a file beside `cached`, which takes that name when it is whole."""
-    first = _decode(root / names[0], image_size)
+    size = None if image_size is None else (image_size, image_size)
+    first = read_image(root / names[0], size)
     _check_free_space(cached.parent, first.nbytes * len(names))
     unfinished = cached.with_suffix(f".{os.getpid()}.unfinished")
     try:
@@ -79,7 +80,7 @@ def _decode_into(cached: Path, root: Path, names: Sequence[str], image_size: int
 
         def decode_some(start: int) -> None:
             for position in range(start, min(start + _IMAGES_PER_TASK, len(names))):
-                image = _decode(root / names[position], image_size)
+                image = read_image(root / names[position], size)
                 if image.shape != first.shape:
                     raise DatasetError(
                         f"image_size must be set, for images differ in size: {root / names[0]} is {_size(first)}, "
@@ -94,26 +95,6 @@ def _decode_into(cached: Path, root: Path, names: Sequence[str], image_size: int
         unfinished.replace(cached)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _decode(path: Path, image_size: int | None) -> NDArray[np.uint8]:
-    """One image as [H, W, 3] uint8."""
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except Exception as error:  # a damaged file can raise almost anything in Pillow's decoders
-        raise DatasetError(f"cannot decode {path}: {error}") from error
-    if image_size is not None and image.size != (image_size, image_size):
-        image = _resize_and_crop(image, image_size)
-    return np.asarray(image)
-
-
-def _resize_and_crop(image: Image.Image, side: int) -> Image.Image:
-    scale = side / min(image.size)
-    width, height = (max(side, round(length * scale)) for length in image.size)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - side) // 2, (height - side) // 2
-    return image.crop((left, top, left + side, top + side))
 
 
 def _check_free_space(folder: Path, needed: int) -> None:

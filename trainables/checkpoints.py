@@ -6,17 +6,27 @@ Files are written crash-safely, and read without executing anything a file says 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from trainables.manifest import STATE_FILE, is_whole, write_whole
 from trainables.training import Trainer
 
-__all__ = ["CheckpointError", "is_whole", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CheckpointError", "TrainedWeights", "is_whole", "load_checkpoint", "read_weights", "save_checkpoint"]
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint is missing, torn, or of another kind of trial."""
+
+
+class TrainedWeights(NamedTuple):
+    """What a checkpoint holds of the network, as evaluation uses it, and what it scored."""
+
+    weights: dict[str, Tensor]  # trained ones averaged, running statistics as they are
+    metrics: dict[str, float]  # of its last epoch, as `Trainer.train_epoch` reports them
+    epoch: int  # done
 
 
 def save_checkpoint(trainer: Trainer, folder: Path) -> None:
@@ -34,10 +44,31 @@ def load_checkpoint(trainer: Trainer, folder: Path) -> None:
     Raises:
         CheckpointError: if there is no whole checkpoint, or it does not fit the trainer's network.
     """
-    if not is_whole(folder):
-        raise CheckpointError(f"no whole checkpoint in {folder}")
+    state = _read_state(folder)
     try:
-        state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
         trainer.load_state_dict(state)
     except Exception as error:
         raise CheckpointError(f"the checkpoint in {folder} does not fit this trial: {error}") from error
+
+
+def read_weights(folder: Path) -> TrainedWeights:
+    """The averaged weights in `folder`, without the trainer, or the data, that they were trained with.
+
+    Raises:
+        CheckpointError: if there is no whole checkpoint.
+    """
+    state = _read_state(folder)
+    try:
+        return TrainedWeights({**state["network"], **state["average"]}, state["metrics"], state["epoch"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"the checkpoint in {folder} holds no trial: {error}") from error
+
+
+def _read_state(folder: Path) -> Any:
+    if not is_whole(folder):
+        raise CheckpointError(f"no whole checkpoint in {folder}")
+    try:
+        return torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"the checkpoint in {folder} holds no trial: {reason}") from error

@@ -25,7 +25,7 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def write_whole(folder: Path, write_state: Callable[[BinaryIO], None]) -> None:
+def write_whole(folder: Path, write_state: Callable[[BinaryIO], object]) -> None:
     """Write the state file and then its manifest, so that a crash at any moment leaves a torn checkpoint torn.
 
     Args:
@@ -36,22 +36,12 @@ def write_whole(folder: Path, write_state: Callable[[BinaryIO], None]) -> None:
         OSError: if the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_safely(folder / STATE_FILE, write_state)
+    write_safely(folder / STATE_FILE, write_state)
     manifest = _manifest(folder / STATE_FILE)
-    _write_safely(folder / MANIFEST_FILE, lambda file: _write_all(file, manifest))
+    write_safely(folder / MANIFEST_FILE, lambda file: file.write(manifest))
 
 
-def _manifest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return json.dumps({"file": path.name, "bytes": file.tell(), "sha256": digest}).encode()
-
-
-def _write_all(file: BinaryIO, content: bytes) -> None:
-    file.write(content)
-
-
-def _write_safely(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_safely(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Under `path` there is, at any moment, the old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
@@ -64,3 +54,9 @@ def _write_safely(path: Path, write: Callable[[BinaryIO], None]) -> None:
         os.fsync(folder)  # the rename itself
     finally:
         os.close(folder)
+
+
+def _manifest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return json.dumps({"file": path.name, "bytes": file.tell(), "sha256": digest}).encode()

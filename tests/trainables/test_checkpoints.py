@@ -155,5 +155,5 @@ def test_a_file_that_would_execute_code_is_not_executed(data: DeviceDataset, tmp
 
     write_whole(tmp_path, lambda file: pickle.dump(Harmful(), file, protocol=2))
 
-    with pytest.raises(CheckpointError, match="does not fit this trial"):
+    with pytest.raises(CheckpointError, match="holds no trial"):
         load_checkpoint(Trainer(SETTINGS, data), tmp_path)

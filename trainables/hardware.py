@@ -1,9 +1,13 @@
-"""What a trial makes of the device it runs on: torch's switches, the memory layout, and the precision.
+"""What a trial makes of the device it runs on: torch's switches, memory, its layout, and the precision.
 
-Only the CPU's part of this has been run; the rest follows torch's documentation of CUDA.
+Only the CPU's part of this has been run; the rest follows torch's documentation of CUDA. What each costs or saves
+is for `benchmarks/step_time.py` to say.
 """
 
 from __future__ import annotations
+
+import ctypes
+import platform
 
 import torch
 import torch.utils.deterministic
@@ -11,20 +15,32 @@ from torch import nn
 
 from trainables.settings import Precision
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
+_LARGEST_TRIM_THRESHOLD = 2**31 - 1  # bytes
+_LARGEST_MMAP_THRESHOLD = 32 * 2**20  # bytes; glibc accepts no more
+
 
 def set_switches(device: torch.device) -> None:
-    """Set torch's switches for the whole process: reproducible results on a CPU, the fastest kernels on a GPU."""
+    """Set switches for the whole process: reproducible results on a CPU, the fastest kernels on a GPU."""
     on_cuda = device.type == "cuda"
     torch.use_deterministic_algorithms(not on_cuda)
     # Filling fresh memory only helps to find operations that read it before writing, and takes a third of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = on_cuda  # batches are all of one size, so the fastest kernels can be tried out
+    if not on_cuda:
+        _keep_freed_memory()
 
 
-def lay_out(network: nn.Module, device: torch.device) -> None:
-    """Store convolution kernels on a GPU channels-last, as its tensor cores want them; images lie so already."""
-    if device.type == "cuda":
-        network.to(memory_format=torch.channels_last)
+def channels_last(network: nn.Module) -> nn.Module:
+    """Lay convolution kernels out as the fastest algorithms of CPUs and GPUs want them, and as images lie already.
+
+    Returns:
+        The same network; `network.to(memory_format=…)` would not do within `FakeTensorMode`.
+    """
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
@@ -39,3 +55,16 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     else:
         in_bfloat16 = precision == "bf16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bfloat16)
+
+
+def _keep_freed_memory() -> None:
+    """Let the process keep what a step frees, for the next step to use.
+
+    By default glibc gives large blocks back to the system at once, which hands them out again page by page, zeroed:
+    up to a third of a forward pass. The most that the process has ever used stays with it. Nothing is done
+    where there is no glibc.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        c_library = ctypes.CDLL(None)
+        c_library.mallopt(_M_TRIM_THRESHOLD, _LARGEST_TRIM_THRESHOLD)
+        c_library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)

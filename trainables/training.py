@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from trainables.augment import AUGMENTATIONS
 from trainables.device_data import DeviceDataset
-from trainables.hardware import autocast, lay_out, set_switches
+from trainables.hardware import autocast, channels_last, set_switches
 from trainables.networks import build_network, kernels_and_rest
 from trainables.objective import MentorMixObjective
 from trainables.schedules import average_decay, learning_rate
@@ -83,8 +83,7 @@ class Trainer:
         self._augmentation_generator = self._generator(_AUGMENTATION_STREAM)
 
         with data.device:
-            self.network = build_network(settings, data.num_classes, data.in_channels)
-        lay_out(self.network, data.device)
+            self.network = channels_last(build_network(settings, data.num_classes, data.in_channels))
         self._average = WeightAverage(self.network) if settings.ema > 0 else None
         kernels, rest = kernels_and_rest(self.network)
         decays = settings.decay_under_second_reweight or not settings.second_reweight
@@ -263,5 +262,5 @@ def unit_floats(images: Tensor) -> Tensor:
 
 
 def normalised(images: Tensor) -> Tensor:
-    """Pixels in [0, 1] → [−1, 1]."""
-    return images.mul(2).sub(1)
+    """Pixels [B, C, H, W] in [0, 1] → [−1, 1], channels-last."""
+    return images.mul(2).sub(1).contiguous(memory_format=torch.channels_last)

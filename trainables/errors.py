@@ -9,3 +9,11 @@ class DatasetError(ValueError):
 
 class NetworkError(ValueError):
     """The network cannot be built: nobody knows it, or its pretrained weights are not at hand."""
+
+
+class ModelFileError(ValueError):
+    """A model file cannot be used: it is missing, damaged, foreign, or does not fit its network."""
+
+
+class MissingPackageError(RuntimeError):
+    """What was asked for needs an optional package that is not installed; the message says which and how."""

@@ -1,0 +1,97 @@
+"""A trained network put to use: uint8 images → the probability of each class, as the trainer's evaluation has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainables.errors import ModelFileError, NetworkError
+from trainables.hardware import autocast, channels_last, set_switches
+from trainables.model_files import ModelDescription, ModelFile, read_model
+from trainables.networks import build_network
+from trainables.settings import TrialSettings
+from trainables.training import EVALUATION_BATCH, normalised, unit_floats
+
+
+class Classifier(nn.Module):
+    """A network behind the preprocessing that it was trained with.
+
+    Attributes:
+        description: of the network, its input and its classes.
+        device: where it lies.
+    """
+
+    def __init__(self, model: ModelFile, threads: int, device: str | None = None) -> None:
+        """Build the network and give it its weights; sets torch's switches and threads for the whole process.
+
+        Args:
+            model: what a model file holds.
+            threads: of torch on a CPU; another number than in training may round differently.
+            device: None: a GPU if there is one.
+
+        Raises:
+            ModelFileError: in one line, if the weights do not fit the network.
+        """
+        super().__init__()
+        self.description = model.description
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        set_switches(self.device)
+        torch.set_num_threads(threads)
+        network = _build(model.description)
+        _check_fit(model.weights, network.state_dict())
+        network.load_state_dict(model.weights)
+        self.network = channels_last(network.to(self.device))
+        self.eval()
+        self._autocast = autocast(model.description.precision, self.device)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, H, W, C] uint8 → probabilities [B, K] float32."""
+        with self._autocast:
+            logits: Tensor = self.network(normalised(unit_floats(images)))
+        return logits.float().softmax(dim=1)
+
+    @torch.no_grad()
+    def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Images [N, H, W, C] → probabilities [N, K]."""
+        batches = torch.split(torch.from_numpy(images), EVALUATION_BATCH)
+        probabilities = [self(batch.to(self.device)).cpu() for batch in batches]
+        return np.asarray(torch.cat(probabilities).numpy(), dtype=np.float32)
+
+
+def load_classifier(path: Path, threads: int) -> Classifier:
+    """The classifier of a model file; arguments and errors as `read_model` and `Classifier` have them."""
+    model = read_model(path)
+    try:
+        return Classifier(model, threads)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from error
+
+
+def _build(description: ModelDescription) -> nn.Module:
+    settings = TrialSettings(network=description.network)
+    try:
+        return build_network(settings, len(description.class_names), description.input_shape[2])
+    except NetworkError as error:
+        raise ModelFileError(str(error)) from error
+
+
+def _check_fit(weights: dict[str, Tensor], network: dict[str, Tensor]) -> None:
+    """Refuse weights that are missing, of no use, of another shape or type, or no numbers."""
+    missing, foreign = sorted(network.keys() - weights.keys()), sorted(weights.keys() - network.keys())
+    if missing or foreign:
+        problem = f"{missing[0]} is missing" if missing else f"{foreign[0]} is none of its"
+        raise ModelFileError(f"the weights are not those of the network: {problem}")
+    for name, weight in weights.items():
+        kind, expected = _kind(weight), _kind(network[name])
+        if kind != expected:
+            raise ModelFileError(f"the weights are not those of the network: {name} is {kind}, not {expected}")
+        if not weight.isfinite().all():
+            raise ModelFileError(f"the weights are damaged: {name} holds values that are not finite")
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

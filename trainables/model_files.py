@@ -1,0 +1,96 @@
+"""A trained network in one file: safetensors, which holds tensors and text and cannot hold code.
+
+The text is what it takes to use the weights again: the network, its input, its classes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import safetensors.torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from trainables.errors import ModelFileError
+from trainables.manifest import write_safely
+from trainables.settings import NetworkName, Precision, Settings
+
+MODEL_FORMAT = 1  # of the description; a newer one is refused
+DESCRIPTION_KEY = "tune_mentormix"  # of the file's text
+
+Side = Annotated[int, Field(ge=1, le=100_000)]  # pixels, or channels
+
+
+class ModelDescription(Settings):
+    """What a model file says of its weights.
+
+    The network takes pixels in [−1, 1]: those of an image, 0 … 255, by 127.5, less 1.
+    """
+
+    format: int = MODEL_FORMAT
+    network: NetworkName
+    class_names: Annotated[tuple[str, ...], Field(min_length=2)]  # in label order
+    input_shape: tuple[Side, Side, Side]  # of an image: height, width, channels
+    precision: Precision  # that the network was evaluated in
+    epoch: Annotated[int, Field(ge=0)]  # trained so far
+
+
+class ModelFile(NamedTuple):
+    """The content of a model file."""
+
+    description: ModelDescription
+    weights: dict[str, Tensor]  # by their names in the network
+
+
+def write_model(path: Path, model: ModelFile) -> None:
+    """Write a model file so that a crash leaves no part of one.
+
+    Besides the description, whole, the file's text has its parts one by one, for other programs to read.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    fields = model.description.model_dump(mode="json")
+    text = {DESCRIPTION_KEY: model.description.model_dump_json(), "format": "pt"}  # "pt": as others mark PyTorch's
+    text |= {key: json.dumps(value) for key, value in fields.items() if key != "format"}
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in model.weights.items()}
+    content = safetensors.torch.save(weights, metadata=text)
+    write_safely(path, lambda file: file.write(content))
+
+
+def read_model(path: Path) -> ModelFile:
+    """Read a model file; nothing in it is executed.
+
+    Raises:
+        ModelFileError: in one line, if there is none, it is damaged, or another program or a newer version wrote it.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise ModelFileError(f"{path} is damaged, or no safetensors file: {error}") from error
+    if DESCRIPTION_KEY not in text:
+        raise ModelFileError(f"{path} was not written by tune-mentormix: its text does not describe a model")
+    return ModelFile(_read_description(path, text[DESCRIPTION_KEY]), weights)
+
+
+def _read_description(path: Path, text: str) -> ModelDescription:
+    try:
+        values = json.loads(text)
+        written = values["format"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelFileError(f"{path} does not describe its model: the text is damaged") from error
+    if not isinstance(written, int) or written > MODEL_FORMAT:
+        raise ModelFileError(f"{path} has format {written!r}, this version reads up to {MODEL_FORMAT}: upgrade")
+    try:
+        return ModelDescription.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ModelFileError(f"{path} does not describe its model: {name}: {first['msg']}") from error

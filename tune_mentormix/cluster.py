@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,10 @@ from tune_mentormix.settings import SearchSettings
 
 @contextmanager
 def connection(address: str | None, verbose: bool) -> Iterator[None]:
-    """Joins the cluster at `address` (or `RAY_ADDRESS`), or starts Ray on this machine, on loopback only.
+    """Joins the cluster at `address` (or `RAY_ADDRESS`), or starts Ray on this machine for itself alone.
+
+    Ray's own ports listen on every interface and it offers no other way (2.60), so the Ray started here demands a
+    token that only this process and its workers know.
 
     Within a process that is connected already, that connection is used and left as it is.
 
@@ -38,6 +42,8 @@ def _connect(address: str | None, verbose: bool) -> None:
         warnings.filterwarnings("ignore", module=r"ray\..*")
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    if address is None and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray writes one that everybody can read
     try:
         ray.init(
             address=address or "local",

@@ -39,7 +39,9 @@ def channels_last(network: nn.Module) -> nn.Module:
     """
     for parameter in network.parameters():
         if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            # Copied, because `contiguous` leaves kernels for one channel as they are: both layouts are one to it.
+            laid_out = torch.empty_like(parameter.data, memory_format=torch.channels_last)
+            parameter.data = laid_out.copy_(parameter.data)
     return network
 
 

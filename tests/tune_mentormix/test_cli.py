@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tune_mentormix.cli import DONE, FAILED, WRONG_REQUEST, run
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment import Experiment, read_experiment
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -101,10 +101,16 @@ def test_a_failed_trial_is_told_and_only_when_all_fail_the_search_ends_with_1(
     config = ["--config", str(tmp_path / "search.yaml")]
     assert run(["search", *config, *options]) == DONE
     assert re.search(r"trial 3 failed: \w+_loss is nan in epoch", capsys.readouterr().out)
+    failed = read_experiment(tmp_path / "s", "bad").trials[3]
+    assert (failed.state, failed.attempt) == ("failed", 1), "what fails by its own fault is not tried again"
     (tmp_path / "space.yaml").write_text("burn_in: {low: 0, high: 5}\nlearning_rate: 1e30\n")
     options[options.index("bad")] = "worse"
+    options[options.index("4")] = "50"
     assert run(["search", *config, *options]) == FAILED
     assert re.search(r"every trial failed; the first, trial \d: \w+_loss is nan in epoch", capsys.readouterr().err)
+    hopeless = read_experiment(tmp_path / "s", "worse")
+    assert (hopeless.ended, hopeless.num_samples) == ("all_failing", 50)
+    assert len(hopeless.trials) <= 6, "it ends early"
 
 
 @pytest.mark.parametrize("command", [["status", "done", "--json"], ["trials", "done"], ["list"], ["--help"]])

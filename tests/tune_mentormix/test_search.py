@@ -1,6 +1,7 @@
 """Searches on a real local Ray with real Optuna, small enough to take seconds."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,7 @@ import pytest
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, read_experiment
 from tune_mentormix.journal import read_events
-from tune_mentormix.search import resume_search, start_search
-from tune_mentormix.settings import SearchSettings
+from tune_mentormix.search import resume_search
 from tune_mentormix.trial_runs import newest_checkpoint
 from tune_mentormix.yaml_files import read_yaml, write_yaml
 
@@ -81,57 +81,11 @@ def test_checkpoints_are_found_newest_whole_first(finished_search: Experiment) -
     assert newest == str(finished_search.path / trial.checkpoints[-1][1])
 
 
-def test_a_torn_newest_checkpoint_is_passed_over(run_search: SearchRunner, tmp_path: Path) -> None:
-    experiment = run_search(tmp_path, name="torn", num_samples=1)
-    trial = experiment.trials[0]
-    newest = tmp_path / "torn" / trial.checkpoints[-1][1] / "trial.pt"
-    newest.write_bytes(newest.read_bytes()[:-100])
-    assert newest_checkpoint(experiment, trial) == str(tmp_path / "torn" / trial.checkpoints[-2][1])
-
-
-def test_a_finished_search_is_extended_with_the_same_study(run_search: SearchRunner, tmp_path: Path) -> None:
-    run_search(tmp_path, name="short", num_samples=4)
-    extended = resume_search(tmp_path, "short", {"num_samples": 6}, quiet)
-    assert extended.status()["num_samples"] == len(extended.trials) == 6
-    assert [event["trial"] for event in events_of(extended, "proposed")] == list(range(6))
-    configs = [json.dumps(trial.config) for trial in extended.trials.values()]
-    assert len(set(configs)) == 6
-
-
-def test_a_resumed_search_proposes_what_an_undisturbed_one_proposes(
-    run_search: SearchRunner, finished_search: Experiment, tmp_path: Path
-) -> None:
-    run_search(tmp_path, name="cut", num_samples=4, max_concurrent=1)
-    resumed = resume_search(tmp_path, "cut", {"num_samples": 5, "max_concurrent": 1}, quiet)
-    undisturbed = run_search(tmp_path, name="whole", num_samples=5, max_concurrent=1)
-    assert [t.config for t in resumed.trials.values()] == [t.config for t in undisturbed.trials.values()]
-    assert [t.curve for t in resumed.trials.values()] == [t.curve for t in undisturbed.trials.values()]
-
-
 def test_a_search_out_of_time_says_so_and_can_be_resumed(run_search: SearchRunner, tmp_path: Path) -> None:
     experiment = run_search(tmp_path, name="hasty", time_budget=0.5, epochs=200, num_samples=3)
     assert experiment.ended == "time_budget"
     assert experiment.state() == "interrupted"
     assert sum(experiment.counts().values()) == 3
-
-
-def test_a_trial_whose_loss_is_nan_fails_with_the_reason_and_the_search_goes_on(
-    run_search: SearchRunner, tmp_path: Path
-) -> None:
-    space = {"mixup_alpha": {"low": 1, "high": 8}, "learning_rate": {"choices": [1e30]}}
-    experiment = run_search(tmp_path, name="nan", space=space, num_samples=5)
-    counts = experiment.counts()
-    assert (counts["finished"], counts["failed"]) == (3, 2)
-    failed = [trial for trial in experiment.trials.values() if trial.state == "failed"]
-    assert all("is nan in epoch" in str(trial.error) for trial in failed)
-    assert all(trial.attempt == 1 for trial in failed)
-
-
-def test_a_search_whose_trials_all_fail_ends_early(run_search: SearchRunner, tmp_path: Path) -> None:
-    space = {"mixup_alpha": {"low": 1, "high": 8}, "learning_rate": 1e30}
-    experiment = run_search(tmp_path, name="hopeless", space=space, num_samples=50)
-    assert experiment.ended == "all_failing"
-    assert 3 <= len(experiment.trials) <= 6
 
 
 def test_an_existing_name_is_refused_and_left_alone(
@@ -171,20 +125,34 @@ def test_fewer_trials_than_were_started_cannot_be_asked_for(finished_search: Exp
         resume_search(finished_search.path.parent, "done", {"num_samples": 2}, quiet)
 
 
-def test_a_search_whose_data_changed_is_not_resumed(
-    small_settings: Callable[..., SearchSettings], run_search: SearchRunner, tmp_path: Path
-) -> None:
-    run_search(tmp_path, name="moved", num_samples=1, epochs=1)
-    written = read_yaml(tmp_path / "moved" / "search.yaml").values
-    write_yaml(tmp_path / "moved" / "search.yaml", written | {"data_seed": 5})
-    with pytest.raises(RequestError, match="data of moved changed"):
-        resume_search(tmp_path, "moved", {"num_samples": 2}, quiet)
+@pytest.fixture
+def copied_search(finished_search: Experiment, tmp_path: Path) -> Experiment:
+    """The finished search in another folder, as if it had been moved there; tests may change it."""
+    shutil.copytree(finished_search.path, tmp_path / "moved" / "done")
+    return read_experiment(tmp_path / "moved", "done")
 
 
-def test_progress_is_shown_while_a_search_runs(
-    ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
-) -> None:
+def test_a_finished_search_that_was_moved_is_extended_with_the_same_study(copied_search: Experiment) -> None:
     seen: list[int] = []
-    start_search(small_settings(tmp_path, name="seen", num_samples=1), lambda e: seen.append(e.epochs_run))
-    assert seen == sorted(seen)
-    assert seen[-1] == 4
+    extended = resume_search(
+        copied_search.path.parent, "done", {"num_samples": 7}, lambda experiment: seen.append(experiment.epochs_run)
+    )
+    assert extended.status()["num_samples"] == len(extended.trials) == 7
+    assert [event["trial"] for event in events_of(extended, "proposed")] == list(range(7))
+    assert len({json.dumps(trial.config) for trial in extended.trials.values()}) == 7
+    assert seen == sorted(seen), "progress was shown while it ran"
+    assert seen[-1] == extended.epochs_run
+
+
+def test_a_torn_newest_checkpoint_is_passed_over(copied_search: Experiment) -> None:
+    trial = copied_search.trials[0]
+    newest = copied_search.path / trial.checkpoints[-1][1] / "trial.pt"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert newest_checkpoint(copied_search, trial) == str(copied_search.path / trial.checkpoints[-2][1])
+
+
+def test_a_search_whose_data_changed_is_not_resumed(copied_search: Experiment) -> None:
+    written = read_yaml(copied_search.path / "search.yaml").values
+    write_yaml(copied_search.path / "search.yaml", written | {"data_seed": 5})
+    with pytest.raises(RequestError, match="data of done changed"):
+        resume_search(copied_search.path.parent, "done", {"num_samples": 6}, quiet)

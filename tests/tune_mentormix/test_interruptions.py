@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tune_mentormix.cli import INTERRUPTED
@@ -121,3 +122,30 @@ def test_a_signal_ends_a_search_cleanly_and_the_old_handlers_return(
     assert (experiment.ended, experiment.state()) == ("interrupted", "interrupted")
     assert experiment.epochs_run < 100
     assert signal.getsignal(number) is before
+
+
+def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(
+    ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill_a_worker(experiment: Experiment) -> None:
+        if experiment.epochs_run >= 5 and not killed:
+            killed.append(experiment.unfinished()[0].number)
+            worker_processes()[0].kill()
+
+    settings = small_settings(tmp_path, name="lost", epochs=20, num_samples=1, checkpoint_every=2)
+    experiment = start_search(settings, kill_a_worker)
+    (trial,) = experiment.trials.values()
+    assert (trial.state, trial.attempt) == ("finished", 2)
+    assert list(trial.curve) == list(range(1, 21))
+    assert experiment.epochs_run <= 20 + 2, "at most the epochs since its last checkpoint run again"
+
+
+def worker_processes() -> list[psutil.Process]:
+    """The processes that train, of the Ray that this process started."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if any("Trainable" in word for word in process.cmdline())
+    ]

@@ -139,6 +139,38 @@ def list_(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def confirm(
+    name: Name,
+    top_k: Annotated[int | None, _option("How many of the best configurations.", "5, or as before")] = None,
+    seeds: Annotated[int | None, _option("Fresh seeds, the same for all.", "5, or as before")] = None,
+    time_budget: TimeBudget = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
+    max_concurrent: MaxConcurrent = None,
+    storage: Storage = STORAGE,
+    address: Address = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train the best and the controls on fresh seeds, then open the test set; goes on where it was interrupted."""
+    own = ("name", "top_k", "seeds", "storage", "as_json", "verbose")
+    changes = {key: value for key, value in locals().items() if key not in own}
+    refuse_if_held(read_experiment(storage, name).path)  # said at once, before torch and Ray are imported
+    from tune_mentormix.confirm import confirm_search  # imports torch and Ray
+    from tune_mentormix.confirmation_tables import leader_so_far, print_confirmation
+
+    with SearchProgress("confirm", "confirm", leader_so_far) as progress:
+        confirmation = confirm_search(storage, name, top_k, seeds, changes, progress, verbose)
+    print_confirmation(confirmation, read_experiment(storage, name), command(), as_json)
+    if confirmation.is_complete and confirmation.winner() is None:
+        raise SearchFailedError("a run of every candidate failed: there is no winner")
+    if confirmation.ended == "all_failing":
+        raise SearchFailedError("every run failed: see the reasons above")
+    if confirmation.ended == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
 def export(
     name: Name,
     out: Annotated[Path, typer.Option(help="The folder to write into.", show_default=False)],

@@ -17,6 +17,7 @@ from rich.text import Text
 from tune_mentormix.experiment import Experiment, Trial
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
+CONTROL_TITLES = {"published": "published setting", "mixup": "plain mixup", "plain": "plain training"}
 
 WIDE = 160  # columns, where no terminal says how many there are
 
@@ -65,7 +66,7 @@ def print_end(experiment: Experiment, commands: str) -> None:
     for line in _failures(experiment):
         stdout.print(line, style="yellow", markup=False)
     stdout.print(f"\nEverything is in {experiment.path}")
-    storage = _storage_option(experiment.path.parent)
+    storage = storage_option(experiment.path.parent)
     if experiment.state() == "interrupted":
         stdout.print(f"  go on    {commands} resume {experiment.name}{storage}", markup=False)
     else:
@@ -124,9 +125,8 @@ def _comparison(experiment: Experiment, best: Trial, split: str) -> Table:
     table.add_row(
         "best found", _accuracy(best.val_accuracy), f"{best.epoch}/{epochs}", str(best.number), style="bold"
     )
-    titles = {"published": "published setting", "mixup": "plain mixup", "plain": "plain training"}
     controls = experiment.controls()
-    for name, title in titles.items():
+    for name, title in CONTROL_TITLES.items():
         if name in controls:
             trial = controls[name]
             table.add_row(title, _accuracy(trial.val_accuracy), f"{trial.epoch}/{epochs}", str(trial.number))
@@ -188,7 +188,8 @@ def _ended(experiment: Experiment) -> str:
     return f"{reasons.get(experiment.ended or '', 'interrupted')} after {duration(experiment.seconds)}"
 
 
-def _storage_option(storage: Path) -> str:
+def storage_option(storage: Path) -> str:
+    """Where experiments lie, for a command printed; nothing where that is the default."""
     return "" if storage == Path("results") else f" --storage {storage}"
 
 

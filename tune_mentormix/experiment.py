@@ -151,6 +151,10 @@ class Experiment:
         counts["pending"] += max(0, self.num_samples - len(self.trials))
         return counts
 
+    def ended_trials(self) -> int:
+        """How many trials came to an end, whichever."""
+        return len(self.trials) - len(self.unfinished())
+
     def state(self) -> SearchState:
         """Running if a live driver holds the experiment; finished if no trial is left to run."""
         if holder_of(self.path):

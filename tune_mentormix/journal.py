@@ -17,7 +17,17 @@ from typing import Any
 from tune_mentormix.errors import RequestError
 
 JOURNAL_FILE = "journal.jsonl"
-EVENTS = ("run_started", "proposed", "report", "checkpoint", "stopped", "finished", "failed", "run_ended")
+EVENTS = (
+    "run_started",
+    "proposed",
+    "report",
+    "checkpoint",
+    "stopped",
+    "finished",
+    "failed",
+    "ruled_out",
+    "run_ended",
+)
 
 Event = dict[str, Any]
 

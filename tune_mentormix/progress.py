@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -21,7 +23,19 @@ LINE_SECONDS = 10.0  # between progress lines where no terminal shows a live tab
 class SearchProgress:
     """The live table of a running search; plain lines now and then where stderr is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, title: str = "search", goes_on: str = "resume", best: Callable[[Any], str] = best_so_far
+    ) -> None:
+        """Prepares the table.
+
+        Args:
+            title: what is shown.
+            goes_on: the command that goes on with it.
+            best: says in words what leads, of the experiment shown.
+        """
+        self._title = title
+        self._goes_on = goes_on
+        self._best = best
         self._live = Live(console=stderr, auto_refresh=False, transient=True) if stderr.is_terminal else None
         self._shown = 0.0
         self._began = time.monotonic()
@@ -56,17 +70,18 @@ class SearchProgress:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
         table.add_column()
-        table.add_row("search", f"{experiment.name}  [dim]{experiment.path}[/dim]")
+        table.add_row(self._title, f"{experiment.name}  [dim]{experiment.path}[/dim]")
         table.add_row("trials", counts_in_words(experiment))
         table.add_row("", ProgressBar(total=experiment.num_samples, completed=done, width=48))
         table.add_row("running", _running(experiment))
-        table.add_row("rungs", _rungs(experiment))
-        table.add_row("best so far", best_so_far(experiment))
+        if experiment.rungs:
+            table.add_row("rungs", _rungs(experiment))
+        table.add_row("best so far", self._best(experiment))
         table.add_row("time left", self._time_left(experiment))
-        return Group(table, Text("Ctrl-C stops cleanly; `resume` goes on.", style="dim"))
+        return Group(table, Text(f"Ctrl-C stops cleanly; `{self._goes_on}` goes on.", style="dim"))
 
     def _line(self, experiment: Experiment) -> str:
-        counts, best, left = counts_in_words(experiment), best_so_far(experiment), self._time_left(experiment)
+        counts, best, left = counts_in_words(experiment), self._best(experiment), self._time_left(experiment)
         return f"{counts} · best so far: {best} · left: {left}"
 
     def _time_left(self, experiment: Experiment) -> str:

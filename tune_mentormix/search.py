@@ -15,6 +15,7 @@ from typing import Any
 from trainables.datasets import Dataset, load_dataset
 from trainables.errors import DatasetError, NetworkError
 from trainables.networks import check_network
+from trainables.settings import TrialSettings
 from tune_mentormix.cluster import check_resources, connection
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
@@ -48,6 +49,12 @@ class SearchRequest:
             return self.settings.grace_period
         after = self.space.highest("burn_in", self.settings.trial) / 100 + EPOCHS_AFTER_BURN_IN
         return max(1, round(self.settings.epochs * after))
+
+    def control_settings(self) -> dict[str, dict[str, Any]]:
+        """All settings of a trial of each control, by name."""
+        common = self.settings.common_trial_settings() | self.space.fixed
+        controls = control_configs(self.dataset.noise_rate, len(self.dataset.class_names))
+        return {name: TrialSettings(**(common | values)).model_dump() for name, values in controls.items()}
 
     def rungs(self) -> Rungs:
         """Empty rungs of the scheduler asked for."""
@@ -109,9 +116,7 @@ def resume_search(
                 f"num_samples must be at least {len(experiment.trials)}, the trials started already, "
                 f"got {settings.num_samples} (--num-samples)"
             )
-        request = SearchRequest(settings, _parse_space(_space_document(settings.space), settings), _load(settings))
-        if request.dataset.fingerprint != experiment.settings["provenance"]["dataset"]["fingerprint"]:
-            raise RequestError(f"the data of {name} changed since the search began: nothing would be comparable")
+        request = stored_request(experiment, settings)
         with connection(settings.address, verbose):
             check_resources(settings)
             return _run(experiment, request, progress)
@@ -122,6 +127,15 @@ def stored_settings(experiment: Experiment, changes: dict[str, Any] | None = Non
     stored = {key: value for key, value in experiment.settings.items() if key not in RECORD_KEYS}
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
     return SearchSettings.model_validate(stored | changed)
+
+
+def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRequest:
+    """An experiment's request read back, with its data. Raises RequestError if these changed since it began."""
+    request = SearchRequest(settings, _parse_space(_space_document(settings.space), settings), _load(settings))
+    if request.dataset.fingerprint != experiment.settings["provenance"]["dataset"]["fingerprint"]:
+        name = experiment.name
+        raise RequestError(f"the data of {name} changed since the search began: nothing would be comparable")
+    return request
 
 
 def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:

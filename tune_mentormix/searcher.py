@@ -83,23 +83,31 @@ class MentorMixSearcher(Searcher):
         return TrialSettings(**(self._common | self._space.fixed | values)).model_dump()
 
     def _start(self, trial: Trial, checkpoint: str | None = None) -> dict[str, Any]:
-        self._recorder.record(
-            "proposed",
-            trial=trial.number,
-            run=self._experiment.runs,
-            attempt=trial.attempt,
-            control=trial.control,
-            config=trial.config,
-        )
-        return {
-            "trial": trial.number,
-            "settings": trial.config,
-            "resume_from": checkpoint,
-            "threads": self._threads,
-        }
+        return start_trial(self._recorder, trial, self._experiment.runs, self._threads, checkpoint)
 
     def _go_on(self, trial: Trial, checkpoint: str | None) -> dict[str, Any]:
         searched = self._space.searched_values(trial.config)
         if searched is not None:
             self._study.propose(trial.number, searched)
         return self._start(replace(trial, attempt=trial.attempt + 1), checkpoint)
+
+
+def start_trial(recorder: Recorder, trial: Trial, run: int, threads: int, checkpoint: str | None) -> dict[str, Any]:
+    """Writes down that a trial starts, and returns what Tune hands to the trainable.
+
+    Args:
+        recorder: of the experiment.
+        trial: with the number of this attempt.
+        run: of the experiment, from 1.
+        threads: of torch on a CPU.
+        checkpoint: the folder of the one to go on from, if any.
+    """
+    recorder.record(
+        "proposed",
+        trial=trial.number,
+        run=run,
+        attempt=trial.attempt,
+        control=trial.control,
+        config=trial.config,
+    )
+    return {"trial": trial.number, "settings": trial.config, "resume_from": checkpoint, "threads": threads}

@@ -1,0 +1,75 @@
+"""Means over seeds with their 95 % intervals, and paired comparisons: Student's t, and nothing else.
+
+An interval is about seeds: where the mean of many more runs would lie, on the same data and the same images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy.special import stdtr, stdtrit
+
+CONFIDENCE = 0.95
+NO_SPREAD = 1e-12  # accuracies are shares of at most millions of images: less than this is rounding
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over n runs, with its 95 % interval."""
+
+    mean: float
+    half_width: float | None  # None: of a single run nothing is known of the spread
+    n: int
+
+    @property
+    def low(self) -> float | None:
+        """The lower end."""
+        return None if self.half_width is None else self.mean - self.half_width
+
+    @property
+    def high(self) -> float | None:
+        """The upper end."""
+        return None if self.half_width is None else self.mean + self.half_width
+
+    @property
+    def is_above_zero(self) -> bool:
+        """Whether all of the interval is."""
+        return self.low is not None and self.low > 0
+
+    @property
+    def is_below_zero(self) -> bool:
+        """Whether all of the interval is."""
+        return self.high is not None and self.high < 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Mean, ends and n."""
+        return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """The mean of at least one value, with its interval from Student's t distribution."""
+    n = len(values)
+    if n == 1:
+        return Interval(values[0], None, 1)
+    quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    return Interval(fmean(values), quantile * stdev(values) / math.sqrt(n), n)
+
+
+def paired_differences(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
+    """First minus second, seed by seed, over the seeds that both have."""
+    return [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+
+
+def chance_of_no_gain(differences: Sequence[float]) -> float:
+    """The one-sided p-value of a paired t-test: how probable such a gain is if there is none.
+
+    Differences without any spread, as a few runs on few images can have by chance, prove nothing: 1.
+    """
+    if len(differences) < 2 or stdev(differences) < NO_SPREAD:
+        return 1.0
+    t = fmean(differences) / (stdev(differences) / math.sqrt(len(differences)))
+    return float(stdtr(len(differences) - 1, -t))

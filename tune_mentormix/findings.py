@@ -1,0 +1,111 @@
+"""What a search found, in plain words: the best beside the controls, and whether that is a gain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
+
+from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.formats import format_points
+
+CONTROL_TITLES = {"published": "published setting", "mixup": "plain mixup", "plain": "plain training"}
+
+
+@dataclass(frozen=True)
+class ComparedTrial:
+    """The best found, or a control, as one line of the comparison."""
+
+    title: str
+    trial: Trial
+    behind: float | None  # the best's accuracy minus this one's; None for the best itself
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer of a search."""
+
+    headline: str
+    explanation: str
+    compared: list[ComparedTrial]  # the best first, then the controls that ran to the end
+
+
+def find(experiment: Experiment) -> Finding:
+    """Says what the search found; also of one that is unfinished, or failed."""
+    best = experiment.best()
+    if best is None or experiment.counts()["failed"] == len(experiment.trials):
+        return Finding(*_nothing_found(experiment), [])
+    accuracy = best.val_accuracy or 0.0
+    controls = experiment.controls()
+    compared = [ComparedTrial("best found", best, None)] + [
+        ComparedTrial(title, controls[name], accuracy - (controls[name].val_accuracy or 0.0))
+        for name, title in CONTROL_TITLES.items()
+        if name in controls and controls[name].number != best.number
+    ]
+    return Finding(*_verdict(experiment, best, compared[1:]), compared)
+
+
+def standard_error(experiment: Experiment, accuracy: float) -> float | None:
+    """Of an accuracy, by the number of validation images; None where that was not recorded."""
+    images = experiment.settings.get("provenance", {}).get("dataset", {}).get("validation_images")
+    return sqrt(accuracy * (1 - accuracy) / images) if images else None
+
+
+def lead_by_luck(experiment: Experiment, accuracy: float) -> float | None:
+    """How far ahead of an equal the best of all finished trials comes by luck at most, in 95 of 100 searches.
+
+    Bonferroni over the finished trials, each against one other, both with a standard error of their own. That they
+    share their validation images makes it smaller, another seed larger.
+    """
+    error = standard_error(experiment, accuracy)
+    tail = 0.05 / max(1, experiment.counts()["finished"])
+    return None if error is None else NormalDist().inv_cdf(1 - tail) * sqrt(2) * error
+
+
+def _nothing_found(experiment: Experiment) -> tuple[str, str]:
+    counts = experiment.counts()
+    if counts["failed"]:
+        return "Every trial failed", "There is no answer: the reasons are under Failures."
+    return "No result yet", "No trial that could be the answer has reported an accuracy."
+
+
+def _verdict(experiment: Experiment, best: Trial, controls: list[ComparedTrial]) -> tuple[str, str]:
+    if best.state != "finished":
+        return (
+            "No trial has run to the end yet",
+            "The best is by latest reports, at different epochs: not yet an answer.",
+        )
+    if best.control:
+        return (
+            f"The {CONTROL_TITLES.get(best.control, best.control)} is the best of this search",
+            "Nothing that was proposed beats it: the search found no gain.",
+        )
+    if not controls:
+        return (
+            "A best configuration, with nothing to compare it with",
+            "No control ran to the end, so whether it is a gain is unknown.",
+        )
+    nearest = min(controls, key=lambda control: control.behind or 0.0)
+    return _gain(experiment, best.val_accuracy or 0.0, nearest)
+
+
+def _gain(experiment: Experiment, accuracy: float, nearest: ComparedTrial) -> tuple[str, str]:
+    """Compares the best with the control that comes nearest to it."""
+    lead = nearest.behind or 0.0
+    if lead <= 0:
+        return (
+            "This search found no gain",
+            f"The best configuration is not better than the {nearest.title} ({format_points(lead)} points).",
+        )
+    ahead = f"{format_points(lead)[1:]} points ahead of the {nearest.title}"
+    by_luck = lead_by_luck(experiment, accuracy)
+    if by_luck is None:
+        return f"A lead: {ahead}", "How many images that was measured on is not recorded: it may be a gain or a tie."
+    images = f"the best of {experiment.counts()['finished']} finished trials on this many validation images"
+    if lead < by_luck:
+        return (
+            f"A small lead: {ahead}",
+            f"Luck alone can put {images} up to {format_points(by_luck)[1:]} points ahead. "
+            "It may be a gain or a tie: training both on fresh seeds tells.",
+        )
+    return f"A gain: {ahead}", f"That is more than luck would give {images}."

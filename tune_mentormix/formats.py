@@ -1,0 +1,31 @@
+"""How numbers read, wherever they are shown: on the terminal and in reports."""
+
+from __future__ import annotations
+
+NOTHING = "–"
+
+
+def format_accuracy(value: float | None) -> str:
+    """`0.5903`; a dash for none."""
+    return NOTHING if value is None else f"{value:.4f}"
+
+
+def format_points(difference: float) -> str:
+    """A difference of two accuracies in percentage points, with its sign: `+3.5`."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def format_value(value: object) -> str:
+    """A setting's value; numbers with four significant digits."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as in YAML
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def format_duration(seconds: float) -> str:
+    """`1 min 39 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

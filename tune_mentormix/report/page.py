@@ -1,0 +1,138 @@
+"""Gathers what a report says about a search, and writes it as one HTML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tune_mentormix import formats
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.findings import Finding, find, standard_error
+from tune_mentormix.journal import JOURNAL_FILE, read_events
+from tune_mentormix.published import BASELINES
+from tune_mentormix.report.costs import Cost
+from tune_mentormix.report.curves import learning_curves, mentor_curves
+from tune_mentormix.report.importance import LEAST_TRIALS, Importance, importance_after
+from tune_mentormix.report.label_noise import LabelNoise, label_noise
+from tune_mentormix.report.pictures import Picture
+from tune_mentormix.report.scales import Scale
+from tune_mentormix.report.space_views import parallel_coordinates, slices
+from tune_mentormix.report.survival import Survival, survival
+from tune_mentormix.space import SearchSpace, parse_space
+from tune_mentormix.study import SearchStudy
+from tune_mentormix.yaml_files import YamlDocument, write_atomically
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the template shows, in its order."""
+
+    experiment: Experiment
+    state: str
+    written: str
+    finding: Finding
+    best: Trial | None
+    published: Trial | None
+    standard_error: float | None
+    searched: list[str]
+    learning_curves: Picture | None
+    survival: Survival
+    importances: list[Importance]
+    least_trials: int
+    parallel_coordinates: Picture | None
+    slices: list[Picture]
+    mentor_curves: list[Picture]
+    label_noise: LabelNoise | None
+    trials: list[Trial]
+    cost: Cost
+    settings: str  # search.yaml
+
+
+def write_report(experiment: Experiment, out: Path) -> Path:
+    """Writes the report of a search, finished or not, to the file `out`, and returns its path.
+
+    Raises:
+        RequestError: if the file cannot be written.
+    """
+    return write_page(out, "report.html", report=build_report(experiment))
+
+
+def write_page(out: Path, template: str, **values: Any) -> Path:
+    """Renders a template of this package to the file `out`. Raises RequestError if that cannot be written."""
+    environment = Environment(
+        loader=PackageLoader("tune_mentormix.report"),
+        autoescape=True,  # names, labels and errors are other people's text
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("accuracy", "points", "value", "duration"):
+        environment.filters[name] = getattr(formats, f"format_{name}")
+    style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
+    page = environment.get_template(template).render(style=Markup(style), **values)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, page)
+    except OSError as error:
+        raise RequestError(f"cannot write {out}: {error.strerror} (--out)") from error
+    return out
+
+
+def build_report(experiment: Experiment) -> Report:
+    """Reads, counts and draws."""
+    finding = find(experiment)
+    best = finding.compared[0].trial if finding.compared else None
+    space = _space(experiment)
+    study, cost = _replay(experiment, space)
+    scales = [Scale(name, distribution) for name, distribution in space.distributions.items()] if space else []
+    trials = [experiment.trials[number] for number in sorted(experiment.trials)]
+    return Report(
+        experiment=experiment,
+        state=experiment.state(),
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        finding=finding,
+        best=best,
+        published=next((trial for trial in trials if trial.control == "published"), None),
+        standard_error=standard_error(experiment, best.val_accuracy or 0.0) if best else None,
+        searched=[scale.name for scale in scales],
+        learning_curves=learning_curves(experiment),
+        survival=survival(experiment),
+        importances=[importance_after(study.study, epoch) for epoch in _epochs_compared(experiment)] if study else [],
+        least_trials=LEAST_TRIALS,
+        parallel_coordinates=parallel_coordinates(experiment, scales),
+        slices=slices(experiment, scales),
+        mentor_curves=mentor_curves(experiment),
+        label_noise=label_noise(experiment),
+        trials=trials,
+        cost=cost,
+        settings=yaml.safe_dump(experiment.settings, sort_keys=False, allow_unicode=True, width=100),
+    )
+
+
+def _space(experiment: Experiment) -> SearchSpace | None:
+    values = experiment.settings.get("space")
+    return parse_space(YamlDocument(values, "search.yaml")) if isinstance(values, dict) else None
+
+
+def _replay(experiment: Experiment, space: SearchSpace | None) -> tuple[SearchStudy | None, Cost]:
+    """The study as the search had it, and the cost: folds over the journal."""
+    study = SearchStudy(space, "random", 0) if space else None
+    cost = Cost(experiment.settings)
+    journal = experiment.path / JOURNAL_FILE
+    for event in read_events(journal) if journal.is_file() else ():
+        cost.apply(event)
+        if study and event.get("control") not in BASELINES:  # they train another method
+            study.apply(event)
+    return study, cost
+
+
+def _epochs_compared(experiment: Experiment) -> list[int]:
+    """The first rung, to which nearly all trials came, and the last epoch."""
+    return [*experiment.rungs[:1], *{int(trial.config["epochs"]) for trial in experiment.trials.values()}]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -40,8 +40,13 @@ Address = Annotated[str | None, _option("A Ray cluster to join.", "this machine"
 CpusPerTrial = Annotated[float | None, _option("CPU cores of one trial.", "1; of a resume, as before")]
 GpusPerTrial = Annotated[float | None, _option("GPUs of one trial, or a share of one.", "0; of a resume, as before")]
 MaxConcurrent = Annotated[int | None, _option("Trials at once.", "as many as fit")]
+ExportFolder = Annotated[Path, typer.Argument(help="What export or train wrote.", show_default=False)]
+DataDir = Annotated[Path | None, _option("Where the dataset lies now.", "as exported")]
+LabelsFile = Annotated[Path | None, _option("Where the label file lies now.", "as exported")]
+EvaluationSplit = Literal["validation", "test"]
 STORAGE = Path("results")
 NOT_SETTINGS = ("config", "precision", "assignments", "verbose")  # of the options of `search`
+NOT_RESOURCES = ("name", "top_k", "seeds", "storage", "as_json", "verbose")  # of the options of `confirm`
 NOTHING_SET: list[str] = []
 SET_HELP = "Any other setting of the search or of all its trials, such as batch_size=64."
 
@@ -153,8 +158,7 @@ def confirm(
     verbose: Verbose = False,
 ) -> None:
     """Train the best and the controls on fresh seeds, then open the test set; goes on where it was interrupted."""
-    own = ("name", "top_k", "seeds", "storage", "as_json", "verbose")
-    changes = {key: value for key, value in locals().items() if key not in own}
+    changes = {key: value for key, value in locals().items() if key not in NOT_RESOURCES}
     refuse_if_held(read_experiment(storage, name).path)  # said at once, before torch and Ray are imported
     from tune_mentormix.confirm import confirm_search  # imports torch and Ray
     from tune_mentormix.confirmation_tables import leader_so_far, print_confirmation
@@ -174,29 +178,79 @@ def confirm(
 def export(
     name: Name,
     out: Annotated[Path, typer.Option(help="The folder to write into.", show_default=False)],
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file too, checked against PyTorch.")] = False,
     storage: Storage = STORAGE,
 ) -> None:
-    """Write the best configuration of a search to a folder."""
-    from tune_mentormix.export import export_best
+    """Write the best of a search to a folder: its configuration, weights, and where they come from."""
+    experiment = read_experiment(storage, name)
+    from tune_mentormix.evaluation_tables import print_exported
+    from tune_mentormix.export import export_best  # imports torch
 
-    console.print_exported(export_best(read_experiment(storage, name), out), command())
+    print_exported(export_best(experiment, out, onnx), experiment.state(), command())
 
 
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="An exported best_config.yaml, or its folder.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Where checkpoints and metrics go.")] = Path("trained"),
+    out: Annotated[Path, typer.Option(help="Where checkpoints, metrics and weights go.")] = Path("trained"),
     seed: Annotated[int | None, _option("Another seed than the exported one.")] = None,
+    data_dir: DataDir = None,
+    labels_file: LabelsFile = None,
 ) -> None:
     """Train an exported configuration in full; goes on where an interrupted training stopped."""
-    from tune_mentormix.export import read_exported
+    from tune_mentormix.exported import read_exported
 
-    exported = read_exported(config)
+    exported = read_exported(config, {"data_dir": data_dir, "labels_file": labels_file})
     from tune_mentormix.train import train_in_full  # imports torch
 
     with TrainingProgress() as progress:
         report = train_in_full(exported, out, seed, progress)
     console.print_trained(report, exported.config.epochs, exported.labels, out)
+
+
+@app.command()
+def evaluate(
+    folder: ExportFolder,
+    split: Annotated[EvaluationSplit, typer.Option(help="Of the data; test opens the test set.")] = "validation",
+    data_dir: DataDir = None,
+    labels_file: LabelsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure exported weights: accuracy, each class, confusion, calibration."""
+    from tune_mentormix.exported import read_folder
+    from tune_mentormix.opening_record import count_openings
+
+    exported = read_folder(folder, {"data_dir": data_dir, "labels_file": labels_file})
+    if split == "test":
+        console.warn_of_opening(folder, count_openings(folder))
+    from tune_mentormix.evaluate import evaluate_export  # imports torch
+    from tune_mentormix.evaluation_tables import print_evaluation
+
+    evaluation = evaluate_export(exported, split)
+    if as_json:
+        console.print_json(evaluation.as_json())
+    else:
+        print_evaluation(evaluation)
+
+
+@app.command()
+def predict(
+    folder: ExportFolder,
+    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Say what images show, by exported weights."""
+    from tune_mentormix.exported import read_folder
+
+    exported = read_folder(folder)
+    from tune_mentormix.evaluation_tables import print_predictions
+    from tune_mentormix.predict import predict_images  # imports torch
+
+    predictions = predict_images(exported, images)
+    if as_json:
+        console.print_json([prediction.as_json() for prediction in predictions])
+    else:
+        print_predictions(predictions)
 
 
 def main() -> None:

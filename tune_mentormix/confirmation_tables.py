@@ -59,12 +59,11 @@ def _print_openings(confirmation: Confirmation) -> None:
         stderr.print(f"there is no test set to open: {confirmation.no_test}", style="yellow", markup=False)
     if len(confirmation.openings) > 1:
         dates = ", ".join(opening["opened"] for opening in confirmation.openings)
-        stderr.print(
-            f"WARNING: the test set was opened {len(confirmation.openings)} times ({dates}). What was changed after the "
-            "first opening may owe its accuracy to it: say so wherever you quote these figures.",
-            style="bold red",
-            markup=False,
+        times = f"The test set was opened {len(confirmation.openings)} times ({dates})"
+        caution = (
+            "what was changed after the first may owe its accuracy to it: say so wherever you quote these figures"
         )
+        stderr.print(f"WARNING: {times}; {caution}.", style="bold red", markup=False)
 
 
 def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:
@@ -177,7 +176,7 @@ def _print_cautions(confirmation: Confirmation, experiment: Experiment) -> None:
 
 
 def _measured(interval: Interval | None, accuracies: dict[int, float]) -> dict[str, Any] | None:
-    return interval and interval.as_json() | {"by_seed": accuracies}
+    return {**interval.as_json(), "by_seed": accuracies} if interval else None
 
 
 def _in_words(interval: Interval | None) -> str:

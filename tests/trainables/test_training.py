@@ -8,10 +8,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainables.datasets import Dataset
-from trainables.settings import MentorName, MixingRule, TrialSettings
+from trainables.settings import TrialSettings
 from trainables.training import DeviceDataset, Trainer, TrainingDiverged
 
 REPORTED = {
@@ -89,23 +88,6 @@ def test_read_only_arrays_are_copied_without_a_warning(
 
     assert not recwarn.list
     np.testing.assert_array_equal(read_only.train_images, noisy_digits.train_images)
-
-
-@pytest.mark.parametrize("mentor", ["threshold", "mentornet_pd", "uniform"])
-@pytest.mark.parametrize("mixing", ["hard", "interpolated"])
-@pytest.mark.parametrize("second_reweight", [False, True])
-@pytest.mark.parametrize("mixup_alpha", [0.0, 2.0])
-def test_a_step_reads_no_tensor_on_the_host(
-    noisy_digits: Dataset, mentor: MentorName, mixing: MixingRule, second_reweight: bool, mixup_alpha: float
-) -> None:
-    settings = TrialSettings(
-        mentor=mentor, mixing=mixing, second_reweight=second_reweight, mixup_alpha=mixup_alpha, epochs=10, burn_in=50
-    )
-    with FakeTensorMode():  # an .item(), a boolean mask or a shape that depends on data raises in here
-        trainer = Trainer(settings, DeviceDataset(noisy_digits, "cpu"))
-        batch_index = torch.arange(settings.batch_size)
-        for step in (0, 79):  # in burn-in, and after it
-            assert trainer.train_step(step, batch_index).shape == (3,)
 
 
 def test_burn_in_weighs_all_alike_and_then_the_mentor_takes_over(data: DeviceDataset) -> None:

@@ -30,6 +30,8 @@ def read_image(path: Path, size: tuple[int, int] | None, channels: int = 3) -> N
     try:
         with Image.open(path) as file:
             image = file.convert("RGB" if channels == 3 else "L")
+    except FileNotFoundError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # a damaged file can raise almost anything in Pillow's decoders
         raise DatasetError(f"cannot decode {path}: {error}") from error
     if size is not None and image.size != (size[1], size[0]):

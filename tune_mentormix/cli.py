@@ -253,6 +253,45 @@ def predict(
         print_predictions(predictions)
 
 
+@app.command()
+def report(
+    name: Name,
+    out: Annotated[Path | None, _option("The HTML file to write.", "report.html in the experiment's folder")] = None,
+    storage: Storage = STORAGE,
+) -> None:
+    """Write a search's findings, plots and figures to one HTML file; also while it runs."""
+    experiment = read_experiment(storage, name)
+    from tune_mentormix.report.page import write_report  # imports matplotlib and Optuna
+
+    console.print_written(write_report(experiment, out or experiment.path / "report.html"))
+
+
+@app.command()
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="NAME NAME…", help="Two or more.", show_default=False)],
+    out: Annotated[Path | None, _option("An HTML file to write, with curves.", "none")] = None,
+    storage: Storage = STORAGE,
+    as_json: AsJson = False,
+) -> None:
+    """Put searches side by side: settings that differ, best, cost, and whether they are comparable."""
+    if len(set(names)) < len(names) or len(names) < 2:
+        raise RequestError(f"compare takes two or more different names, got {' '.join(names)}")
+    from tune_mentormix.compare import compare as compare_searches
+    from tune_mentormix.comparison_tables import print_comparison
+
+    comparison = compare_searches([read_experiment(storage, name) for name in names])
+    if as_json:
+        console.print_json(comparison.as_json())
+    else:
+        print_comparison(comparison)
+    if out:
+        from tune_mentormix.report.side_by_side import write_comparison  # imports matplotlib and Optuna
+
+        written = write_comparison(comparison, out)
+        if not as_json:
+            console.print_written(written)
+
+
 def main() -> None:
     """The console script."""
     sys.exit(run(sys.argv[1:] or ["search"]))

@@ -42,10 +42,18 @@ def print_trained(report: dict[str, float], epochs: int, labels: str, out: Path)
     stdout.print(f"checkpoint and metrics are in {out}", markup=False)
 
 
-def print_exported(path: Path, commands: str) -> None:
-    """Where the configuration went, and how to train it."""
+def warn_of_opening(folder: Path, openings: int) -> None:
+    """Said before the test set is opened, on stderr."""
+    before = "for the first time" if openings == 0 else f"AGAIN: it was opened {openings} × before"
+    stderr.print(f"OPENING THE TEST SET {before}.", style="bold red", markup=False)
+    stderr.print(
+        f"This is recorded in {folder}. Choose nothing by it: then it would be a test no more.", markup=False
+    )
+
+
+def print_written(path: Path) -> None:
+    """Where a page went."""
     stdout.print(f"wrote {path}", markup=False)
-    stdout.print(f"  train    {commands} train {path}", markup=False)
 
 
 def print_end(experiment: Experiment, commands: str) -> None:

@@ -1,89 +1,143 @@
-"""The best configuration of a search as a file that stands on its own."""
+"""The best of a search as a folder that stands on its own: configuration, weights, where they come from.
+
+Each file is written whole or not at all, `provenance.json` last: a folder without it is an export cut short.
+"""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from trainables.settings import DataSettings, Settings, TrialSettings
+from trainables.checkpoints import CheckpointError, read_weights
+from trainables.errors import MissingPackageError, ModelFileError
+from trainables.model_files import ModelDescription, ModelFile, write_model
+from trainables.onnx_file import check_onnx_packages, write_onnx
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment
-from tune_mentormix.messages import describe
-from tune_mentormix.settings import FORMAT, refuse_newer
-from tune_mentormix.yaml_files import read_yaml, write_yaml
+from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.export_records import config_record, search_record
+from tune_mentormix.exported_files import (
+    CARD_FILE,
+    CONFIG_FILE,
+    FLAGS_FILE,
+    MODEL_FILE,
+    ONNX_FILE,
+    OPENINGS_FILE,
+    PROVENANCE_FILE,
+    RECORDED_FILES,
+    SCRIPT_FILE,
+    ModelRecord,
+    write_provenance,
+)
+from tune_mentormix.model_card import model_card, reproduce_script
+from tune_mentormix.provenance import LABEL_NOISE_FILE
+from tune_mentormix.reference_flags import reference_flags
+from tune_mentormix.trial_runs import newest_checkpoint
+from tune_mentormix.yaml_files import write_atomically, write_yaml
 
-CONFIG_FILE = "best_config.yaml"
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote."""
+
+    folder: Path
+    model: ModelRecord | None
+    why_no_model: str | None
+    onnx_difference: float | None  # of a probability, between ONNX and PyTorch; None without an ONNX file
 
 
-class ExportedConfig(Settings):
-    """What it takes to train an exported configuration again."""
+def export_best(experiment: Experiment, out: Path, onnx: bool = False) -> Exported:
+    """Exports the best trial; of an unfinished search, the best so far, and labelled so.
 
-    config: TrialSettings
-    data: DataSettings
-    threads: int  # of torch on a CPU: another number may round differently
-    fingerprint: str  # of the data
-    labels: str  # which labels the validation accuracy was measured on
+    Without a whole checkpoint of that trial, everything but the weights is written. An earlier export in `out` is
+    replaced; its record of test set openings stays.
 
-
-SECTIONS: dict[str, type[BaseModel]] = {"config": TrialSettings, "data": DataSettings}
-
-
-def export_best(experiment: Experiment, out: Path) -> Path:
-    """Writes `best_config.yaml` into the folder `out` and returns its path.
+    Args:
+        experiment: the search.
+        out: the folder to write into, created if missing.
+        onnx: whether to write an ONNX file as well.
 
     Raises:
-        RequestError: if no trial has reported yet, or the folder cannot be written.
+        RequestError: if no trial has reported yet, `out` holds other things or cannot be written, or an ONNX file
+            was asked for and cannot be had.
     """
     best = experiment.best()
     if best is None:
         raise RequestError(f"{experiment.name} has no result to export yet: see status {experiment.name}")
-    values: dict[str, Any] = {
-        "format": FORMAT,
-        "experiment": experiment.name,
-        "search_state": experiment.state(),
-        "trial": best.number,
-        "trial_state": best.state,
-        "val_accuracy": best.val_accuracy,
-        "epoch": best.epoch,
-        "split": "validation",
-        "labels": experiment.labels_kind,
-        "controls": {name: trial.val_accuracy for name, trial in experiment.controls().items()},
-        "config": best.config,
-        "data": {key: experiment.settings[key] for key in DataSettings.model_fields if key in experiment.settings},
-        "fingerprint": experiment.settings["provenance"]["dataset"]["fingerprint"],
-        "threads": max(1, int(experiment.settings["cpus_per_trial"])),
-        "provenance": experiment.settings["provenance"],
-    }
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_yaml(out / CONFIG_FILE, values)
+        model, record = _model_of(experiment, best)
+        why_no_model = None
+    except CheckpointError as error:
+        model, record, why_no_model = None, None, str(error)
+    try:
+        if onnx and model is None:
+            raise RequestError(f"there is no ONNX file without weights: {why_no_model}")
+        if onnx:
+            check_onnx_packages()
+        prepare_folder(out)
+        difference = _write_model_files(out, model, onnx)
+        write_yaml(out / CONFIG_FILE, config_record(experiment, best))
+        provenance = search_record(experiment, best, record, why_no_model)
+        write_atomically(out / FLAGS_FILE, reference_flags(experiment, best))
+        write_atomically(out / CARD_FILE, model_card(experiment, best, provenance))
+        write_atomically(out / SCRIPT_FILE, reproduce_script(provenance))
+        (out / SCRIPT_FILE).chmod(0o755)
+        write_provenance(out, provenance)
+    except (MissingPackageError, ModelFileError) as error:
+        raise RequestError(f"{error} (--onnx)") from error
     except OSError as error:
         raise RequestError(f"cannot write to {out}: {error.strerror} (--out)") from error
-    return out / CONFIG_FILE
+    return Exported(out, record, why_no_model, difference)
 
 
-def read_exported(path: Path) -> ExportedConfig:
-    """Reads an exported configuration.
-
-    Args:
-        path: the file, or the folder it was exported into.
+def prepare_folder(out: Path) -> None:
+    """Makes the folder, or clears it of an earlier export, its record first.
 
     Raises:
-        RequestError: if it is no such file, a newer version wrote it, or a value is not allowed.
+        RequestError: if it holds anything else.
+        OSError: if it cannot be written.
     """
-    document = read_yaml(path / CONFIG_FILE if path.is_dir() else path)
-    refuse_newer(document)
-    missing = [key for key in ExportedConfig.model_fields if key not in document.values]
-    if missing:
-        raise RequestError(f"{document.source} has no key {missing[0]!r}: it is no exported configuration")
-    values = {key: value for key, value in document.values.items() if key in ExportedConfig.model_fields}
+    ours = {*RECORDED_FILES, PROVENANCE_FILE, OPENINGS_FILE}
+    if out.is_dir():
+        foreign = sorted(path.name for path in out.iterdir() if path.name not in ours and path.name[0] != ".")
+        if foreign:
+            raise RequestError(f"{out} holds {foreign[0]}, which is no part of an export; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (PROVENANCE_FILE, *RECORDED_FILES):
+        (out / name).unlink(missing_ok=True)
+
+
+def _model_of(experiment: Experiment, trial: Trial) -> tuple[ModelFile, ModelRecord]:
+    """The weights of the trial's newest whole checkpoint, which may be older than its latest report.
+
+    Raises:
+        CheckpointError: saying why, if there are none.
+    """
+    folder = newest_checkpoint(experiment, trial)
+    if folder is None:
+        raise CheckpointError(f"trial {trial.number} has no whole checkpoint")
+    trained = read_weights(Path(folder))
     try:
-        return ExportedConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        section, *inner = first["loc"]
-        model: type[BaseModel] = SECTIONS[str(section)] if inner else ExportedConfig
-        place = document.place(*map(str, first["loc"]))
-        raise RequestError(f"{describe(first | {'loc': tuple(inner) or (section,)}, model)} ({place})") from error
+        class_names = json.loads((experiment.path / LABEL_NOISE_FILE).read_text(encoding="utf-8"))["class_names"]
+        description = ModelDescription(
+            network=trial.config["network"],
+            class_names=tuple(class_names),
+            input_shape=tuple(experiment.settings["provenance"]["dataset"]["image_shape"]),
+            precision=trial.config["precision"],
+            epoch=trained.epoch,
+        )
+    except OSError as error:
+        raise CheckpointError(f"{LABEL_NOISE_FILE}, which names the classes, cannot be read") from error
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"what the search recorded of its data is damaged ({type(error).__name__})") from error
+    record = ModelRecord(epoch=trained.epoch, val_accuracy=trained.metrics["val_accuracy"])
+    return ModelFile(description, trained.weights), record
+
+
+def _write_model_files(out: Path, model: ModelFile | None, onnx: bool) -> float | None:
+    if model is None:
+        return None
+    write_model(out / MODEL_FILE, model)
+    return write_onnx(out / ONNX_FILE, model) if onnx else None

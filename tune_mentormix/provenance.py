@@ -27,21 +27,31 @@ def provenance(dataset: Dataset) -> dict[str, Any]:
         "command": " ".join(Path(word).name if n == 0 else word for n, word in enumerate(sys.argv)),
         "host": socket.gethostname(),
         "platform": platform.platform(),
-        "versions": {
-            "tune-mentormix": tune_mentormix.__version__,
-            "python": platform.python_version(),
-            **{package: metadata.version(package) for package in PACKAGES},
-        },
+        "versions": package_versions(),
         "commit": git_commit(),
-        "dataset": {
-            "fingerprint": dataset.fingerprint,
-            "train_images": len(dataset.train_images),
-            "validation_images": len(dataset.validation_images),
-            "image_shape": list(dataset.train_images.shape[1:]),
-            "classes": len(dataset.class_names),
-            "validation_labels": dataset.validation_labels_kind,
-            "noise_rate": None if dataset.noise_rate is None else round(dataset.noise_rate, 4),
-        },
+        "dataset": dataset_facts(dataset),
+    }
+
+
+def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    """What identifies the data, and what is known of their labels."""
+    return {
+        "fingerprint": dataset.fingerprint,
+        "train_images": len(dataset.train_images),
+        "validation_images": len(dataset.validation_images),
+        "image_shape": list(dataset.train_images.shape[1:]),
+        "classes": len(dataset.class_names),
+        "validation_labels": dataset.validation_labels_kind,
+        "noise_rate": None if dataset.noise_rate is None else round(dataset.noise_rate, 4),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of this project, of Python, and of the packages that results depend on."""
+    return {
+        "tune-mentormix": tune_mentormix.__version__,
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in PACKAGES},
     }
 
 

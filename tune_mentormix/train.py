@@ -1,4 +1,7 @@
-"""One exported configuration trained in full, without Ray; interrupted, it goes on from its last checkpoint."""
+"""One exported configuration trained in full, without Ray; interrupted, it goes on from its last checkpoint.
+
+What it leaves in its folder can be evaluated and used like an export.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,35 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from trainables.checkpoints import is_whole, load_checkpoint, save_checkpoint
-from trainables.datasets import DatasetError, load_dataset
+from trainables.datasets import Dataset
+from trainables.model_files import ModelDescription, ModelFile, write_model
 from trainables.training import DeviceDataset, Trainer
 from tune_mentormix.errors import RequestError
-from tune_mentormix.export import ExportedConfig
+from tune_mentormix.export_records import exporter, metric_records
+from tune_mentormix.exported import ExportedConfig, load_exported_data
+from tune_mentormix.exported_files import CONFIG_FILE, MODEL_FILE, ModelRecord, write_provenance
+from tune_mentormix.provenance import dataset_facts
+from tune_mentormix.settings import FORMAT
 from tune_mentormix.yaml_files import read_yaml, write_atomically, write_yaml
 
 Report = dict[str, float]
+METRICS_FILE = "metrics.json"
 
 
 def train_in_full(
     exported: ExportedConfig, out: Path, seed: int | None, progress: Callable[[Report, int], None]
 ) -> Report:
-    """Trains to the last epoch.
+    """Trains to the last epoch, and leaves the weights in `out`.
 
     Args:
         exported: the configuration, its data and their fingerprint.
-        out: the folder for `config.yaml`, `metrics.jsonl` and the checkpoint.
+        out: the folder for `best_config.yaml`, the checkpoint, and at the end `metrics.json`, `model.safetensors`
+            and `provenance.json`.
         seed: instead of the configuration's own.
         progress: called with each epoch's report and the number of epochs in all.
 
@@ -37,13 +48,9 @@ def train_in_full(
         RequestError: if the data are not those of the export, or `out` holds another training.
     """
     settings = exported.config if seed is None else exported.config.model_copy(update={"seed": seed})
-    try:
-        dataset = load_dataset(exported.data)
-    except DatasetError as error:
-        raise RequestError(str(error)) from error
-    if dataset.fingerprint != exported.fingerprint:
-        raise RequestError("the data are not those the configuration was found on (their fingerprints differ)")
-    _claim(out, exported.model_copy(update={"config": settings}))
+    dataset = load_exported_data(exported)
+    exported = exported.model_copy(update={"config": settings})
+    _claim(out, exported)
     torch.set_num_threads(exported.threads)
     trainer = Trainer(settings, DeviceDataset(dataset, "cuda" if torch.cuda.is_available() else "cpu"))
     checkpoints = sorted(out.glob("checkpoint-*"))
@@ -58,14 +65,16 @@ def train_in_full(
             shutil.rmtree(old)
         del checkpoints[:-1]
         progress(report, settings.epochs)
-    write_atomically(out / "metrics.json", json.dumps(trainer.metrics, indent=2) + "\n")
+    write_atomically(out / METRICS_FILE, json.dumps(trainer.metrics, indent=2) + "\n")
+    _write_weights(out, trainer, dataset)
+    write_provenance(out, _training_record(exported, trainer, dataset))
     return trainer.metrics
 
 
 def _claim(out: Path, exported: ExportedConfig) -> None:
     """Writes what is trained into `out`, or checks that the same is being trained there already."""
-    config = out / "config.yaml"
-    values = exported.model_dump(mode="json")
+    config = out / CONFIG_FILE
+    values = {"format": FORMAT, **exported.model_dump(mode="json")}
     if config.is_file():
         if read_yaml(config).values != values:
             raise RequestError(f"{out} holds the training of another configuration; choose another --out")
@@ -75,3 +84,27 @@ def _claim(out: Path, exported: ExportedConfig) -> None:
         write_yaml(config, values)
     except OSError as error:
         raise RequestError(f"cannot write to {out}: {error.strerror} (--out)") from error
+
+
+def _write_weights(out: Path, trainer: Trainer, dataset: Dataset) -> None:
+    height, width, channels = dataset.train_images.shape[1:]
+    description = ModelDescription(
+        network=trainer.settings.network,
+        class_names=dataset.class_names,
+        input_shape=(height, width, channels),
+        precision=trainer.settings.precision,
+        epoch=trainer.epoch,
+    )
+    write_model(out / MODEL_FILE, ModelFile(description, trainer.weights()))
+
+
+def _training_record(exported: ExportedConfig, trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
+    """What `provenance.json` holds of a training in full, besides the files' digests."""
+    model = ModelRecord(epoch=trainer.epoch, val_accuracy=trainer.metrics["val_accuracy"])
+    return {
+        "model": model.model_dump(),
+        "metrics": metric_records(trainer.metrics, trainer.epoch, exported.labels),
+        "dataset": exported.data.model_dump(mode="json") | dataset_facts(dataset),
+        "seeds": {"trial": trainer.settings.seed, "data": exported.data.data_seed},
+        "trained_with": exporter(),
+    }

@@ -5,7 +5,9 @@ import pytest
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.export import export_best, read_exported
+from tune_mentormix.export import export_best
+from tune_mentormix.exported import read_exported
+from tune_mentormix.exported_files import CONFIG_FILE
 from tune_mentormix.train import train_in_full
 from tune_mentormix.yaml_files import read_yaml, write_yaml
 
@@ -16,7 +18,7 @@ def ignore(_report: dict[str, float], _epochs: int) -> None:
 
 @pytest.fixture
 def exported(finished_search: Experiment, tmp_path: Path) -> Path:
-    return export_best(finished_search, tmp_path / "best")
+    return export_best(finished_search, tmp_path / "best").folder / CONFIG_FILE
 
 
 def test_the_file_holds_the_best_trial_with_its_split_and_labels(finished_search: Experiment, exported: Path) -> None:

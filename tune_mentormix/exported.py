@@ -1,0 +1,124 @@
+"""An exported folder read back: every file is checked before it is used, and none of it is executed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
+
+from trainables.datasets import Dataset, load_dataset
+from trainables.errors import DatasetError
+from trainables.settings import DataSettings, Settings, TrialSettings
+from tune_mentormix.errors import RequestError
+from tune_mentormix.exported_files import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    PROVENANCE_FILE,
+    ModelRecord,
+    check_file,
+    read_provenance,
+)
+from tune_mentormix.messages import describe
+from tune_mentormix.settings import refuse_newer
+from tune_mentormix.yaml_files import YamlDocument, read_yaml
+
+SECTIONS: dict[str, type[BaseModel]] = {"config": TrialSettings, "data": DataSettings}
+
+
+class ExportedConfig(Settings):
+    """What it takes to train an exported configuration again."""
+
+    config: TrialSettings
+    data: DataSettings
+    threads: Annotated[int, Field(ge=1)]  # of torch on a CPU: another number may round differently
+    fingerprint: str  # of the data
+    labels: str  # which labels the validation accuracy was measured on
+
+
+@dataclass(frozen=True)
+class ExportedFolder:
+    """A folder whose configuration and weights are as they were exported."""
+
+    path: Path
+    config: ExportedConfig
+    model: ModelRecord
+    model_sha256: str
+
+
+def read_folder(path: Path, moved: dict[str, Path | None] | None = None) -> ExportedFolder:
+    """Reads an exported folder for its weights, which are checked but not loaded.
+
+    Args:
+        path: of the folder.
+        moved: as `read_exported` takes it.
+
+    Raises:
+        RequestError: in one line, if a file is missing, truncated, changed, foreign or of a newer version, or the
+            folder was exported without weights.
+    """
+    if not path.is_dir():
+        raise RequestError(f"{path} is not a folder: give the folder that export or train wrote")
+    provenance = read_provenance(path)
+    if provenance.model is None:
+        raise RequestError(f"{path} holds no weights: {provenance.why_no_model or 'the reason was not recorded'}")
+    for name in (CONFIG_FILE, MODEL_FILE):
+        check_file(path, name, provenance)
+    sha256 = provenance.files[MODEL_FILE].sha256
+    return ExportedFolder(path, read_exported(path, moved), provenance.model, sha256)
+
+
+def read_exported(path: Path, moved: dict[str, Path | None] | None = None) -> ExportedConfig:
+    """Reads an exported configuration.
+
+    Args:
+        path: the file, or the folder it was exported into.
+        moved: keys of the data settings that are paths, and where their files lie now; None: where they did.
+
+    Raises:
+        RequestError: if it is no such file, a newer version wrote it, a value is not allowed, or it lies beside
+            its `provenance.json` but was changed.
+    """
+    file = path / CONFIG_FILE if path.is_dir() else path
+    document = read_yaml(file)
+    refuse_newer(document)
+    missing = [key for key in ExportedConfig.model_fields if key not in document.values]
+    if missing:
+        raise RequestError(f"{document.source} has no key {missing[0]!r}: it is no exported configuration")
+    config = _validate(document)
+    if file.name == CONFIG_FILE and (file.parent / PROVENANCE_FILE).exists():
+        check_file(file.parent, CONFIG_FILE, read_provenance(file.parent))
+    changes = {key: value for key, value in (moved or {}).items() if value is not None}
+    try:
+        data = DataSettings.model_validate(config.data.model_dump() | changes)
+    except ValidationError as error:
+        raise RequestError(describe(error.errors()[0], DataSettings)) from error
+    return config.model_copy(update={"data": data})
+
+
+def load_exported_data(exported: ExportedConfig) -> Dataset:
+    """The data that an exported configuration was found on.
+
+    Raises:
+        RequestError: if they cannot be loaded, or are others.
+    """
+    try:
+        dataset = load_dataset(exported.data)
+    except DatasetError as error:
+        raise RequestError(str(error)) from error
+    if dataset.fingerprint != exported.fingerprint:
+        raise RequestError("the data are not those the configuration was found on (their fingerprints differ)")
+    return dataset
+
+
+def _validate(document: YamlDocument) -> ExportedConfig:
+    values = {key: value for key, value in document.values.items() if key in ExportedConfig.model_fields}
+    try:
+        return ExportedConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        section, *inner = first["loc"]
+        model: type[BaseModel] = SECTIONS[str(section)] if inner else ExportedConfig
+        place = document.place(*map(str, first["loc"]))
+        raise RequestError(f"{describe(first | {'loc': tuple(inner) or (section,)}, model)} ({place})") from error

@@ -1,0 +1,108 @@
+"""The files of an exported folder: their names, and the record that tells whether they are as they were written.
+
+`provenance.json` lists the files with their digests, so that what was damaged, changed or put in by mistake is
+noticed. It is no signature: whoever rewrites the digests too is not. It is written last, so a folder without it is
+one whose export was cut short.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.settings import FORMAT, refuse_newer
+from tune_mentormix.yaml_files import YamlDocument, write_atomically
+
+CONFIG_FILE = "best_config.yaml"
+MODEL_FILE = "model.safetensors"
+ONNX_FILE = "model.onnx"
+FLAGS_FILE = "reference_flags.txt"
+CARD_FILE = "model_card.md"
+SCRIPT_FILE = "reproduce.sh"
+PROVENANCE_FILE = "provenance.json"
+RECORDED_FILES = (CONFIG_FILE, MODEL_FILE, ONNX_FILE, FLAGS_FILE, CARD_FILE, SCRIPT_FILE)
+OPENINGS_FILE = "test_openings.jsonl"  # grows when the test set is opened, so it has no digest
+
+MAX_PROVENANCE_BYTES = 10_000_000
+
+
+class FileRecord(BaseModel):
+    """A file as it was when it was exported."""
+
+    bytes: int
+    sha256: str
+
+
+class ModelRecord(BaseModel):
+    """What the weights scored when they were trained."""
+
+    epoch: int
+    val_accuracy: float
+
+
+class Provenance(BaseModel):
+    """The part of `provenance.json` that commands rely on; the rest is for people."""
+
+    model: ModelRecord | None = None
+    why_no_model: str | None = None
+    files: dict[str, FileRecord]
+
+
+def write_provenance(folder: Path, values: dict[str, Any]) -> None:
+    """Writes `provenance.json`, the last file of a folder, with the digests of the others. Raises OSError."""
+    records = {name: file_record(folder / name).model_dump() for name in RECORDED_FILES if (folder / name).is_file()}
+    document = {"format": FORMAT, **values, "files": records}
+    write_atomically(folder / PROVENANCE_FILE, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def read_provenance(folder: Path) -> Provenance:
+    """Reads the record of a folder.
+
+    Raises:
+        RequestError: if there is none, it is damaged, or a newer version wrote it.
+    """
+    path = folder / PROVENANCE_FILE
+    try:
+        if path.stat().st_size > MAX_PROVENANCE_BYTES:
+            raise RequestError(f"{path} has {path.stat().st_size:,} bytes: it is no export's provenance")
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RequestError(f"{path} is missing: {folder} is no export, or its export was interrupted") from error
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{path} is damaged: it is not JSON") from error
+    if not isinstance(values, dict) or "format" not in values:
+        raise RequestError(f"{path} is no export's provenance: it names no format")
+    refuse_newer(YamlDocument(values, str(path)))
+    try:
+        return Provenance.model_validate(values)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise RequestError(f"{path} is no export's provenance: {key}: {error.errors()[0]['msg']}") from error
+
+
+def check_file(folder: Path, name: str, provenance: Provenance) -> None:
+    """Raises RequestError unless a file is byte by byte what the record says was exported."""
+    path, recorded = folder / name, provenance.files.get(name)
+    if recorded is None:
+        raise RequestError(f"{folder / PROVENANCE_FILE} does not list {name}: it is the provenance of something else")
+    try:
+        found = file_record(path)
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {error.strerror}") from error
+    if found.bytes != recorded.bytes:
+        raise RequestError(f"{path} has {found.bytes:,} bytes, not the {recorded.bytes:,} that were exported")
+    if found.sha256 != recorded.sha256:
+        raise RequestError(f"{path} was changed since it was exported: its sha256 is another; use a copy elsewhere")
+
+
+def file_record(path: Path) -> FileRecord:
+    """Size and digest of a file. Raises OSError if it cannot be read."""
+    with path.open("rb") as stream:
+        return FileRecord(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=stream.tell())

@@ -10,7 +10,8 @@ from tune_mentormix.formats import format_accuracy
 from tune_mentormix.report.pictures import (
     ACCENT,
     INK,
-    OVER_LINES,
+    MUTED,
+    NARROW,
     TRIAL,
     Picture,
     Size,
@@ -39,6 +40,7 @@ def learning_curves(experiment: Experiment) -> Picture | None:
         _draw(axes, experiment, "val_accuracy")
         axes.set_ylabel(f"accuracy, {experiment.labels_kind} validation labels")
         mark_rungs(axes, experiment.rungs)
+        _legend_above(axes)
 
     return picture(draw, alt, wide=(7.6, 3.9), narrow=(3.7, 3.5))
 
@@ -78,9 +80,23 @@ def _draw(axes: Axes, experiment: Experiment, metric: str, baselines: bool = Tru
     axes.set_xlabel("epoch")
     axes.grid(axis="y")
     axes.margins(x=0.01)
+
+
+def _legend_above(axes: Axes) -> None:
+    """Above the axes, where it hides no curve; in one row where there is room."""
     handles, labels = axes.get_legend_handles_labels()
+    columns = 4 if axes.figure.bbox.width / axes.figure.dpi > NARROW[0] else 2
     if handles:
-        axes.legend(handles[::-1], labels[::-1], loc="best", fontsize=8.5, labelcolor=OVER_LINES, handlelength=2.6)
+        axes.legend(
+            handles[::-1],
+            labels[::-1],
+            loc="lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            borderpad=0.0,
+            ncols=columns,
+            labelcolor=MUTED,
+            handlelength=2.4,
+        )
 
 
 def _line(trial: Trial, metric: str) -> tuple[list[int], list[float]]:

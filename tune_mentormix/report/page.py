@@ -7,17 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import optuna
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tune_mentormix import formats
+from tune_mentormix.costs import Cost, cost_of
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.findings import Finding, find, standard_error
 from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.published import BASELINES
-from tune_mentormix.report.costs import Cost
 from tune_mentormix.report.curves import learning_curves, mentor_curves
 from tune_mentormix.report.importance import LEAST_TRIALS, Importance, importance_after
 from tune_mentormix.report.label_noise import LabelNoise, label_noise
@@ -61,7 +62,14 @@ def write_report(experiment: Experiment, out: Path) -> Path:
     Raises:
         RequestError: if the file cannot be written.
     """
+    refuse_folder(out)
     return write_page(out, "report.html", report=build_report(experiment))
+
+
+def refuse_folder(out: Path) -> None:
+    """Raises RequestError if `out` is a folder, before any work is done for it."""
+    if out.is_dir():
+        raise RequestError(f"cannot write {out}: it is a folder (--out)")
 
 
 def write_page(out: Path, template: str, **values: Any) -> Path:
@@ -76,7 +84,7 @@ def write_page(out: Path, template: str, **values: Any) -> Path:
     for name in ("accuracy", "points", "value", "duration"):
         environment.filters[name] = getattr(formats, f"format_{name}")
     style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
-    page = environment.get_template(template).render(style=Markup(style), **values)
+    page = environment.get_template(template).render(style=Markup(style), **values).lstrip()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, page)
@@ -90,7 +98,7 @@ def build_report(experiment: Experiment) -> Report:
     finding = find(experiment)
     best = finding.compared[0].trial if finding.compared else None
     space = _space(experiment)
-    study, cost = _replay(experiment, space)
+    study = _replayed_study(experiment, space)
     scales = [Scale(name, distribution) for name, distribution in space.distributions.items()] if space else []
     trials = [experiment.trials[number] for number in sorted(experiment.trials)]
     return Report(
@@ -104,14 +112,14 @@ def build_report(experiment: Experiment) -> Report:
         searched=[scale.name for scale in scales],
         learning_curves=learning_curves(experiment),
         survival=survival(experiment),
-        importances=[importance_after(study.study, epoch) for epoch in _epochs_compared(experiment)] if study else [],
+        importances=[importance_after(study, epoch) for epoch in _epochs_compared(experiment)] if study else [],
         least_trials=LEAST_TRIALS,
         parallel_coordinates=parallel_coordinates(experiment, scales),
         slices=slices(experiment, scales),
         mentor_curves=mentor_curves(experiment),
         label_noise=label_noise(experiment),
         trials=trials,
-        cost=cost,
+        cost=cost_of(experiment),
         settings=yaml.safe_dump(experiment.settings, sort_keys=False, allow_unicode=True, width=100),
     )
 
@@ -121,16 +129,16 @@ def _space(experiment: Experiment) -> SearchSpace | None:
     return parse_space(YamlDocument(values, "search.yaml")) if isinstance(values, dict) else None
 
 
-def _replay(experiment: Experiment, space: SearchSpace | None) -> tuple[SearchStudy | None, Cost]:
-    """The study as the search had it, and the cost: folds over the journal."""
-    study = SearchStudy(space, "random", 0) if space else None
-    cost = Cost(experiment.settings)
+def _replayed_study(experiment: Experiment, space: SearchSpace | None) -> optuna.Study | None:
+    """The study as the search had it; without the baselines, which train another method."""
     journal = experiment.path / JOURNAL_FILE
-    for event in read_events(journal) if journal.is_file() else ():
-        cost.apply(event)
-        if study and event.get("control") not in BASELINES:  # they train another method
-            study.apply(event)
-    return study, cost
+    if space is None or not journal.is_file():
+        return None
+    search_study = SearchStudy(space, "random", 0)  # nothing is proposed: any sampler will do
+    for event in read_events(journal):
+        if event.get("control") not in BASELINES:
+            search_study.apply(event)
+    return search_study.study
 
 
 def _epochs_compared(experiment: Experiment) -> list[int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tune_mentormix.journal import Event
+from tune_mentormix.experiment import Experiment
+from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -32,3 +33,12 @@ class Cost:
     def gpu_hours(self) -> float:
         """GPUs, or shares of them, held by training, times hours."""
         return self.training_seconds * self._gpus / SECONDS_PER_HOUR
+
+
+def cost_of(experiment: Experiment) -> Cost:
+    """Of all runs of the experiment so far."""
+    cost = Cost(experiment.settings)
+    journal = experiment.path / JOURNAL_FILE
+    for event in read_events(journal) if journal.is_file() else ():
+        cost.apply(event)
+    return cost

@@ -1,0 +1,106 @@
+"""Searches side by side: what was set differently, what each found, and whether the accuracies can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tune_mentormix.costs import Cost, cost_of
+from tune_mentormix.experiment import Experiment
+from tune_mentormix.findings import Finding, find
+
+_NOT_COMPARED = ("format", "name", "storage", "cache_dir", "provenance")  # say nothing about what a search finds
+
+
+@dataclass(frozen=True)
+class ComparedSearch:
+    """One column of the comparison."""
+
+    experiment: Experiment
+    finding: Finding
+    cost: Cost
+
+    def as_json(self) -> dict[str, Any]:
+        """What `compare --json` shows of it."""
+        status = self.experiment.status()
+        return {key: value for key, value in status.items() if key != "settings"} | {
+            "finding": self.finding.headline,
+            "cpu_hours": self.cost.cpu_hours,
+            "gpu_hours": self.cost.gpu_hours,
+            "seconds": self.experiment.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several searches, in the order asked for."""
+
+    searches: list[ComparedSearch]
+    differing: dict[str, list[Any]]  # setting → its value in each search, None where it is not set
+    obstacles: list[str]  # why accuracies cannot be compared; none: they can
+    reservations: list[str]  # what to mind when comparing them
+
+    def as_json(self) -> dict[str, Any]:
+        """What `compare --json` shows."""
+        names = [search.experiment.name for search in self.searches]
+        return {
+            "comparable": not self.obstacles,
+            "obstacles": self.obstacles,
+            "reservations": self.reservations,
+            "differing": {key: dict(zip(names, values, strict=True)) for key, values in self.differing.items()},
+            "searches": [search.as_json() for search in self.searches],
+        }
+
+
+def compare(experiments: list[Experiment]) -> Comparison:
+    """Puts at least two searches side by side."""
+    searches = [ComparedSearch(experiment, find(experiment), cost_of(experiment)) for experiment in experiments]
+    return Comparison(searches, _differing(experiments), _obstacles(experiments), _reservations(experiments))
+
+
+def _obstacles(experiments: list[Experiment]) -> list[str]:
+    found = []
+    fingerprints = {_dataset(experiment).get("fingerprint") for experiment in experiments}
+    if len(fingerprints) > 1 or None in fingerprints:
+        found.append("the images, labels or splits are not the same (their fingerprints differ)")
+    if len({experiment.labels_kind for experiment in experiments}) > 1:
+        kinds = ", ".join(f"{experiment.name}: {experiment.labels_kind}" for experiment in experiments)
+        found.append(f"accuracies are on different kinds of validation labels ({kinds})")
+    return found
+
+
+def _reservations(experiments: list[Experiment]) -> list[str]:
+    found = []
+    epochs = {experiment.settings.get("epochs") for experiment in experiments}
+    if len(epochs) > 1:
+        found.append(f"trials train for different numbers of epochs ({', '.join(map(str, sorted(epochs, key=str)))})")
+    unfinished = [experiment.name for experiment in experiments if experiment.state() != "finished"]
+    if unfinished:
+        found.append(f"not finished yet: {', '.join(unfinished)}")
+    return found
+
+
+def _differing(experiments: list[Experiment]) -> dict[str, list[Any]]:
+    flat = [_flat_settings(experiment) for experiment in experiments]
+    keys = dict.fromkeys(key for settings in flat for key in settings)
+    values = {key: [settings.get(key) for settings in flat] for key in keys}
+    return {key: those for key, those in values.items() if any(value != those[0] for value in those)}
+
+
+def _flat_settings(experiment: Experiment) -> dict[str, Any]:
+    """Settings by key; those within a mapping as `space.mixup_alpha`. Versions and the commit are settings too."""
+    settings = {key: value for key, value in experiment.settings.items() if key not in _NOT_COMPARED}
+    provenance = experiment.settings.get("provenance", {})
+    settings |= {"commit": provenance.get("commit"), "version": provenance.get("versions", {})}
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": item for inner, item in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _dataset(experiment: Experiment) -> dict[str, Any]:
+    dataset: dict[str, Any] = experiment.settings.get("provenance", {}).get("dataset", {})
+    return dataset

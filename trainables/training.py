@@ -27,7 +27,7 @@ from trainables.weight_average import WeightAverage
 
 __all__ = ["DeviceDataset", "Evaluation", "Trainer", "TrainingDiverged"]
 
-EVALUATION_BATCH = 1000
+EVALUATION_BATCH = 250  # small enough that evaluation needs no more memory than training
 _ORDER_STREAM, _MIXING_STREAM, _AUGMENTATION_STREAM = 1, 2, 3  # apart: what is mixed does not change the order
 
 

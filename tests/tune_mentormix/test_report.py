@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.tune_mentormix.simulated_search import NO_FAILURES, SimulatedFailures, simulate_search
-from tune_mentormix.cli import DONE, WRONG_REQUEST, run
+from tune_mentormix.cli import run
+from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.experiment import Experiment, read_experiment
 from tune_mentormix.findings import find
 from tune_mentormix.report.page import Report, build_report, write_report
@@ -140,7 +141,7 @@ def test_cost_is_epoch_time_times_resources(tmp_path: Path) -> None:
 
 def test_too_few_trials_are_said_to_be_too_few(tmp_path: Path) -> None:
     experiment = simulate_search(tmp_path, "few", 6, epochs=6)
-    assert "Too few trials to say" in words(Page(write_report(experiment, tmp_path / "a.html").read_text()))
+    assert "Too few trials ended to say" in words(Page(write_report(experiment, tmp_path / "a.html").read_text()))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from tune_mentormix.experiment import Experiment, Trial
-from tune_mentormix.findings import CONTROL_TITLES
+from tune_mentormix.findings import CONTROL_TITLES, answer
 from tune_mentormix.formats import format_accuracy
 from tune_mentormix.report.pictures import (
     ACCENT,
@@ -32,12 +32,13 @@ def learning_curves(experiment: Experiment) -> Picture | None:
     """Accuracy by epoch of every trial; None before the first report."""
     if not any(trial.reports for trial in experiment.trials.values()):
         return None
-    best = experiment.best()
+    best = answer(experiment)
     said = f"; the best is trial {best.number} with {format_accuracy(best.val_accuracy)}" if best else ""
     alt = f"Learning curves of {len(experiment.trials)} trials on {experiment.labels_kind} validation labels{said}."
 
     def draw(axes: Axes) -> None:
         _draw(axes, experiment, "val_accuracy")
+        axes.set_xlim(0, 1.01 * max(int(trial.config["epochs"]) for trial in experiment.trials.values()))
         axes.set_ylabel(f"accuracy, {experiment.labels_kind} validation labels")
         mark_rungs(axes, experiment.rungs)
         _legend_above(axes)
@@ -63,7 +64,7 @@ def _mentor_panel(experiment: Experiment, metric: str, title: str) -> Picture:
 
 
 def _draw(axes: Axes, experiment: Experiment, metric: str, baselines: bool = True) -> None:
-    best = experiment.best()
+    best = answer(experiment)
     trials = [trial for trial in experiment.trials.values() if trial is not best and not trial.control]
     pixels = as_pixels(len(trials))
     for trial in trials:

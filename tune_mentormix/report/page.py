@@ -16,7 +16,7 @@ from tune_mentormix import formats
 from tune_mentormix.costs import Cost, cost_of
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, Trial
-from tune_mentormix.findings import Finding, find, standard_error
+from tune_mentormix.findings import Finding, answer, find, standard_error
 from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.published import BASELINES
 from tune_mentormix.report.curves import learning_curves, mentor_curves
@@ -96,7 +96,7 @@ def write_page(out: Path, template: str, **values: Any) -> Path:
 def build_report(experiment: Experiment) -> Report:
     """Reads, counts and draws."""
     finding = find(experiment)
-    best = finding.compared[0].trial if finding.compared else None
+    best = answer(experiment)
     space = _space(experiment)
     study = _replayed_study(experiment, space)
     scales = [Scale(name, distribution) for name, distribution in space.distributions.items()] if space else []

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.findings import answer
 from tune_mentormix.report.pictures import ACCENT, FAINT, INK, MUTED, OVER_LINES, Picture, Size, as_pixels, picture
 from tune_mentormix.report.scales import Scale
 
@@ -17,7 +18,7 @@ def parallel_coordinates(experiment: Experiment, scales: list[Scale]) -> Picture
     finished = [trial for trial in _shown(experiment, scales) if trial.state == "finished"]
     if len(finished) < 2 or len(scales) < 2:
         return None
-    best = experiment.best()
+    best = answer(experiment)
     ranked = sorted(finished, key=lambda trial: trial.val_accuracy or 0.0)
 
     def draw(axes: Axes) -> None:
@@ -44,7 +45,7 @@ def slices(experiment: Experiment, scales: list[Scale]) -> list[Picture]:
 
 
 def _slice(experiment: Experiment, scale: Scale, trials: list[Trial]) -> Picture:
-    best = experiment.best()
+    best = answer(experiment)
     published = next((trial for trial in trials if trial.control == "published"), None)
 
     def draw(axes: Axes) -> None:

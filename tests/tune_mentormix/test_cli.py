@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tune_mentormix.cli import DONE, FAILED, WRONG_REQUEST, run
+from tune_mentormix.cli import run
+from tune_mentormix.errors import DONE, FAILED, WRONG_REQUEST
 from tune_mentormix.experiment import Experiment, read_experiment
 
 REPOSITORY = Path(__file__).parents[2]
@@ -121,7 +122,7 @@ def test_reading_commands_import_neither_torch_nor_ray(finished_search: Experime
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("command", ["search", "resume", "status", "trials", "list", "export", "train"])
+@pytest.mark.parametrize("command", ["search", "resume", "status", "trials", "list", "export", "train", "evaluate", "predict"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == DONE
     assert "Usage" in capsys.readouterr().out

@@ -122,7 +122,9 @@ def test_reading_commands_import_neither_torch_nor_ray(finished_search: Experime
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("command", ["search", "resume", "status", "trials", "list", "export", "train", "evaluate", "predict"])
+@pytest.mark.parametrize(
+    "command", ["search", "resume", "status", "trials", "list", "export", "train", "evaluate", "predict"]
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == DONE
     assert "Usage" in capsys.readouterr().out

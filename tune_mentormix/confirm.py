@@ -18,9 +18,9 @@ from tune_mentormix.journal import JOURNAL_FILE, Journal
 from tune_mentormix.lease import hold_lease, refuse_if_held
 from tune_mentormix.provenance import provenance
 from tune_mentormix.recorder import Recorder
+from tune_mentormix.request import SearchRequest, stored_request, stored_settings
 from tune_mentormix.schedulers import Rungs
 from tune_mentormix.sealed_test import open_test_set
-from tune_mentormix.search import SearchRequest, stored_request, stored_settings
 from tune_mentormix.settings import FORMAT
 from tune_mentormix.trial_runs import newest_checkpoint, record_missing_ends, run_trials
 from tune_mentormix.yaml_files import write_yaml

@@ -7,15 +7,10 @@ ended, unfinished ones are proposed again under their old numbers, each from its
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from trainables.datasets import Dataset, load_dataset
-from trainables.errors import DatasetError, NetworkError
-from trainables.networks import check_network
-from trainables.settings import TrialSettings
 from tune_mentormix.cluster import check_resources, connection
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
@@ -24,43 +19,12 @@ from tune_mentormix.lease import hold_lease
 from tune_mentormix.provenance import LABEL_NOISE_FILE, provenance, write_label_noise
 from tune_mentormix.published import control_configs
 from tune_mentormix.recorder import Recorder
-from tune_mentormix.schedulers import Rungs, rung_epochs
+from tune_mentormix.request import SearchRequest, check_request, stored_request, stored_settings
 from tune_mentormix.searcher import MentorMixSearcher
-from tune_mentormix.settings import FORMAT, RECORD_KEYS, SearchSettings
-from tune_mentormix.space import SearchSpace, load_space, parse_space
+from tune_mentormix.settings import FORMAT, SearchSettings
 from tune_mentormix.study import SearchStudy
 from tune_mentormix.trial_runs import Progress, newest_checkpoint, record_missing_ends, run_trials
-from tune_mentormix.yaml_files import YamlDocument, write_yaml
-
-EPOCHS_AFTER_BURN_IN = 0.05  # of a trial: the least a trial trains with weights before the first rung
-
-
-@dataclass(frozen=True)
-class SearchRequest:
-    """A search whose settings, space and data were checked."""
-
-    settings: SearchSettings
-    space: SearchSpace
-    dataset: Dataset
-
-    def first_rung(self) -> int:
-        """As set, or a little after the longest burn-in: until then a rung would reward fast learners only."""
-        if self.settings.grace_period is not None:
-            return self.settings.grace_period
-        after = self.space.highest("burn_in", self.settings.trial) / 100 + EPOCHS_AFTER_BURN_IN
-        return max(1, round(self.settings.epochs * after))
-
-    def control_settings(self) -> dict[str, dict[str, Any]]:
-        """All settings of a trial of each control, by name."""
-        common = self.settings.common_trial_settings() | self.space.fixed
-        controls = control_configs(self.dataset.noise_rate, len(self.dataset.class_names))
-        return {name: TrialSettings(**(common | values)).model_dump() for name, values in controls.items()}
-
-    def rungs(self) -> Rungs:
-        """Empty rungs of the scheduler asked for."""
-        first = self.first_rung() if self.settings.scheduler == "asha" else self.settings.epochs
-        factor = self.settings.reduction_factor
-        return Rungs(rung_epochs(first, factor, self.settings.epochs), factor)
+from tune_mentormix.yaml_files import write_yaml
 
 
 def start_search(settings: SearchSettings, progress: Progress, verbose: bool = False) -> Experiment:
@@ -74,13 +38,12 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     Raises:
         RequestError: before anything is created, if the search cannot run as asked.
     """
-    document = _space_document(settings.space)
     name = settings.name or f"{settings.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-    settings = settings.model_copy(update={"name": name, "space": document.values})
     path = experiment_path(settings.storage, name)
     if path.exists():
         raise RequestError(f"{path} exists already; choose another --name, or go on with: resume {name}")
-    request = SearchRequest(settings, _parse_space(document, settings), _load(settings))
+    request = check_request(settings.model_copy(update={"name": name}))
+    settings = request.settings
     with connection(settings.address, verbose):
         check_resources(settings)
         _create(path)
@@ -122,22 +85,6 @@ def resume_search(
             return _run(experiment, request, progress)
 
 
-def stored_settings(experiment: Experiment, changes: dict[str, Any] | None = None) -> SearchSettings:
-    """The settings an experiment was started with, and what this run changes; None changes nothing."""
-    stored = {key: value for key, value in experiment.settings.items() if key not in RECORD_KEYS}
-    changed = {key: value for key, value in (changes or {}).items() if value is not None}
-    return SearchSettings.model_validate(stored | changed)
-
-
-def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRequest:
-    """An experiment's request read back, with its data. Raises RequestError if these changed since it began."""
-    request = SearchRequest(settings, _parse_space(_space_document(settings.space), settings), _load(settings))
-    if request.dataset.fingerprint != experiment.settings["provenance"]["dataset"]["fingerprint"]:
-        name = experiment.name
-        raise RequestError(f"the data of {name} changed since the search began: nothing would be comparable")
-    return request
-
-
 def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:
     settings, dataset = request.settings, request.dataset
     study = SearchStudy(request.space, settings.sampler, settings.seed)
@@ -163,27 +110,6 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
         recorder.record("run_ended", run=experiment.runs, reason=reason)
     progress(experiment)
     return experiment
-
-
-def _space_document(space: str | dict[str, Any]) -> YamlDocument:
-    return load_space(space) if isinstance(space, str) else YamlDocument(space, "space")
-
-
-def _parse_space(document: YamlDocument, settings: SearchSettings) -> SearchSpace:
-    space = parse_space(document)
-    twice = sorted(settings.trial.keys() & document.values.keys())
-    if twice:
-        where = f"set for all trials, and by the space too ({document.source})"
-        raise RequestError(f"{twice[0]} is {where}: leave one out")
-    return space
-
-
-def _load(settings: SearchSettings) -> Dataset:
-    try:
-        check_network(settings.network, settings.common_trial_settings().get("pretrained", False))
-        return load_dataset(settings.data_settings())
-    except (DatasetError, NetworkError) as error:
-        raise RequestError(str(error)) from error
 
 
 def _create(path: Path) -> None:

@@ -1,0 +1,106 @@
+"""What a search is asked to do, checked: settings, space and data, of a new search or of one on the disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainables.datasets import Dataset, load_dataset
+from trainables.errors import DatasetError, NetworkError
+from trainables.networks import check_network
+from trainables.settings import TrialSettings
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment import SEARCH_FILE, Experiment
+from tune_mentormix.messages import describe
+from tune_mentormix.published import control_configs
+from tune_mentormix.schedulers import Rungs, rung_epochs
+from tune_mentormix.settings import RECORD_KEYS, SearchSettings
+from tune_mentormix.space import SearchSpace, load_space, parse_space
+from tune_mentormix.yaml_files import YamlDocument
+
+EPOCHS_AFTER_BURN_IN = 0.05  # of a trial: the least a trial trains with weights before the first rung
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """A search whose settings, space and data were checked."""
+
+    settings: SearchSettings
+    space: SearchSpace
+    dataset: Dataset
+
+    def first_rung(self) -> int:
+        """As set, or a little after the longest burn-in: until then a rung would reward fast learners only."""
+        if self.settings.grace_period is not None:
+            return self.settings.grace_period
+        after = self.space.highest("burn_in", self.settings.trial) / 100 + EPOCHS_AFTER_BURN_IN
+        return max(1, round(self.settings.epochs * after))
+
+    def control_settings(self) -> dict[str, dict[str, Any]]:
+        """All settings of a trial of each control, by name."""
+        common = self.settings.common_trial_settings() | self.space.fixed
+        controls = control_configs(self.dataset.noise_rate, len(self.dataset.class_names))
+        return {name: TrialSettings(**(common | values)).model_dump() for name, values in controls.items()}
+
+    def rungs(self) -> Rungs:
+        """Empty rungs of the scheduler asked for."""
+        first = self.first_rung() if self.settings.scheduler == "asha" else self.settings.epochs
+        factor = self.settings.reduction_factor
+        return Rungs(rung_epochs(first, factor, self.settings.epochs), factor)
+
+
+def check_request(settings: SearchSettings) -> SearchRequest:
+    """Reads the space, which is written out in the request's settings, and the data.
+
+    Raises:
+        RequestError: if they do not fit together, or the data or the network cannot be had.
+    """
+    space = settings.space
+    document = load_space(space) if isinstance(space, str) else YamlDocument(space, "space")
+    written_out = settings.model_copy(update={"space": document.values})
+    return SearchRequest(written_out, _parse_space(document, settings), _load(settings))
+
+
+def stored_settings(experiment: Experiment, changes: dict[str, Any] | None = None) -> SearchSettings:
+    """The settings an experiment was started with, and what this run changes; None changes nothing.
+
+    Raises:
+        RequestError: one line that names the setting, its value and what is allowed.
+    """
+    stored = {key: value for key, value in experiment.settings.items() if key not in RECORD_KEYS}
+    changed = {key: value for key, value in (changes or {}).items() if value is not None}
+    try:
+        return SearchSettings.model_validate(stored | changed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        place = f"--{key.replace('_', '-')}" if key in changed else SEARCH_FILE
+        raise RequestError(f"{describe(first, SearchSettings)} ({place})") from error
+
+
+def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRequest:
+    """An experiment's request read back, with its data. Raises RequestError if these changed since it began."""
+    request = check_request(settings)
+    if request.dataset.fingerprint != experiment.settings["provenance"]["dataset"]["fingerprint"]:
+        name = experiment.name
+        raise RequestError(f"the data of {name} changed since the search began: nothing would be comparable")
+    return request
+
+
+def _parse_space(document: YamlDocument, settings: SearchSettings) -> SearchSpace:
+    space = parse_space(document)
+    twice = sorted(settings.trial.keys() & document.values.keys())
+    if twice:
+        where = f"set for all trials, and by the space too ({document.source})"
+        raise RequestError(f"{twice[0]} is {where}: leave one out")
+    return space
+
+
+def _load(settings: SearchSettings) -> Dataset:
+    try:
+        check_network(settings.network, settings.common_trial_settings().get("pretrained", False))
+        return load_dataset(settings.data_settings())
+    except (DatasetError, NetworkError) as error:
+        raise RequestError(str(error)) from error

@@ -10,12 +10,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tune_mentormix import console
-from tune_mentormix.errors import RequestError, SearchFailedError
+from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
 from tune_mentormix.experiment import Experiment, list_experiments, read_experiment
 from tune_mentormix.lease import refuse_if_held
 from tune_mentormix.progress import SearchProgress, TrainingProgress
-
-DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(
     help="Find the MentorMix settings for your noisy-labelled images.",

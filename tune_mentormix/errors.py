@@ -1,4 +1,6 @@
-"""The two ways a command ends without its answer; `cli` turns them into exit codes and one line on stderr."""
+"""How a command ends: its exit codes, and the two errors that `cli` turns into one line on stderr and such a code."""
+
+DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 
 class RequestError(Exception):

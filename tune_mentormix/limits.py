@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -11,9 +12,14 @@ from types import FrameType
 
 from ray.tune import Stopper
 
+from tune_mentormix.console import print_error
+from tune_mentormix.errors import INTERRUPTED
 from tune_mentormix.experiment import Experiment
 
 FAILURES_THAT_END_A_SEARCH = 3  # the first trials to end; they are the controls, so the fault is not in the sampler
+
+
+INTERRUPT_SECONDS = 30.0  # for the workers to stop in
 
 
 class SearchLimits(Stopper):
@@ -31,14 +37,21 @@ class SearchLimits(Stopper):
 
     @contextmanager
     def heed_signals(self) -> Iterator[None]:
-        """While the block runs, SIGINT and SIGTERM end the search cleanly; a second one ends the process at once."""
+        """While the block runs, SIGINT and SIGTERM end the search cleanly; a second one ends the process at once.
+
+        A signal to the whole process group, as job managers send it, takes Ray's own processes away too, and Tune
+        would wait for them: after `INTERRUPT_SECONDS` the process ends all the same. The journal is on the disk.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        overdue = threading.Timer(INTERRUPT_SECONDS, _exit_overdue)
+        overdue.daemon = True
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def interrupt(_signal: int, _frame: FrameType | None) -> None:
             self.reason = "interrupted"
+            overdue.start()
             for number in before:
                 signal.signal(number, signal.default_int_handler)
 
@@ -47,6 +60,7 @@ class SearchLimits(Stopper):
         try:
             yield
         finally:
+            overdue.cancel()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -64,3 +78,8 @@ def all_failing(experiment: Experiment) -> bool:
     counts = experiment.counts()
     enough = min(FAILURES_THAT_END_A_SEARCH, experiment.num_samples)
     return counts["failed"] >= enough and counts["finished"] + counts["stopped_early"] == 0
+
+
+def _exit_overdue() -> None:
+    print_error("interrupted; Ray did not end in time. Nothing that was reported is lost: `resume` goes on")
+    os._exit(INTERRUPTED)

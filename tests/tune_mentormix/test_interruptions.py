@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tune_mentormix.cli import INTERRUPTED
+from tune_mentormix.errors import INTERRUPTED
 from tune_mentormix.experiment import Experiment, read_experiment
 from tune_mentormix.journal import read_events
 from tune_mentormix.search import start_search

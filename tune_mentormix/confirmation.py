@@ -90,17 +90,14 @@ class Confirmation(Experiment):
     def ranking(self) -> list[Candidate]:
         """Those that compete, best first: by the mean over seeds, those ruled out after the others."""
         scored = [c for c in self.candidates if c.competes and self.accuracies(c)]
-        return sorted(
-            scored,
-            key=lambda c: (c.name in self.ruled_out, -len(self.accuracies(c)), -fmean(self.accuracies(c).values())),
-        )
+        return sorted(scored, key=lambda c: (c.name in self.ruled_out, -fmean(self.accuracies(c).values())))
 
     def winner(self) -> Candidate | None:
         """The best on validation of those that ran on every seed, once nothing is left to run."""
-        best = next(iter(self.ranking()), None)
-        if not self.is_complete or best is None:
+        if not self.is_complete:
             return None
-        return best if len(self.accuracies(best)) == len(self.seeds) else None
+        ran_in_full = (c for c in self.ranking() if len(self.accuracies(c)) == len(self.seeds))
+        return next(ran_in_full, None)
 
     def controls_beside(self, winner: Candidate) -> list[Candidate]:
         """The controls to compare the winner with: all, but for itself."""

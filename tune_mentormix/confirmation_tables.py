@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.table import Table
 from rich.text import Text
 
 from tune_mentormix.candidates import Candidate
 from tune_mentormix.confirmation import Confirmation
-from tune_mentormix.console import CONTROL_TITLES, duration, print_json, stderr, stdout, storage_option
+from tune_mentormix.confirmation_record import confirmation_record, title, verdicts
+from tune_mentormix.console import duration, hyperparameters, print_json, stderr, stdout, storage_option
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.intervals import Interval
 
@@ -25,7 +24,7 @@ def print_confirmation(confirmation: Confirmation, experiment: Experiment, comma
     """
     _print_openings(confirmation)
     if as_json:
-        print_json({"name": experiment.name, **confirmation_json(confirmation)})
+        print_json({"name": experiment.name, **confirmation_record(confirmation)})
     else:
         _print_tables(confirmation, experiment, commands)
 
@@ -46,6 +45,7 @@ def _print_tables(confirmation: Confirmation, experiment: Experiment, commands: 
         stdout.print()
         for sentence in verdicts(confirmation, winner):
             stdout.print(sentence, markup=False)
+        stdout.print(f"{title(winner)}: {hyperparameters(winner.config)}", markup=False)
     _print_cautions(confirmation, experiment)
     stdout.print(f"\nEverything is in {confirmation.path}", markup=False)
     if not confirmation.is_complete or confirmation.ended == "interrupted":
@@ -64,57 +64,6 @@ def _print_openings(confirmation: Confirmation) -> None:
             "what was changed after the first may owe its accuracy to it: say so wherever you quote these figures"
         )
         stderr.print(f"WARNING: {times}; {caution}.", style="bold red", markup=False)
-
-
-def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:
-    """Sentences: what the winner is worth against each control, on the test set if it was opened."""
-    validation, test = f"the {confirmation.labels_kind} validation labels", "the clean test labels"
-    sentences = [
-        f"The winner is {title(winner)}{', a control itself: nothing found beats it' if winner.control else ''}."
-    ]
-    for control in confirmation.controls_beside(winner):
-        for where, on_test in ((test, True), (validation, False)):
-            gain = confirmation.gain(winner, control, on_test)
-            if gain is not None:
-                sentences.append(_verdict(gain, title(control), where))
-    return sentences
-
-
-def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
-    """What `confirm --json` shows."""
-    winner = confirmation.winner()
-    ranks = {candidate.name: rank for rank, candidate in enumerate(confirmation.ranking(), start=1)}
-    return {
-        "state": confirmation.state(),
-        "ended": confirmation.ended,
-        "top_k": confirmation.top_k,
-        "seeds": confirmation.seeds,
-        "labels": {"validation": confirmation.labels_kind, "test": "clean"},
-        "candidates": [
-            candidate.as_json()
-            | {
-                "confirmed_rank": ranks.get(candidate.name),
-                "ruled_out": confirmation.ruled_out.get(candidate.name),
-                "validation": _measured(confirmation.validation(candidate), confirmation.accuracies(candidate)),
-                "test": _measured(confirmation.test(candidate), confirmation.test_accuracies(candidate)),
-            }
-            for candidate in confirmation.candidates
-        ],
-        "winner": winner and winner.name,
-        "gains": [
-            {"over": control.name, "split": "test" if on_test else "validation", **gain.as_json()}
-            for control in (confirmation.controls_beside(winner) if winner else [])
-            for on_test in (False, True)
-            if winner and (gain := confirmation.gain(winner, control, on_test))
-        ],
-        "verdicts": verdicts(confirmation, winner) if winner else [],
-        "openings": confirmation.openings,
-    }
-
-
-def title(candidate: Candidate) -> str:
-    """A control's in words, or `trial 7`."""
-    return CONTROL_TITLES.get(candidate.name, candidate.name)
 
 
 def leader_so_far(confirmation: Confirmation) -> str:
@@ -149,34 +98,17 @@ def _table(confirmation: Confirmation, winner: Candidate | None) -> Table:
     return table
 
 
-def _verdict(gain: Interval, control: str, where: str) -> str:
-    points = f"{abs(100 * gain.mean):.1f} points"
-    if gain.low is None or gain.high is None:
-        return f"On {where} only one seed can be compared with {control}: nothing can be said."
-    interval = f"95 % interval {100 * gain.low:.1f} … {100 * gain.high:.1f}, {gain.n} seeds"
-    if gain.is_above_zero:
-        return f"It beats {control} by {points} ({interval}) on {where}."
-    if gain.is_below_zero:
-        return f"It is worse than {control} by {points} ({interval}) on {where}."
-    difference = f"difference {100 * gain.mean:+.1f} points, {interval}"
-    return f"It is not better than {control}: a tie ({difference}) on {where}."
-
-
 def _print_cautions(confirmation: Confirmation, experiment: Experiment) -> None:
     opening = confirmation.opening
     if opening:
         stdout.print(
-            f"Intervals are over seeds, at 95 %. The test set ({opening['images']} images) was opened at "
-            f"{opening['opened']}, after the winner was chosen on validation.",
+            f"Intervals are over seeds, at 95 %, on the same images: {opening['images']} in the test set, which was "
+            f"opened at {opening['opened']}, after the winner was chosen on validation.",
             markup=False,
         )
     later = experiment.ended_trials() - confirmation.searched
     if later:
         stdout.print(f"The search has run {later} more trials since these candidates were chosen.", style="yellow")
-
-
-def _measured(interval: Interval | None, accuracies: dict[int, float]) -> dict[str, Any] | None:
-    return {**interval.as_json(), "by_seed": accuracies} if interval else None
 
 
 def _in_words(interval: Interval | None) -> str:

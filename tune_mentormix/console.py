@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.findings import CONTROL_TITLES
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
-CONTROL_TITLES = {"published": "published setting", "mixup": "plain mixup", "plain": "plain training"}
 
 WIDE = 160  # columns, where no terminal says how many there are
 
@@ -81,6 +81,8 @@ def print_end(experiment: Experiment, commands: str) -> None:
         more = experiment.num_samples * 2
         stdout.print(f"  extend   {commands} resume {experiment.name} --num-samples {more}{storage}", markup=False)
     stdout.print(f"  look     {commands} status {experiment.name}{storage}", markup=False)
+    if experiment.counts()["finished"]:
+        stdout.print(f"  confirm  {commands} confirm {experiment.name}{storage}", markup=False)
     stdout.print(f"  export   {commands} export {experiment.name} --out best{storage}", markup=False)
 
 
@@ -157,10 +159,12 @@ def _verdict(experiment: Experiment, best: Trial) -> str:
 
 
 def _configuration(trial: Trial) -> str:
-    names = [name for name in SEARCHED_FIRST if name in trial.config]
-    return f"best configuration (trial {trial.number}): " + ", ".join(
-        f"{name} {_value(trial.config[name])}" for name in names
-    )
+    return f"best configuration (trial {trial.number}): {hyperparameters(trial.config)}"
+
+
+def hyperparameters(config: dict[str, Any]) -> str:
+    """Those that decide, of a trial's configuration: `mixup_alpha 8, loss_p_percentile 0.6, …`."""
+    return ", ".join(f"{name} {_value(config[name])}" for name in SEARCHED_FIRST if name in config)
 
 
 def _searched(experiment: Experiment) -> list[str]:

@@ -13,6 +13,7 @@ from tune_mentormix.provenance import LABEL_NOISE_FILE
 from tune_mentormix.report.pictures import ACCENT, FAINT, MUTED, Picture, picture
 
 _MOST_NAMED = 20  # classes; of more, names would overlap
+_LONGEST_UPRIGHT = 3  # letters of a class name; longer ones are slanted
 _MOST_CELLS_WRITTEN = 12  # classes; of more, shares would not fit their cells
 
 
@@ -53,7 +54,9 @@ def _heat_map(names: list[str], matrix: list[list[float]]) -> Picture:
                     axes.text(labelled + 0.5, true + 0.5, text, ha="center", va="center", fontsize=7.5)
         axes.set(xlim=(0, classes), ylim=(classes, 0), aspect="equal", xlabel="label given", ylabel="true class")
         places, shown = ([n + 0.5 for n in range(classes)], names) if classes <= _MOST_NAMED else ([], [])
-        axes.set_xticks(places, shown, rotation=60, ha="right", rotation_mode="anchor", color=MUTED)
+        axes.set_xticks(places, shown, color=MUTED)
+        for name in axes.get_xticklabels() if max(map(len, names)) > _LONGEST_UPRIGHT else ():
+            name.set(rotation=60, horizontalalignment="right", rotation_mode="anchor")
         axes.set_yticks(places, shown, color=MUTED)
         axes.tick_params(length=0)
         for spine in axes.spines.values():

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from trainables.settings import DataSettings
+from tune_mentormix.costs import Cost
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.exported_files import ModelRecord
 from tune_mentormix.journal import JOURNAL_FILE, read_events
@@ -103,17 +104,17 @@ def metric_records(metrics: Mapping[str, float | None], epoch: int, labels: str)
 
 
 def compute_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
-    """CPU-hours and GPU-hours of the search and of this trial: seconds of every epoch, by what a trial occupied.
-
-    Epochs that were run again after a lost worker count again; starting processes and waiting do not count.
-    """
+    """CPU-hours and GPU-hours of the whole search, and of this trial."""
     journal = experiment.path / JOURNAL_FILE
-    reports = [event for event in read_events(journal) if event["event"] == "report"] if journal.is_file() else []
-    own = [event for event in reports if event["trial"] == trial.number]
+    whole, own = Cost(experiment.settings), Cost(experiment.settings)
+    for event in read_events(journal) if journal.is_file() else ():
+        whole.apply(event)
+        if event.get("trial") == trial.number:
+            own.apply(event)
     return {
-        "counted": "seconds of every epoch × cpus_per_trial, gpus_per_trial",
-        "search": _hours(experiment, reports),
-        "trial": _hours(experiment, own),
+        "counted": "seconds of every epoch, run twice or not, × cpus_per_trial, gpus_per_trial",
+        "search": {"epochs": experiment.epochs_run, **_hours(whole)},
+        "trial": {"epochs": trial.epoch, **_hours(own)},
     }
 
 
@@ -121,13 +122,8 @@ def _trial_metrics(experiment: Experiment, trial: Trial) -> list[dict[str, Any]]
     return metric_records(trial.reports.get(trial.epoch, {}), trial.epoch, experiment.labels_kind)
 
 
-def _hours(experiment: Experiment, reports: list[dict[str, Any]]) -> dict[str, float]:
-    hours = sum(report.get("epoch_seconds") or 0.0 for report in reports) / 3600
-    return {
-        "epochs": len(reports),
-        "cpu_hours": round(hours * experiment.settings["cpus_per_trial"], 6),
-        "gpu_hours": round(hours * experiment.settings["gpus_per_trial"], 6),
-    }
+def _hours(cost: Cost) -> dict[str, float]:
+    return {"cpu_hours": round(cost.cpu_hours, 6), "gpu_hours": round(cost.gpu_hours, 6)}
 
 
 def exporter() -> dict[str, Any]:

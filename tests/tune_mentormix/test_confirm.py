@@ -1,0 +1,215 @@
+"""Confirmations on a real local Ray: what is run, what survives an interruption, when the test set is opened."""
+
+import json
+import shutil
+import signal
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import SearchRunner
+from trainables.datasets import load_dataset, load_test_split
+from trainables.final_accuracy import final_accuracy
+from tune_mentormix.cli import run
+from tune_mentormix.confirm import confirm_search
+from tune_mentormix.confirmation import Confirmation, read_confirmation
+from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
+from tune_mentormix.experiment import Experiment, read_experiment
+from tune_mentormix.journal import read_events
+from tune_mentormix.request import stored_settings
+from tune_mentormix.trial_runs import newest_checkpoint
+
+TOP_K, SEEDS = 1, 2
+
+
+def quiet(_confirmation: Confirmation) -> None:
+    """Shows no progress."""
+
+
+def copy_of(experiment: Experiment, storage: Path) -> Path:
+    """The same experiment in a storage folder of its own, which is returned."""
+    shutil.copytree(experiment.path, storage / experiment.name)
+    return storage
+
+
+def confirmation_of(experiment: Experiment) -> Confirmation:
+    confirmation = read_confirmation(experiment)
+    assert confirmation is not None
+    return confirmation
+
+
+def journal_of(confirmation: Confirmation, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(confirmation.path / "journal.jsonl") if event["event"] == kind]
+
+
+@pytest.fixture(scope="session")
+def confirmed(finished_search: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """A search that was confirmed; tests only read it."""
+    storage = copy_of(finished_search, tmp_path_factory.mktemp("confirmed"))
+    confirm_search(storage, "done", TOP_K, SEEDS, {}, quiet)
+    return read_experiment(storage, "done")
+
+
+def test_every_candidate_is_trained_in_full_on_the_same_fresh_seeds(confirmed: Experiment) -> None:
+    confirmation = confirmation_of(confirmed)
+    assert {"published", "mixup", "plain"} <= {candidate.name for candidate in confirmation.candidates}
+    assert len(confirmation.seeds) == SEEDS
+    assert confirmed.settings["seed"] not in confirmation.seeds
+    for candidate in confirmation.candidates:
+        runs = confirmation.runs_of(candidate)
+        assert list(runs) == confirmation.seeds
+        for seed, ran in runs.items():
+            assert ran.config == candidate.config | {"seed": seed}
+            assert (ran.state, list(ran.curve)) == ("finished", [1, 2, 3, 4])
+
+
+def test_the_winner_has_the_best_mean_on_validation(confirmed: Experiment) -> None:
+    confirmation = confirmation_of(confirmed)
+    winner = confirmation.winner()
+    assert winner is not None
+    means = {c.name: sum(confirmation.accuracies(c).values()) for c in confirmation.candidates if c.competes}
+    assert means[winner.name] == max(means.values())
+
+
+def test_the_test_set_is_opened_once_after_the_last_run_ended(confirmed: Experiment) -> None:
+    confirmation = confirmation_of(confirmed)
+    (opening,) = json.loads((confirmation.path / "sealed_test.json").read_text())["openings"]
+    last_end = max(event["time"] for event in journal_of(confirmation, "finished"))
+    assert datetime.fromisoformat(opening["opened"]).timestamp() >= int(last_end)
+    assert set(opening["results"]) == {opening["winner"], "published", "mixup", "plain"}
+    assert (opening["split"], opening["labels"]) == ("test", "clean")
+    assert opening["trained_on"] == confirmed.settings["provenance"]["dataset"]["fingerprint"]
+
+
+def test_the_recorded_accuracies_are_those_of_the_final_checkpoints(confirmed: Experiment) -> None:
+    confirmation = confirmation_of(confirmed)
+    settings = stored_settings(confirmed).data_settings()
+    plain = next(c for c in confirmation.candidates if c.name == "plain")
+    for seed, ran in confirmation.runs_of(plain).items():
+        checkpoint = newest_checkpoint(confirmation, ran)
+        data = load_dataset(settings)
+        measured = final_accuracy(ran.config, data, checkpoint, *load_test_split(settings), threads=1)
+        assert confirmation.test_accuracies(plain)[seed] == measured
+        without_checkpoint = final_accuracy(ran.config, data, None, *load_test_split(settings), threads=1)
+        assert without_checkpoint == measured
+
+
+def test_confirming_again_reads_what_is_there_and_opens_nothing(
+    confirmed: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in (confirmed.path / "confirmation").iterdir() if path.is_file()}
+    assert run(["confirm", "done", "--storage", str(confirmed.path.parent)]) == DONE
+    printed = capsys.readouterr()
+    assert "The winner is" in printed.out
+    assert "noisy labels" in printed.out
+    assert "test, clean labels" in printed.out
+    assert "WARNING" not in printed.err
+    after = {path.name: path.read_bytes() for path in (confirmed.path / "confirmation").iterdir() if path.is_file()}
+    assert after == before
+
+
+def test_json_is_one_document_with_the_answer(confirmed: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["confirm", "done", "--json", "--storage", str(confirmed.path.parent)]) == DONE
+    document = json.loads(capsys.readouterr().out)
+    assert {(gain["over"], gain["split"]) for gain in document["gains"]} >= {
+        ("plain", "test"),
+        ("plain", "validation"),
+    }
+    assert document["winner"] in {candidate["name"] for candidate in document["candidates"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--top-k", "3"], "top_k must be 1, as this confirmation was begun, got 3 (--top-k)"),
+        (["--seeds", "1"], "seeds must be a whole number of at least 2, got 1 (--seeds)"),
+        (["--top-k", "0"], "top_k must be a whole number of at least 1, got 0 (--top-k)"),
+        (["--cpus-per-trial", "-1"], "cpus_per_trial"),
+    ],
+)
+def test_what_cannot_be_confirmed_is_one_line_on_stderr(
+    confirmed: Experiment, capsys: pytest.CaptureFixture[str], options: list[str], complaint: str
+) -> None:
+    assert run(["confirm", "done", *options, "--storage", str(confirmed.path.parent)]) == WRONG_REQUEST
+    printed = capsys.readouterr()
+    assert complaint in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_search_in_which_no_trial_ran_to_the_end_has_nothing_to_confirm(
+    run_search: SearchRunner, tmp_path: Path
+) -> None:
+    run_search(tmp_path, name="cut", epochs=500, time_budget=0.5, num_samples=1)
+    with pytest.raises(RequestError, match="cut has no trial that ran to the end yet"):
+        confirm_search(tmp_path, "cut", None, None, {}, quiet)
+    assert not (tmp_path / "cut" / "confirmation").exists()
+
+
+def test_interrupted_and_resumed_it_ends_the_same_and_the_test_set_stays_sealed_until_then(
+    finished_search: Experiment, confirmed: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[int] = []
+
+    def interrupt(confirmation: Confirmation) -> None:
+        if confirmation.epochs_run == 9 and not sent:
+            sent.append(9)
+            signal.raise_signal(signal.SIGINT)
+
+    storage = copy_of(finished_search, tmp_path)
+    cut = confirm_search(storage, "done", TOP_K, SEEDS, {}, interrupt)
+    assert (cut.ended, cut.state(), cut.winner()) == ("interrupted", "interrupted", None)
+    assert not (cut.path / "sealed_test.json").exists()
+    assert run(["confirm", "done", "--time-budget", "1s", "--storage", str(storage)]) == DONE
+    assert "confirm done --storage" in capsys.readouterr().out
+    resumed = confirm_search(storage, "done", None, None, {}, quiet)
+    whole = confirmation_of(confirmed)
+    assert {n: t.curve for n, t in resumed.trials.items()} == {n: t.curve for n, t in whole.trials.items()}
+    assert resumed.openings[-1]["results"] == whole.openings[-1]["results"]
+    assert len(resumed.openings) == 1
+
+
+def test_more_seeds_extend_it_and_a_second_opening_is_said_loudly(
+    confirmed: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = copy_of(confirmed, tmp_path)
+    assert run(["confirm", "done", "--seeds", "3", "--storage", str(storage)]) == DONE
+    assert "WARNING: The test set was opened 2 times" in capsys.readouterr().err
+    extended = confirmation_of(read_experiment(storage, "done"))
+    first = confirmation_of(confirmed)
+    assert extended.seeds[:SEEDS] == first.seeds
+    assert len(journal_of(extended, "proposed")) == len(extended.candidates) * 3
+    assert extended.openings[0] == first.openings[0]
+    assert extended.opening is not None
+
+
+def test_an_opening_that_was_cut_short_stays_on_record(
+    confirmed: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = copy_of(confirmed, tmp_path)
+    record = storage / "done" / "confirmation" / "sealed_test.json"
+    cut_short = json.loads(record.read_text())
+    del cut_short["openings"][0]["results"]
+    record.write_text(json.dumps(cut_short))
+    assert run(["confirm", "done", "--storage", str(storage)]) == DONE
+    assert "opened 2 times" in capsys.readouterr().err
+    openings = json.loads(record.read_text())["openings"]
+    assert ["results" in opening for opening in openings] == [False, True]
+
+
+def test_a_hopeless_candidate_gets_no_more_seeds_and_controls_get_all(
+    run_search: SearchRunner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hardly_learning = {"learning_rate": {"choices": [1e-6]}}  # the controls keep the default
+    run_search(tmp_path, name="mixed", space=hardly_learning, num_samples=4, epochs=12, scheduler="none")
+    assert run(["confirm", "mixed", "--top-k", "2", "--seeds", "4", "--storage", str(tmp_path)]) == DONE
+    assert "trial 3 was ruled out" in capsys.readouterr().out
+    confirmation = confirmation_of(read_experiment(tmp_path, "mixed"))
+    seeds = {candidate.name: len(confirmation.runs_of(candidate)) for candidate in confirmation.candidates}
+    assert seeds == {"published": 4, "mixup": 4, "plain": 4, "trial 3": 3}
+    (event,) = journal_of(confirmation, "ruled_out")
+    assert event["rounds"] == 3
+    winner = confirmation.winner()
+    assert winner is not None
+    assert winner.name == "published"

@@ -1,0 +1,113 @@
+"""What a confirmation's journal says, without running anything."""
+
+from pathlib import Path
+
+import pytest
+
+from tune_mentormix.candidates import Candidate
+from tune_mentormix.confirmation import Confirmation, read_openings
+from tune_mentormix.confirmation_record import confirmation_record, verdicts
+from tune_mentormix.errors import RequestError
+
+SEEDS = [11, 12, 13]
+BEST, PUBLISHED, PLAIN = "trial 7", "published", "plain"
+GOOD, BETTER, POOR = [0.55, 0.57, 0.56], [0.60, 0.61, 0.62], [0.40, 0.42, 0.40]
+
+
+def told(accuracies: dict[str, list[float | None]]) -> Confirmation:
+    """A confirmation whose runs ended so, by candidate and round; None failed, and missing ones were not run."""
+    candidates = [
+        Candidate(name, None if name.startswith("trial") else name, None, None, None, {}) for name in accuracies
+    ]
+    confirmation = Confirmation(Path("nowhere"), {}, candidates=candidates, seeds=SEEDS)
+    for candidate in candidates:
+        for round_number, accuracy in enumerate(accuracies[candidate.name]):
+            run = {"trial": confirmation.run_number(candidate, round_number), "time": 0.0}
+            confirmation.apply(run | {"event": "proposed", "config": {}, "control": candidate.control})
+            if accuracy is None:
+                confirmation.apply(run | {"event": "failed", "error": "val_loss is nan"})
+            else:
+                confirmation.apply(run | {"event": "report", "epoch": 1, "val_accuracy": accuracy})
+                confirmation.apply(run | {"event": "finished"})
+    return confirmation
+
+
+def with_test_results(confirmation: Confirmation, accuracies: dict[str, list[float]]) -> Confirmation:
+    """The same after the test set was opened, with these results."""
+    winner = confirmation.winner()
+    assert winner is not None
+    results = {name: dict(zip(map(str, SEEDS), values, strict=True)) for name, values in accuracies.items()}
+    seeds = {c.name: sorted(confirmation.accuracies(c)) for c in confirmation.compared(winner)}
+    confirmation.openings.append({"winner": winner.name, "seeds": seeds, "results": results})
+    return confirmation
+
+
+def sentences(confirmation: Confirmation) -> list[str]:
+    winner = confirmation.winner()
+    assert winner is not None
+    return verdicts(confirmation, winner)
+
+
+def test_a_gain_beyond_chance_is_told_in_points_with_its_interval() -> None:
+    first, second = sentences(told({BEST: [*BETTER], PLAIN: [*POOR]}))
+    assert first == "The winner is trial 7."
+    assert second.startswith("It beats plain training by 20.3 points (95 % interval 16.54 … 24.13, 3 seeds)")
+    assert second.endswith("on the noisy validation labels.")
+
+
+def test_a_difference_within_chance_is_called_a_tie() -> None:
+    confirmation = told({BEST: [0.60, 0.56, 0.62], PUBLISHED: [0.57, 0.61, 0.58]})
+    assert "It is not better than the published setting: a tie (difference +0.7 points" in sentences(confirmation)[1]
+
+
+def test_a_winner_on_validation_that_the_test_set_refutes_is_said_to_be_worse() -> None:
+    confirmation = with_test_results(told({BEST: [*BETTER], PLAIN: [*POOR]}), {BEST: [*POOR], PLAIN: [*BETTER]})
+    worse, beats = sentences(confirmation)[1:]
+    assert worse.startswith("It is worse than plain training by 20.3 points")
+    assert worse.endswith("on the clean test labels.")
+    assert beats.startswith("It beats plain training")
+
+
+def test_a_control_that_wins_is_said_to_be_one() -> None:
+    confirmation = told({BEST: [*GOOD], PUBLISHED: [*BETTER], PLAIN: [*POOR]})
+    assert (
+        sentences(confirmation)[0] == "The winner is the published setting, a control itself: nothing found beats it."
+    )
+    assert len(sentences(confirmation)) == 2
+
+
+def test_a_baseline_never_wins() -> None:
+    winner = told({BEST: [*GOOD], PLAIN: [*BETTER]}).winner()
+    assert winner is not None
+    assert winner.name == BEST
+
+
+def test_there_is_no_winner_before_every_run_ended() -> None:
+    assert told({BEST: [*GOOD], PLAIN: [0.4, 0.4]}).winner() is None
+
+
+def test_a_candidate_ruled_out_leaves_nothing_to_run_and_cannot_win() -> None:
+    confirmation = told({BEST: [*GOOD], "trial 9": [0.9, 0.9], PLAIN: [*POOR]})
+    assert confirmation.winner() is None
+    confirmation.apply({"time": 0.0, "event": "ruled_out", "rounds": 2, "candidates": {"trial 9": "far behind"}})
+    assert [candidate.name for candidate in confirmation.ranking()] == [BEST, "trial 9"]
+    assert confirmation_record(confirmation)["winner"] == BEST
+
+
+def test_where_a_run_of_every_candidate_failed_nobody_wins() -> None:
+    confirmation = told({BEST: [0.6, None, 0.6], PLAIN: [*POOR]})
+    assert confirmation.failure(confirmation.candidates[0]) == "failed on seed 12: val_loss is nan"
+    assert confirmation.winner() is None
+
+
+def test_test_results_of_another_winner_or_of_fewer_seeds_do_not_count() -> None:
+    confirmation = with_test_results(told({BEST: [*BETTER], PLAIN: [*POOR]}), {BEST: [*GOOD], PLAIN: [*POOR]})
+    assert confirmation.opening is not None
+    confirmation.openings[-1]["seeds"] = {BEST: SEEDS[:2], PLAIN: SEEDS[:2]}
+    assert confirmation.opening is None
+
+
+def test_a_damaged_record_of_openings_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sealed_test.json").write_text('{"openings"')
+    with pytest.raises(RequestError, match=r"sealed_test.json is no record of the test set's openings"):
+        read_openings(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from tune_mentormix.candidates import Candidate
@@ -35,6 +36,34 @@ def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
         "verdicts": verdicts(confirmation, winner) if winner else [],
         "openings": confirmation.openings,
     }
+
+
+@dataclass(frozen=True)
+class ConfirmedRow:
+    """One candidate as a line of the table."""
+
+    title: str
+    candidate: Candidate
+    rank: int | None  # None: a baseline, which does not compete
+    seeds: int  # that it finished
+    validation: Interval | None
+    test: Interval | None  # None: not tested
+
+
+def confirmed_rows(confirmation: Confirmation) -> list[ConfirmedRow]:
+    """Every candidate: those that compete by rank, then the others."""
+    ranked = confirmation.ranking()
+    return [
+        ConfirmedRow(
+            title=title(candidate),
+            candidate=candidate,
+            rank=ranked.index(candidate) + 1 if candidate in ranked else None,
+            seeds=len(confirmation.accuracies(candidate)),
+            validation=confirmation.validation(candidate),
+            test=confirmation.test(candidate),
+        )
+        for candidate in [*ranked, *(c for c in confirmation.candidates if c not in ranked)]
+    ]
 
 
 def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:

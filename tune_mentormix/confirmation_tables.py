@@ -7,10 +7,10 @@ from rich.text import Text
 
 from tune_mentormix.candidates import Candidate
 from tune_mentormix.confirmation import Confirmation
-from tune_mentormix.confirmation_record import confirmation_record, title, verdicts
+from tune_mentormix.confirmation_record import confirmation_record, confirmed_rows, title, verdicts
 from tune_mentormix.console import duration, hyperparameters, print_json, stderr, stdout, storage_option
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.intervals import Interval
+from tune_mentormix.formats import format_interval, format_value
 
 
 def print_confirmation(confirmation: Confirmation, experiment: Experiment, commands: str, as_json: bool) -> None:
@@ -71,30 +71,24 @@ def leader_so_far(confirmation: Confirmation) -> str:
     leader = next(iter(confirmation.ranking()), None)
     if leader is None:
         return "–"
-    accuracy = _in_words(confirmation.validation(leader))
+    accuracy = format_interval(confirmation.validation(leader))
     return f"{title(leader)}, {accuracy} on {confirmation.labels_kind} validation labels"
 
 
 def _table(confirmation: Confirmation, winner: Candidate | None) -> Table:
     """Every candidate, those that compete first, by rank."""
-    ranked = confirmation.ranking()
     table = Table(box=None, pad_edge=False)
     for heading in ("", "rank by search", "rank confirmed", "seeds"):
         table.add_column(heading)
     table.add_column(f"validation, {confirmation.labels_kind} labels")
     if confirmation.opening:
         table.add_column("test, clean labels")
-    for candidate in [*ranked, *(c for c in confirmation.candidates if c not in ranked)]:
-        cells = [
-            title(candidate),
-            "–" if candidate.search_rank is None else str(candidate.search_rank),
-            str(ranked.index(candidate) + 1) if candidate in ranked else "–",
-            str(len(confirmation.accuracies(candidate))),
-            _in_words(confirmation.validation(candidate)),
-        ]
+    for row in confirmed_rows(confirmation):
+        ranks = (format_value(row.candidate.search_rank), format_value(row.rank))
+        cells = [row.title, *ranks, str(row.seeds), format_interval(row.validation)]
         if confirmation.opening:
-            cells.append(_in_words(confirmation.test(candidate)))
-        table.add_row(*map(Text, cells), style="bold" if candidate == winner else None)
+            cells.append(format_interval(row.test))
+        table.add_row(*map(Text, cells), style="bold" if row.candidate == winner else None)
     return table
 
 
@@ -109,9 +103,3 @@ def _print_cautions(confirmation: Confirmation, experiment: Experiment) -> None:
     later = experiment.ended_trials() - confirmation.searched
     if later:
         stdout.print(f"The search has run {later} more trials since these candidates were chosen.", style="yellow")
-
-
-def _in_words(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    return f"{interval.mean:.4f}" + ("" if interval.half_width is None else f" ± {interval.half_width:.4f}")

@@ -15,6 +15,7 @@ from trainables.final_accuracy import final_accuracy
 from tune_mentormix.cli import run
 from tune_mentormix.confirm import confirm_search
 from tune_mentormix.confirmation import Confirmation, read_confirmation
+from tune_mentormix.confirmation_tables import print_confirmation
 from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
 from tune_mentormix.experiment import Experiment, read_experiment
 from tune_mentormix.journal import read_events
@@ -161,8 +162,8 @@ def test_interrupted_and_resumed_it_ends_the_same_and_the_test_set_stays_sealed_
     cut = confirm_search(storage, "done", TOP_K, SEEDS, {}, interrupt)
     assert (cut.ended, cut.state(), cut.winner()) == ("interrupted", "interrupted", None)
     assert not (cut.path / "sealed_test.json").exists()
-    assert run(["confirm", "done", "--time-budget", "1s", "--storage", str(storage)]) == DONE
-    assert "confirm done --storage" in capsys.readouterr().out
+    print_confirmation(cut, finished_search, "run_search.py", as_json=False)
+    assert "run_search.py confirm done --storage" in capsys.readouterr().out
     resumed = confirm_search(storage, "done", None, None, {}, quiet)
     whole = confirmation_of(confirmed)
     assert {n: t.curve for n, t in resumed.trials.items()} == {n: t.curve for n, t in whole.trials.items()}

@@ -13,6 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tune_mentormix import formats
+from tune_mentormix.confirmation import Confirmation, read_confirmation
+from tune_mentormix.confirmation_record import ConfirmedRow, confirmed_rows, verdicts
 from tune_mentormix.costs import Cost, cost_of
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, Trial
@@ -41,6 +43,9 @@ class Report:
     finding: Finding
     best: Trial | None
     published: Trial | None
+    confirmation: Confirmation | None
+    confirmed_rows: list[ConfirmedRow]
+    verdicts: list[str]  # of the confirmation; none before it has a winner
     standard_error: float | None
     searched: list[str]
     learning_curves: Picture | None
@@ -81,7 +86,7 @@ def write_page(out: Path, template: str, **values: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("accuracy", "points", "value", "duration"):
+    for name in ("accuracy", "interval", "points", "value", "duration"):
         environment.filters[name] = getattr(formats, f"format_{name}")
     style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
     page = environment.get_template(template).render(style=Markup(style), **values).lstrip()
@@ -97,6 +102,8 @@ def build_report(experiment: Experiment) -> Report:
     """Reads, counts and draws."""
     finding = find(experiment)
     best = answer(experiment)
+    confirmation = read_confirmation(experiment)
+    winner = confirmation.winner() if confirmation else None
     space = _space(experiment)
     study = _replayed_study(experiment, space)
     scales = [Scale(name, distribution) for name, distribution in space.distributions.items()] if space else []
@@ -108,6 +115,9 @@ def build_report(experiment: Experiment) -> Report:
         finding=finding,
         best=best,
         published=next((trial for trial in trials if trial.control == "published"), None),
+        confirmation=confirmation,
+        confirmed_rows=confirmed_rows(confirmation) if confirmation else [],
+        verdicts=verdicts(confirmation, winner) if confirmation and winner else [],
         standard_error=standard_error(experiment, best.val_accuracy or 0.0) if best else None,
         searched=[scale.name for scale in scales],
         learning_curves=learning_curves(experiment),

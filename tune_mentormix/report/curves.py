@@ -9,6 +9,7 @@ from tune_mentormix.findings import CONTROL_TITLES, answer
 from tune_mentormix.formats import format_accuracy
 from tune_mentormix.report.pictures import (
     ACCENT,
+    GREY_PIXELS,
     INK,
     MUTED,
     NARROW,
@@ -68,7 +69,14 @@ def _draw(axes: Axes, experiment: Experiment, metric: str, baselines: bool = Tru
     trials = [trial for trial in experiment.trials.values() if trial is not best and not trial.control]
     pixels = as_pixels(len(trials))
     for trial in trials:
-        axes.plot(*_line(trial, metric), color=TRIAL, linewidth=0.8, alpha=0.7, zorder=2, rasterized=pixels)
+        axes.plot(
+            *_line(trial, metric),
+            color=GREY_PIXELS if pixels else TRIAL,
+            linewidth=0.8,
+            alpha=0.7,
+            zorder=2,
+            rasterized=pixels,
+        )
     controls = {trial.control: trial for trial in experiment.trials.values() if trial is not best}
     for name in _CONTROL_STYLES if baselines else ("published",):
         if name in controls:

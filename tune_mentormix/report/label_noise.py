@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.provenance import LABEL_NOISE_FILE
-from tune_mentormix.report.pictures import ACCENT, FAINT, MUTED, Picture, picture
+from tune_mentormix.report.pictures import ACCENT, ACCENT_PIXELS, FAINT, MUTED, Picture, picture
 
 _MOST_NAMED = 20  # classes; of more, names would overlap
 _LONGEST_UPRIGHT = 3  # letters of a class name; longer ones are slanted
@@ -42,12 +42,14 @@ def _heat_map(names: list[str], matrix: list[list[float]]) -> Picture:
     classes = len(names)
 
     def draw(axes: Axes) -> None:
+        pixels = classes > _MOST_NAMED
+        colour = ACCENT_PIXELS if pixels else ACCENT
         strongest = max(max(row) for row in matrix) or 1.0
         for true, row in enumerate(matrix):
             for labelled, share in enumerate(row):
                 if share > 0:
-                    square = Rectangle((labelled, true), 1, 1, facecolor=ACCENT, alpha=0.85 * share / strongest)
-                    square.set_rasterized(classes > _MOST_NAMED)
+                    square = Rectangle((labelled, true), 1, 1, facecolor=colour, alpha=0.85 * share / strongest)
+                    square.set_rasterized(pixels)
                     axes.add_patch(square)
                 if classes <= _MOST_CELLS_WRITTEN:
                     text = f"{100 * share:.0f}"

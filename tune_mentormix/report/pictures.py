@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 
 INK, MUTED, FAINT, TRIAL, ACCENT, OVER_LINES = (f"#00000{n}" for n in range(1, 7))
+GREY_PIXELS, ACCENT_PIXELS = "#8f8a80", "#d9692e"  # pixels cannot follow the page: legible on light and dark
 _CSS = {
     INK: "var(--ink)",
     MUTED: "var(--muted)",

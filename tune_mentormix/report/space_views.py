@@ -7,7 +7,18 @@ from matplotlib.axes import Axes
 
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.findings import answer
-from tune_mentormix.report.pictures import ACCENT, FAINT, INK, MUTED, OVER_LINES, Picture, Size, as_pixels, picture
+from tune_mentormix.report.pictures import (
+    ACCENT,
+    FAINT,
+    GREY_PIXELS,
+    INK,
+    MUTED,
+    OVER_LINES,
+    Picture,
+    Size,
+    as_pixels,
+    picture,
+)
 from tune_mentormix.report.scales import Scale
 
 _PANEL: Size = (3.7, 2.5)
@@ -22,15 +33,15 @@ def parallel_coordinates(experiment: Experiment, scales: list[Scale]) -> Picture
     ranked = sorted(finished, key=lambda trial: trial.val_accuracy or 0.0)
 
     def draw(axes: Axes) -> None:
+        pixels = as_pixels(len(ranked))
         for rank, trial in enumerate(ranked):
+            places = [scale.position(trial.config[scale.name]) + _scatter(scale, trial) for scale in scales]
+            if trial is best:
+                axes.plot(places, color=ACCENT, linewidth=2.4)
+                continue
             opacity = 0.06 + 0.54 * (rank / len(ranked)) ** 3
-            places = [scale.position(trial.config[scale.name]) for scale in scales]
-            places = [place + _scatter(scale, trial) for place, scale in zip(places, scales, strict=True)]
-            top = trial is best
-            colour, width, opacity = (ACCENT, 2.4, 1.0) if top else (INK, 0.9, opacity)
-            axes.plot(
-                places, color=colour, alpha=opacity, linewidth=width, rasterized=as_pixels(len(ranked)) and not top
-            )
+            colour = GREY_PIXELS if pixels else INK
+            axes.plot(places, color=colour, alpha=opacity, linewidth=0.9, rasterized=pixels)
         _draw_scales(axes, scales)
 
     alt = f"Parallel coordinates of {len(finished)} finished trials over {', '.join(scale.name for scale in scales)}."

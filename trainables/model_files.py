@@ -46,16 +46,14 @@ class ModelFile(NamedTuple):
 
 
 def write_model(path: Path, model: ModelFile) -> None:
-    """Write a model file so that a crash leaves no part of one.
+    """Write a model file so that a crash leaves no part of one; equal models give equal files, byte for byte.
 
-    Besides the description, whole, the file's text has its parts one by one, for other programs to read.
+    The description is one text in JSON: safetensors writes several in an order that changes from run to run.
 
     Raises:
         OSError: if it cannot be written.
     """
-    fields = model.description.model_dump(mode="json")
-    text = {DESCRIPTION_KEY: model.description.model_dump_json(), "format": "pt"}  # "pt": as others mark PyTorch's
-    text |= {key: json.dumps(value) for key, value in fields.items() if key != "format"}
+    text = {DESCRIPTION_KEY: model.description.model_dump_json()}
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.weights.items()}
     content = safetensors.torch.save(weights, metadata=text)
     write_safely(path, lambda file: file.write(content))

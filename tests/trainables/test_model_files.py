@@ -41,13 +41,19 @@ def test_a_model_file_gives_back_every_weight_and_its_description(model: ModelFi
     assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]  # no temporary file is left
 
 
-def test_other_programs_find_the_class_names_in_the_files_text(path: Path) -> None:
+def test_other_programs_find_what_the_weights_are_for_in_the_files_text(path: Path) -> None:
     with safetensors.safe_open(path, framework="pt") as file:
-        text = file.metadata()
+        text = json.loads(file.metadata()["tune_mentormix"])
 
-    assert json.loads(text["class_names"]) == ["0", "1", "2"]
-    assert json.loads(text["input_shape"]) == [8, 8, 1]
-    assert json.loads(text["network"]) == "small_cnn"
+    assert text["class_names"] == ["0", "1", "2"]
+    assert text["input_shape"] == [8, 8, 1]
+    assert text["network"] == "small_cnn"
+
+
+def test_equal_models_give_equal_files(model: ModelFile, path: Path, tmp_path: Path) -> None:
+    write_model(tmp_path / "again", model)
+
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])

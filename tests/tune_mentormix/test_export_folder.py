@@ -48,9 +48,9 @@ def test_the_folder_holds_what_it_says_and_lists_every_file(folder: Path) -> Non
 
 def test_the_weights_name_their_classes_and_their_network(folder: Path) -> None:
     with safe_open(folder / "model.safetensors", framework="np") as file:
-        text = file.metadata()
-    assert json.loads(text["class_names"]) == [str(digit) for digit in range(10)]
-    assert json.loads(text["network"]) == "small_cnn"
+        text = json.loads(file.metadata()["tune_mentormix"])
+    assert text["class_names"] == [str(digit) for digit in range(10)]
+    assert text["network"] == "small_cnn"
 
 
 def test_every_metric_has_its_split_its_labels_and_its_epoch(folder: Path, finished_search: Experiment) -> None:

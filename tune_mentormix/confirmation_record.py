@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_mentormix.candidates import Candidate
-from tune_mentormix.confirmation import Confirmation
+from tune_mentormix.confirmation import Confirmation, read_confirmation
+from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.findings import CONTROL_TITLES
 from tune_mentormix.intervals import Interval
 
@@ -64,6 +65,39 @@ def confirmed_rows(confirmation: Confirmation) -> list[ConfirmedRow]:
         )
         for candidate in [*ranked, *(c for c in confirmation.candidates if c not in ranked)]
     ]
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """The winner of a confirmation: the trial that it was in the search, and what was found of it since."""
+
+    trial: Trial
+    record: dict[str, Any]
+
+
+def confirmed_winner(experiment: Experiment) -> Confirmed | None:
+    """The winner of the search's confirmation, if there is one that the search itself trained to the end."""
+    confirmation = read_confirmation(experiment)
+    winner = confirmation.winner() if confirmation else None
+    if confirmation is None or winner is None or winner.trial is None:
+        return None
+    record = {
+        "seeds": confirmation.seeds,
+        "candidates": len(confirmation.candidates),
+        "accuracies": [
+            {"split": split, "labels": labels, **interval.as_json()}
+            for split, labels, interval in (
+                ("validation", confirmation.labels_kind, confirmation.validation(winner)),
+                ("test", "clean", confirmation.test(winner)),
+            )
+            if interval
+        ],
+        "gains": _gains(confirmation, winner),
+        "verdicts": verdicts(confirmation, winner),
+        "test_set_opened": [opening["opened"] for opening in confirmation.openings],
+    }
+    trial = experiment.trials[winner.trial]
+    return Confirmed(trial, record) if trial.state == "finished" else None
 
 
 def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:

@@ -15,6 +15,7 @@ from trainables.checkpoints import CheckpointError, read_weights
 from trainables.errors import MissingPackageError, ModelFileError
 from trainables.model_files import ModelDescription, ModelFile, write_model
 from trainables.onnx_file import check_onnx_packages, write_onnx
+from tune_mentormix.confirmation_record import confirmed_winner
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.export_records import config_record, search_record
@@ -49,7 +50,7 @@ class Exported:
 
 
 def export_best(experiment: Experiment, out: Path, onnx: bool = False) -> Exported:
-    """Exports the best trial; of an unfinished search, the best so far, and labelled so.
+    """Exports the winner of the confirmation, else the best trial; of an unfinished search, the best so far.
 
     Without a whole checkpoint of that trial, everything but the weights is written. An earlier export in `out` is
     replaced; its record of test set openings stays.
@@ -63,7 +64,9 @@ def export_best(experiment: Experiment, out: Path, onnx: bool = False) -> Export
         RequestError: if no trial has reported yet, `out` holds other things or cannot be written, or an ONNX file
             was asked for and cannot be had.
     """
-    best = experiment.best()
+    confirmed = confirmed_winner(experiment)
+    best = confirmed.trial if confirmed else experiment.best()
+    confirmation = confirmed.record if confirmed else None
     if best is None:
         raise RequestError(f"{experiment.name} has no result to export yet: see status {experiment.name}")
     try:
@@ -78,8 +81,8 @@ def export_best(experiment: Experiment, out: Path, onnx: bool = False) -> Export
             check_onnx_packages()
         prepare_folder(out)
         difference = _write_model_files(out, model, onnx)
-        write_yaml(out / CONFIG_FILE, config_record(experiment, best))
-        provenance = search_record(experiment, best, record, why_no_model)
+        write_yaml(out / CONFIG_FILE, config_record(experiment, best, confirmation))
+        provenance = search_record(experiment, best, confirmation, record, why_no_model)
         write_atomically(out / FLAGS_FILE, reference_flags(experiment, best))
         write_atomically(out / CARD_FILE, model_card(experiment, best, provenance))
         write_atomically(out / SCRIPT_FILE, reproduce_script(provenance))

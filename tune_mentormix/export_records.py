@@ -26,8 +26,8 @@ MEASURED_ON: dict[str, tuple[str, str | None]] = {
 }
 
 
-def config_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
-    """What `best_config.yaml` holds: all that `train` needs, and what the search saw of it."""
+def config_record(experiment: Experiment, trial: Trial, confirmation: dict[str, Any] | None) -> dict[str, Any]:
+    """What `best_config.yaml` holds: all that `train` needs, and what the search and its confirmation saw of it."""
     return {
         "format": FORMAT,
         "experiment": experiment.name,
@@ -39,6 +39,7 @@ def config_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
         "split": "validation",
         "labels": experiment.labels_kind,
         "controls": {name: control.val_accuracy for name, control in experiment.controls().items()},
+        "confirmation": confirmation,
         "config": trial.config,
         "data": {key: experiment.settings[key] for key in DataSettings.model_fields if key in experiment.settings},
         "fingerprint": experiment.settings["provenance"]["dataset"]["fingerprint"],
@@ -48,7 +49,11 @@ def config_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
 
 
 def search_record(
-    experiment: Experiment, trial: Trial, model: ModelRecord | None, why_no_model: str | None
+    experiment: Experiment,
+    trial: Trial,
+    confirmation: dict[str, Any] | None,
+    model: ModelRecord | None,
+    why_no_model: str | None,
 ) -> dict[str, Any]:
     """What `provenance.json` holds of a search and the trial taken from it, besides the files' digests."""
     settings, began = experiment.settings, experiment.settings["provenance"]
@@ -58,7 +63,8 @@ def search_record(
         "trial": trial.number,
         "trial_state": trial.state,
         "control": trial.control,
-        "chosen": how_chosen(experiment, trial),
+        "chosen": how_confirmed(experiment, confirmation) if confirmation else how_chosen(experiment, trial),
+        "confirmation": confirmation,
         "model": model and model.model_dump(),
         "why_no_model": why_no_model,
         "metrics": [
@@ -86,6 +92,13 @@ def how_chosen(experiment: Experiment, trial: Trial) -> str:
     finished = experiment.counts()["finished"]
     chosen = f"by the highest {on} at the last epoch, among {finished} trials that ran to the end"
     return chosen if experiment.state() == "finished" else f"{chosen}; the search was unfinished"
+
+
+def how_confirmed(experiment: Experiment, confirmation: dict[str, Any]) -> str:
+    """In words, who was compared with whom, on what."""
+    on = f"accuracy on the {experiment.labels_kind} validation labels"
+    ran = f"{confirmation['candidates']} configurations, controls among them"
+    return f"by the highest mean {on} over {len(confirmation['seeds'])} fresh seeds, among {ran}"
 
 
 def metric_records(metrics: Mapping[str, float | None], epoch: int, labels: str) -> list[dict[str, Any]]:

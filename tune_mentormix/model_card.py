@@ -27,13 +27,12 @@ with tune-mentormix {version}.
 | --- | --- | --- |
 {rows}
 
-{headline}. {explanation}
+{answer}
 
 The validation split has {validation_images} images. {labels_note}
 
 ## How it was chosen
-Trial {trial} was chosen {chosen}. It was chosen by the accuracy shown above, which therefore flatters it: the best of
-many is in part the luckiest. It was trained once, with seed {seed}. This export holds no accuracy on a test set.
+Trial {trial} was chosen {chosen}. {caution}
 
 ## Cost
 {cost}
@@ -62,7 +61,6 @@ def model_card(experiment: Experiment, trial: Trial, provenance: dict[str, Any])
     """The card of a trial in Markdown; `provenance` is the folder's own record."""
     dataset = provenance["dataset"]
     height, width, channels = dataset["image_shape"]
-    finding = find(experiment)
     return CARD.format(
         experiment=experiment.name,
         trial=trial.number,
@@ -81,14 +79,34 @@ def model_card(experiment: Experiment, trial: Trial, provenance: dict[str, Any])
         config_file=CONFIG_FILE,
         labels=experiment.labels_kind,
         rows=_rows(experiment, trial),
-        headline=finding.headline,
-        explanation=finding.explanation,
+        answer=_answer(experiment, provenance),
         validation_images=dataset["validation_images"],
         labels_note=_labels_note(experiment),
         chosen=provenance["chosen"],
-        seed=trial.config["seed"],
+        caution=_caution(trial, provenance),
         cost=_cost(provenance["compute"]),
         provenance_file=PROVENANCE_FILE,
+    )
+
+
+def _answer(experiment: Experiment, provenance: dict[str, Any]) -> str:
+    confirmation = provenance["confirmation"]
+    if confirmation:
+        return "\n".join(f"- {sentence}" for sentence in confirmation["verdicts"])
+    finding = find(experiment)
+    return f"{finding.headline}. {finding.explanation}"
+
+
+def _caution(trial: Trial, provenance: dict[str, Any]) -> str:
+    confirmation, seed = provenance["confirmation"], trial.config["seed"]
+    if confirmation is None:
+        flattered = "It was chosen by the accuracy shown above, which therefore flatters it:"
+        once = f"the best of many is in part the luckiest. It was trained once, with seed {seed}."
+        return f"{flattered}\n{once} This export holds no accuracy on a test set."
+    opened = len(confirmation["test_set_opened"])
+    return (
+        "Those runs were of this\nconfiguration with other seeds; the table, and the weights, are of its run in the "
+        f"search, with seed {seed}.\nThe confirmation opened the test set {opened} ×."
     )
 
 

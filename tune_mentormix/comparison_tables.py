@@ -7,7 +7,7 @@ from rich.text import Text
 
 from tune_mentormix.compare import ComparedSearch, Comparison
 from tune_mentormix.console import counts_in_words, stdout
-from tune_mentormix.findings import CONTROL_TITLES, answer
+from tune_mentormix.findings import CONTROL_TITLES
 from tune_mentormix.formats import NOTHING, format_accuracy, format_duration, format_value
 
 Row = tuple[str, list[str]]  # a title, and a cell for each search
@@ -50,7 +50,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 def _results(search: ComparedSearch) -> dict[str, str]:
     experiment = search.experiment
-    best = answer(experiment)
+    best = experiment.best()
     controls = experiment.controls()
     return {
         "state": experiment.state(),

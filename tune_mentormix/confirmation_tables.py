@@ -8,9 +8,9 @@ from rich.text import Text
 from tune_mentormix.candidates import Candidate
 from tune_mentormix.confirmation import Confirmation
 from tune_mentormix.confirmation_record import confirmation_record, confirmed_rows, title, verdicts
-from tune_mentormix.console import duration, hyperparameters, print_json, stderr, stdout, storage_option
+from tune_mentormix.console import hyperparameters, print_json, stderr, stdout, storage_option
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.formats import format_interval, format_value
+from tune_mentormix.formats import format_duration, format_interval, format_value
 
 
 def print_confirmation(confirmation: Confirmation, experiment: Experiment, commands: str, as_json: bool) -> None:
@@ -33,7 +33,7 @@ def _print_tables(confirmation: Confirmation, experiment: Experiment, commands: 
     winner = confirmation.winner()
     seeds = len(confirmation.seeds)
     ran = f"{confirmation.ended_trials()} of {confirmation.planned()} runs, {seeds} seeds"
-    stdout.print(f"\n{experiment.name}, confirmed: {ran}, {duration(confirmation.seconds)}")
+    stdout.print(f"\n{experiment.name}, confirmed: {ran}, {format_duration(confirmation.seconds)}")
     stdout.print(_table(confirmation, winner))
     for name, why in confirmation.ruled_out.items():
         stdout.print(f"{name} was ruled out: {why}", markup=False)

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_mentormix.experiment import Experiment, Trial
-from tune_mentormix.findings import CONTROL_TITLES
+from tune_mentormix.findings import find
+from tune_mentormix.formats import format_accuracy, format_duration, format_value
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
 
@@ -37,7 +38,7 @@ def print_error(message: str) -> None:
 
 def print_trained(report: dict[str, float], epochs: int, labels: str, out: Path) -> None:
     """What a training in full came to."""
-    accuracy = _accuracy(report["val_accuracy"])
+    accuracy = format_accuracy(report["val_accuracy"])
     stdout.print(f"accuracy {accuracy} on {labels} validation labels at epoch {epochs}, the last")
     stdout.print(f"checkpoint and metrics are in {out}", markup=False)
 
@@ -63,14 +64,9 @@ def print_end(experiment: Experiment, commands: str) -> None:
         experiment: after its run.
         commands: how the user calls this program, for the commands printed.
     """
-    best = experiment.best()
-    split = f"{experiment.labels_kind} validation labels"
     ran = f"{counts_in_words(experiment)}, {experiment.epochs_run} epochs"
     stdout.print(f"\n{experiment.name}: {ran}, {_ended(experiment)}")
-    if best:
-        stdout.print(_configuration(best))
-        stdout.print(_comparison(experiment, best, split))
-        stdout.print(_verdict(experiment, best))
+    _print_finding(experiment)
     for line in _failures(experiment):
         stdout.print(line, style="yellow", markup=False)
     stdout.print(f"\nEverything is in {experiment.path}")
@@ -88,12 +84,9 @@ def print_end(experiment: Experiment, commands: str) -> None:
 
 def print_status(experiment: Experiment) -> None:
     """The state of one search."""
-    best = experiment.best()
     ran = f"{counts_in_words(experiment)}, {experiment.epochs_run} epochs"
     stdout.print(f"{experiment.name}: {experiment.state()}, {ran}")
-    if best:
-        stdout.print(_configuration(best))
-        stdout.print(_comparison(experiment, best, f"{experiment.labels_kind} validation labels"))
+    _print_finding(experiment)
     for line in _failures(experiment):
         stdout.print(line, style="yellow", markup=False)
 
@@ -108,7 +101,7 @@ def print_list(experiments: list[Experiment], storage: Path) -> None:
         best = experiment.best()
         done = experiment.num_samples - experiment.counts()["pending"] - experiment.counts()["running"]
         trials = f"{done}/{experiment.num_samples}"
-        accuracy = f"{_accuracy(best.val_accuracy)} (trial {best.number})" if best else "–"
+        accuracy = f"{format_accuracy(best.val_accuracy)} (trial {best.number})" if best else "–"
         table.add_row(experiment.name, experiment.state(), trials, accuracy, experiment.labels_kind)
     stdout.print(table)
 
@@ -119,43 +112,35 @@ def print_trials(experiment: Experiment) -> None:
     table = Table("trial", "state", "epoch", "val. accuracy", *searched, "restarts", "note", box=None, pad_edge=False)
     for number in sorted(experiment.trials):
         trial = experiment.trials[number]
-        values = [_value(trial.config[name]) for name in searched]
+        values = [format_value(trial.config[name]) for name in searched]
         note = trial.error or (f"control: {trial.control}" if trial.control else "")
         restarts = str(trial.attempt - 1)
         table.add_row(
-            str(number), trial.state, str(trial.epoch), _accuracy(trial.val_accuracy), *values, restarts, Text(note)
+            str(number),
+            trial.state,
+            str(trial.epoch),
+            format_accuracy(trial.val_accuracy),
+            *values,
+            restarts,
+            Text(note),
         )
     stdout.print(table)
     stdout.print(f"Accuracies are on {experiment.labels_kind} validation labels, at each trial's latest epoch.")
 
 
-def _comparison(experiment: Experiment, best: Trial, split: str) -> Table:
-    epochs = int(best.config["epochs"])
-    table = Table("", f"accuracy, {split}", "epoch", "trial", box=None, pad_edge=False)
-    table.add_row(
-        "best found", _accuracy(best.val_accuracy), f"{best.epoch}/{epochs}", str(best.number), style="bold"
-    )
-    controls = experiment.controls()
-    for name, title in CONTROL_TITLES.items():
-        if name in controls:
-            trial = controls[name]
-            table.add_row(title, _accuracy(trial.val_accuracy), f"{trial.epoch}/{epochs}", str(trial.number))
-    return table
-
-
-def _verdict(experiment: Experiment, best: Trial) -> str:
-    if best.state != "finished":
-        return "No trial ran to the end yet: the best is by latest reports, at different epochs."
-    beaten_by = [
-        name
-        for name, trial in experiment.controls().items()
-        if trial.number != best.number and (trial.val_accuracy or 0) >= (best.val_accuracy or 0)
-    ]
-    if beaten_by:
-        return f"The best found is not better than {' and '.join(beaten_by)}: this search found no gain."
-    return (
-        "'Best' is by the last epoch's accuracy, chosen among all trials on these same labels: a little flattering."
-    )
+def _print_finding(experiment: Experiment) -> None:
+    """The best configuration beside the controls, and whether it is a gain."""
+    finding = find(experiment)
+    if finding.compared:
+        stdout.print(_configuration(finding.compared[0].trial))
+        table = Table("", f"accuracy, {experiment.labels_kind} validation labels", "epoch", "trial", box=None)
+        for compared in finding.compared:
+            trial = compared.trial
+            epoch = f"{trial.epoch}/{trial.config['epochs']}"
+            style = "bold" if compared.behind is None else None
+            table.add_row(compared.title, format_accuracy(trial.val_accuracy), epoch, str(trial.number), style=style)
+        stdout.print(table)
+    stdout.print(f"{finding.headline}. {finding.explanation}")
 
 
 def _configuration(trial: Trial) -> str:
@@ -164,7 +149,7 @@ def _configuration(trial: Trial) -> str:
 
 def hyperparameters(config: dict[str, Any]) -> str:
     """Those that decide, of a trial's configuration: `mixup_alpha 8, loss_p_percentile 0.6, …`."""
-    return ", ".join(f"{name} {_value(config[name])}" for name in SEARCHED_FIRST if name in config)
+    return ", ".join(f"{name} {format_value(config[name])}" for name in SEARCHED_FIRST if name in config)
 
 
 def _searched(experiment: Experiment) -> list[str]:
@@ -184,7 +169,7 @@ def best_so_far(experiment: Experiment) -> str:
     best = experiment.best()
     if best is None:
         return "–"
-    accuracy = f"{_accuracy(best.val_accuracy)} on {experiment.labels_kind} validation labels"
+    accuracy = f"{format_accuracy(best.val_accuracy)} on {experiment.labels_kind} validation labels"
     return f"{accuracy} (trial {best.number}, epoch {best.epoch})"
 
 
@@ -197,24 +182,9 @@ def _failures(experiment: Experiment) -> list[str]:
 
 def _ended(experiment: Experiment) -> str:
     reasons = {"finished": "finished", "time_budget": "time budget used up", "all_failing": "every trial failed"}
-    return f"{reasons.get(experiment.ended or '', 'interrupted')} after {duration(experiment.seconds)}"
+    return f"{reasons.get(experiment.ended or '', 'interrupted')} after {format_duration(experiment.seconds)}"
 
 
 def storage_option(storage: Path) -> str:
     """Where experiments lie, for a command printed; nothing where that is the default."""
     return "" if storage == Path("results") else f" --storage {storage}"
-
-
-def _accuracy(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def _value(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """`1 min 39 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -135,7 +135,8 @@ class Experiment:
         Only trials that ran to the end are compared, since accuracies at different epochs are not comparable;
         while there are none, the latest reports are. The baselines (plain mixup, plain training) do not compete.
         """
-        scored = [t for t in self.trials.values() if t.val_accuracy is not None and t.control not in BASELINES]
+        reported = [t for t in self.trials.values() if t.val_accuracy is not None and t.state != "failed"]
+        scored = [t for t in reported if t.control not in BASELINES]
         candidates = [t for t in scored if t.state == "finished"] or scored
         return max(candidates, key=lambda t: (t.val_accuracy, -t.number), default=None)
 

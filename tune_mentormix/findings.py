@@ -32,7 +32,7 @@ class Finding:
 
 def find(experiment: Experiment) -> Finding:
     """Says what the search found; also of one that is unfinished, or failed."""
-    best = answer(experiment)
+    best = experiment.best()
     if best is None:
         return Finding(*_nothing_found(experiment), [])
     accuracy = best.val_accuracy or 0.0
@@ -43,11 +43,6 @@ def find(experiment: Experiment) -> Finding:
         if name in controls and controls[name].number != best.number
     ]
     return Finding(*_verdict(experiment, best, compared[1:]), compared)
-
-
-def answer(experiment: Experiment) -> Trial | None:
-    """The best trial, where there is one that did not fail with all others."""
-    return None if experiment.counts()["failed"] == len(experiment.trials) else experiment.best()
 
 
 def standard_error(experiment: Experiment, accuracy: float) -> float | None:

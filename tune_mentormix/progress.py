@@ -13,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tune_mentormix.console import best_so_far, counts_in_words, duration, stderr
+from tune_mentormix.console import best_so_far, counts_in_words, stderr
 from tune_mentormix.experiment import Experiment
+from tune_mentormix.formats import format_duration
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10.0  # between progress lines where no terminal shows a live table
@@ -93,7 +94,7 @@ class SearchProgress:
         average = sum(trial.epoch for trial in ended) / len(ended)
         counts = experiment.counts()
         left = counts["pending"] * average + sum(max(0.0, average - t.epoch) for t in experiment.unfinished())
-        return f"about {duration(left * (time.monotonic() - self._began) / ran)}"
+        return f"about {format_duration(left * (time.monotonic() - self._began) / ran)}"
 
 
 class TrainingProgress:

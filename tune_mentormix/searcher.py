@@ -63,11 +63,9 @@ class MentorMixSearcher(Searcher):
             return str(Searcher.FINISHED)
         if self._controls:
             name, values = self._controls.pop(0)
-            config = self._config(values)
-            searched = self._space.searched_values(config)
-            if searched is not None:
-                self._study.propose(number, searched)
-            return self._start(Trial(number, config, name))
+            control = Trial(number, self._config(values), name)
+            self._study.enter(control)
+            return self._start(control)
         return self._start(Trial(number, self._config(self._study.propose(number))))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -86,9 +84,7 @@ class MentorMixSearcher(Searcher):
         return start_trial(self._recorder, trial, self._experiment.runs, self._threads, checkpoint)
 
     def _go_on(self, trial: Trial, checkpoint: str | None) -> dict[str, Any]:
-        searched = self._space.searched_values(trial.config)
-        if searched is not None:
-            self._study.propose(trial.number, searched)
+        self._study.enter(trial)
         return self._start(replace(trial, attempt=trial.attempt + 1), checkpoint)
 
 

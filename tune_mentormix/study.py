@@ -17,7 +17,9 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
+from tune_mentormix.experiment import Trial
 from tune_mentormix.journal import Event
+from tune_mentormix.published import BASELINES
 from tune_mentormix.space import SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -55,21 +57,26 @@ class SearchStudy:
         self._seed = seed
         self._open: dict[int, _OpenTrial] = {}
 
-    def propose(self, number: int, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Opens trial `number` in the study: with the given parameters, or with what the sampler proposes."""
-        curve = self._open[number].curve if number in self._open else {}
+    def enter(self, trial: Trial) -> None:
+        """Opens a trial in the study that was not the sampler's choice just now: a control, or one taken up again."""
+        params = self._searched(trial.config, trial.control)
         if params is not None:
             self.study.enqueue_trial(params)
+            self.propose(trial.number)
+
+    def propose(self, number: int) -> dict[str, Any]:
+        """Opens trial `number` in the study, and returns the parameters that the sampler proposes for it."""
+        curve = self._open[number].curve if number in self._open else {}
         self.study.sampler = self._sampler(self._sampler_name, self._seed, number)
         asked = self.study.ask(self._space.distributions)
         self._open[number] = _OpenTrial(asked.params, asked, curve)
         return asked.params
 
     def apply(self, event: Event) -> None:
-        """Takes one event of the journal into account; trials outside the space (controls) are none of Optuna's."""
+        """Takes one event of the journal into account."""
         kind, number = event["event"], event.get("trial")
         if kind == "proposed" and number not in self._open:
-            params = self._space.searched_values(event["config"])
+            params = self._searched(event["config"], event.get("control"))
             if params is not None:
                 self._open[event["trial"]] = _OpenTrial(params)
         elif number not in self._open:
@@ -82,6 +89,13 @@ class SearchStudy:
             self._close(number, TrialState.PRUNED)
         elif kind == "failed":
             self._close(number, TrialState.FAIL if event.get("worker_lost") else TrialState.PRUNED)
+
+    def _searched(self, config: dict[str, Any], control: str | None) -> dict[str, Any] | None:
+        """The searched part of a configuration; None for what lies outside the space, and for the baselines.
+
+        A baseline's values may lie inside, but it is another method: its accuracy would mislead about the region.
+        """
+        return None if control in BASELINES else self._space.searched_values(config)
 
     def _close(self, number: int, state: TrialState) -> None:
         trial = self._open.pop(number)

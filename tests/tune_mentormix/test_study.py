@@ -5,6 +5,7 @@ import pytest
 from optuna.trial import TrialState
 
 from trainables.settings import TrialSettings
+from tune_mentormix.experiment import Trial
 from tune_mentormix.space import load_space, parse_space
 from tune_mentormix.study import SAMPLERS, SearchStudy
 
@@ -74,12 +75,22 @@ def test_a_trial_outside_the_space_is_none_of_optunas() -> None:
     assert study.study.trials == []
 
 
+def test_a_baseline_is_none_of_optunas_though_its_values_lie_inside_the_space() -> None:
+    study = SearchStudy(SPACE, "tpe", seed=0)
+    config = TrialSettings(mentor="uniform").model_dump()
+    assert SPACE.searched_values(config) is not None
+    study.enter(Trial(0, config, "mixup"))
+    study.apply(proposed(0, {"mentor": "uniform"}) | {"control": "mixup"})
+    study.apply({"event": "finished", "trial": 0})
+    assert study.study.trials == []
+
+
 def test_a_trial_taken_up_again_keeps_its_parameters_and_its_curve() -> None:
     study = SearchStudy(SPACE, "tpe", seed=0)
-    params = {"mixup_alpha": 4.0, "loss_p_percentile": 0.5, "burn_in": 10.0, "second_reweight": True}
+    params: dict[str, Any] = {"mixup_alpha": 4.0, "loss_p_percentile": 0.5, "burn_in": 10.0, "second_reweight": True}
     study.apply(proposed(0, params))
     study.apply(report(0, 1, 0.5))
-    assert study.propose(0, params) == params
+    study.enter(Trial(0, TrialSettings(**params).model_dump()))
     for event in (proposed(0, params), report(0, 2, 0.6), {"event": "finished", "trial": 0}):
         study.apply(event)
     (trial,) = study.study.trials

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from tune_mentormix.experiment import Experiment, Trial
-from tune_mentormix.findings import CONTROL_TITLES, answer
+from tune_mentormix.findings import CONTROL_TITLES
 from tune_mentormix.formats import format_accuracy
 from tune_mentormix.report.pictures import (
     ACCENT,
@@ -33,7 +33,7 @@ def learning_curves(experiment: Experiment) -> Picture | None:
     """Accuracy by epoch of every trial; None before the first report."""
     if not any(trial.reports for trial in experiment.trials.values()):
         return None
-    best = answer(experiment)
+    best = experiment.best()
     said = f"; the best is trial {best.number} with {format_accuracy(best.val_accuracy)}" if best else ""
     alt = f"Learning curves of {len(experiment.trials)} trials on {experiment.labels_kind} validation labels{said}."
 
@@ -65,7 +65,7 @@ def _mentor_panel(experiment: Experiment, metric: str, title: str) -> Picture:
 
 
 def _draw(axes: Axes, experiment: Experiment, metric: str, baselines: bool = True) -> None:
-    best = answer(experiment)
+    best = experiment.best()
     trials = [trial for trial in experiment.trials.values() if trial is not best and not trial.control]
     pixels = as_pixels(len(trials))
     for trial in trials:

@@ -18,9 +18,8 @@ from tune_mentormix.confirmation_record import ConfirmedRow, confirmed_rows, ver
 from tune_mentormix.costs import Cost, cost_of
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, Trial
-from tune_mentormix.findings import Finding, answer, find, standard_error
+from tune_mentormix.findings import Finding, find, standard_error
 from tune_mentormix.journal import JOURNAL_FILE, read_events
-from tune_mentormix.published import BASELINES
 from tune_mentormix.report.curves import learning_curves, mentor_curves
 from tune_mentormix.report.importance import LEAST_TRIALS, Importance, importance_after
 from tune_mentormix.report.label_noise import LabelNoise, label_noise
@@ -101,7 +100,7 @@ def write_page(out: Path, template: str, **values: Any) -> Path:
 def build_report(experiment: Experiment) -> Report:
     """Reads, counts and draws."""
     finding = find(experiment)
-    best = answer(experiment)
+    best = experiment.best()
     confirmation = read_confirmation(experiment)
     winner = confirmation.winner() if confirmation else None
     space = _space(experiment)
@@ -140,14 +139,13 @@ def _space(experiment: Experiment) -> SearchSpace | None:
 
 
 def _replayed_study(experiment: Experiment, space: SearchSpace | None) -> optuna.Study | None:
-    """The study as the search had it; without the baselines, which train another method."""
+    """The study as the search had it."""
     journal = experiment.path / JOURNAL_FILE
     if space is None or not journal.is_file():
         return None
     search_study = SearchStudy(space, "random", 0)  # nothing is proposed: any sampler will do
     for event in read_events(journal):
-        if event.get("control") not in BASELINES:
-            search_study.apply(event)
+        search_study.apply(event)
     return search_study.study
 
 

@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 
 from tune_mentormix.compare import Comparison
 from tune_mentormix.comparison_tables import result_rows, setting_rows, verdict
-from tune_mentormix.findings import answer
 from tune_mentormix.report.page import refuse_folder, write_page
 from tune_mentormix.report.pictures import ACCENT, INK, OVER_LINES, Picture, picture
 
@@ -31,7 +30,7 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
 
 def _curves(comparison: Comparison) -> Picture | None:
     """The best of each search by epoch, the highest of them in colour; None while none has reported."""
-    bests = [(search.experiment.name, answer(search.experiment)) for search in comparison.searches]
+    bests = [(search.experiment.name, search.experiment.best()) for search in comparison.searches]
     shown = [(name, best) for name, best in bests if best]
     if not shown:
         return None

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from tune_mentormix.experiment import Experiment, Trial
-from tune_mentormix.findings import answer
 from tune_mentormix.report.pictures import (
     ACCENT,
     FAINT,
@@ -29,7 +28,7 @@ def parallel_coordinates(experiment: Experiment, scales: list[Scale]) -> Picture
     finished = [trial for trial in _shown(experiment, scales) if trial.state == "finished"]
     if len(finished) < 2 or len(scales) < 2:
         return None
-    best = answer(experiment)
+    best = experiment.best()
     ranked = sorted(finished, key=lambda trial: trial.val_accuracy or 0.0)
 
     def draw(axes: Axes) -> None:
@@ -56,7 +55,7 @@ def slices(experiment: Experiment, scales: list[Scale]) -> list[Picture]:
 
 
 def _slice(experiment: Experiment, scale: Scale, trials: list[Trial]) -> Picture:
-    best = answer(experiment)
+    best = experiment.best()
     published = next((trial for trial in trials if trial.control == "published"), None)
 
     def draw(axes: Axes) -> None:

@@ -69,6 +69,7 @@ def search(
     gpus_per_trial: GpusPerTrial = None,
     max_concurrent: MaxConcurrent = None,
     time_budget: TimeBudget = None,
+    tracker: Annotated[list[str] | None, _option("Besides TensorBoard: wandb, mlflow.", "none")] = None,
     storage: Annotated[str | None, _option("The folder that holds experiments.", "results")] = None,
     address: Address = None,
     assignments: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = NOTHING_SET,

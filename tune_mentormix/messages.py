@@ -40,7 +40,7 @@ def describe(error: ErrorDetails, model: type[BaseModel]) -> str:
 def _choices(annotation: Any) -> tuple[str, ...]:
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    if get_origin(annotation) in (Union, types.UnionType):
+    if get_origin(annotation) in (Union, types.UnionType, list):
         return next((found for part in get_args(annotation) if (found := _choices(part))), ())
     return ()
 

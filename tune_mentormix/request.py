@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import ValidationError
@@ -57,6 +58,7 @@ def check_request(settings: SearchSettings) -> SearchRequest:
     Raises:
         RequestError: if they do not fit together, or the data or the network cannot be had.
     """
+    _check_trackers(settings)
     space = settings.space
     document = load_space(space) if isinstance(space, str) else YamlDocument(space, "space")
     written_out = settings.model_copy(update={"space": document.values})
@@ -87,6 +89,12 @@ def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRe
         name = experiment.name
         raise RequestError(f"the data of {name} changed since the search began: nothing would be comparable")
     return request
+
+
+def _check_trackers(settings: SearchSettings) -> None:
+    missing = next((name for name in settings.tracker if find_spec(name) is None), None)
+    if missing:
+        raise RequestError(f"tracker {missing} is not installed: uv sync --extra {missing} (--tracker)")
 
 
 def _parse_space(document: YamlDocument, settings: SearchSettings) -> SearchSpace:

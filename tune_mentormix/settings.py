@@ -19,6 +19,7 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 FORMAT = 1  # of search.yaml, the journal and exported configurations; a newer one is refused
 RECORD_KEYS = ("format", "provenance")  # what an experiment's own search.yaml holds besides settings
 SEARCH_WIDE = frozenset({"network", "epochs", "seed"})  # of the trial's settings: one for the whole search
+TrackerName = Literal["wandb", "mlflow"]
 PresetName = Literal["reference", "paper"]
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -44,6 +45,7 @@ class SearchSettings(DataSettings):
     time_budget: Annotated[float | None, Field(gt=0)] = None  # seconds, of one run
     checkpoint_every: Annotated[int | None, Field(ge=1)] = None  # epochs; None: ten times in a trial
     max_restarts: Annotated[int, Field(ge=0)] = 3  # of a trial whose worker was lost
+    tracker: list[TrackerName] = Field(default_factory=list)  # besides TensorBoard
     storage: Path = Path("results")
     address: str | None = None  # of a Ray cluster; None: this machine
 

@@ -18,6 +18,7 @@ from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
 from tune_mentormix.schedulers import AshaScheduler, Rungs
 from tune_mentormix.settings import SearchSettings
+from tune_mentormix.trackers import tracker_callbacks
 
 Progress = Callable[[Experiment], None]
 
@@ -67,7 +68,7 @@ def run_trials(
                 checkpoint_frequency=settings.epochs_between_checkpoints(), checkpoint_at_end=True, num_to_keep=2
             ),
             stop=limits,
-            callbacks=[callback],
+            callbacks=[callback, *tracker_callbacks(settings.tracker, experiment.name)],
             trial_name_creator=_trial_folder,
             trial_dirname_creator=_trial_folder,
             verbose=0,

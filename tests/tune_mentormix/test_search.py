@@ -75,6 +75,12 @@ def test_journal_lines_hold_what_scripts_rely_on(finished_search: Experiment) ->
     assert checkpoint["path"].startswith("runs/1/trial-")
 
 
+def test_every_trial_can_be_watched_in_tensorboard(finished_search: Experiment) -> None:
+    for number in finished_search.trials:
+        (events,) = (finished_search.path / "runs" / "1" / f"trial-{number:04d}").glob("events.out.tfevents.*")
+        assert b"ray/tune/val_accuracy" in events.read_bytes()
+
+
 def test_checkpoints_are_found_newest_whole_first(finished_search: Experiment) -> None:
     trial = finished_search.trials[0]
     newest = newest_checkpoint(finished_search, trial)
@@ -103,6 +109,7 @@ def test_an_existing_name_is_refused_and_left_alone(
         ({"cpus_per_trial": 64}, r"cpus_per_trial must be at most 2, .* got 64 \(--cpus-per-trial\)"),
         ({"gpus_per_trial": 1}, r"gpus_per_trial must be at most 0, .* got 1 \(--gpus-per-trial\)"),
         ({"space": "defalt"}, "did you mean 'default'"),
+        ({"tracker": ["mlflow"]}, r"tracker mlflow is not installed: uv sync --extra mlflow \(--tracker\)"),
         ({"trial": {"burn_in": 5}}, "burn_in is set for all trials, and by the space too"),
     ],
 )

@@ -42,6 +42,7 @@ def test_only_the_demonstration_adds_noise_unasked(tmp_path: Path) -> None:
         ({"dataset": "digit"}, "unknown dataset 'digit'; did you mean 'digits'?"),
         ({"network": "small_cn"}, "unknown .*'small_cn'; did you mean 'small_cnn'"),
         ({"scheduler": "asah"}, "unknown scheduler 'asah'; did you mean 'asha'?"),
+        ({"tracker": ["wand"]}, r"unknown tracker 'wand'; did you mean 'wandb'\? .* \(--tracker\)"),
         ({"noise": 1.0}, r"noise must be a number in \[0, 1\), got 1.0 \(--noise\)"),
         ({"noise": float("nan")}, r"noise must be a number in \[0, 1\), got nan"),
         ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),

@@ -71,6 +71,7 @@ def test_an_empty_storage_folder_is_no_error(tmp_path: Path, capsys: pytest.Capt
         (["search", "--space", "defalt"], "did you mean 'default'?"),
         (["search", "--config", "nowhere.yaml"], "cannot read nowhere.yaml: No such file"),
         (["resume", "nobody"], "there is no experiment 'nobody'"),
+        (["confirm", "nobody"], "there is no experiment 'nobody'"),
         (["status", "nobody"], "there is no experiment 'nobody'"),
         (["status", ".."], "name must match"),
         (["export", "nobody", "--out", "best"], "there is no experiment 'nobody'"),

@@ -1,0 +1,36 @@
+"""What tests of a confirmation and of what comes after it share: one search that was confirmed."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tune_mentormix.confirm import confirm_search
+from tune_mentormix.confirmation import Confirmation, read_confirmation
+from tune_mentormix.experiment import Experiment, read_experiment
+
+TOP_K, SEEDS = 1, 2
+
+
+def quiet(_confirmation: Confirmation) -> None:
+    """Shows no progress."""
+
+
+def copy_of(experiment: Experiment, storage: Path) -> Path:
+    """The same experiment in a storage folder of its own, which is returned."""
+    shutil.copytree(experiment.path, storage / experiment.name)
+    return storage
+
+
+def confirmation_of(experiment: Experiment) -> Confirmation:
+    confirmation = read_confirmation(experiment)
+    assert confirmation is not None
+    return confirmation
+
+
+@pytest.fixture(scope="session")
+def confirmed(finished_search: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """A search that was confirmed; tests only read it."""
+    storage = copy_of(finished_search, tmp_path_factory.mktemp("confirmed"))
+    confirm_search(storage, "done", TOP_K, SEEDS, {}, quiet)
+    return read_experiment(storage, "done")

@@ -46,6 +46,7 @@ STORAGE = Path("results")
 NOT_SETTINGS = ("config", "precision", "assignments", "verbose")  # of the options of `search`
 NOT_RESOURCES = ("name", "top_k", "seeds", "storage", "as_json", "verbose")  # of the options of `confirm`
 NOTHING_SET: list[str] = []
+ABLATE_HELP = "First train the best anew with each hyperparameter moved back to its published value."
 SET_HELP = "Any other setting of the search or of all its trials, such as batch_size=64."
 
 
@@ -256,10 +257,19 @@ def predict(
 def report(
     name: Name,
     out: Annotated[Path | None, _option("The HTML file to write.", "report.html in the experiment's folder")] = None,
+    ablate: Annotated[bool, typer.Option("--ablate", help=ABLATE_HELP)] = False,
     storage: Storage = STORAGE,
+    verbose: Verbose = False,
 ) -> None:
     """Write a search's findings, plots and figures to one HTML file; also while it runs."""
     experiment = read_experiment(storage, name)
+    if ablate:
+        from tune_mentormix.ablate import run_ablation  # imports torch and Ray
+
+        with SearchProgress("ablation", "report --ablate") as progress:
+            ablation = run_ablation(storage, name, progress, verbose)
+        if ablation.ended == "interrupted":
+            raise typer.Exit(INTERRUPTED)
     from tune_mentormix.report.page import write_report  # imports matplotlib and Optuna
 
     console.print_written(write_report(experiment, out or experiment.path / "report.html"))

@@ -13,7 +13,7 @@ from tune_mentormix.cluster import check_resources, connection
 from tune_mentormix.confirmation import CONFIRMATION_FOLDER, REQUEST_FILE, Confirmation, read_confirmation
 from tune_mentormix.confirmation_searcher import ConfirmationSearcher, rule_out_failed
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment, read_experiment
+from tune_mentormix.experiment import Experiment, newest_checkpoint, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Journal
 from tune_mentormix.lease import hold_lease, refuse_if_held
 from tune_mentormix.provenance import provenance
@@ -22,7 +22,7 @@ from tune_mentormix.request import SearchRequest, stored_request, stored_setting
 from tune_mentormix.schedulers import Rungs
 from tune_mentormix.sealed_test import open_test_set
 from tune_mentormix.settings import FORMAT
-from tune_mentormix.trial_runs import newest_checkpoint, record_missing_ends, run_trials
+from tune_mentormix.trial_runs import record_missing_ends, run_trials
 from tune_mentormix.yaml_files import write_yaml
 
 TOP_K, SEEDS = 5, 5  # where nothing else is asked for

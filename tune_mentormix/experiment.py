@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from trainables.manifest import is_whole
 from tune_mentormix.errors import RequestError
 from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.lease import holder_of
@@ -191,6 +192,15 @@ class Experiment:
         """Whether the validation labels are `noisy` or `clean`."""
         kind = self.settings.get("provenance", {}).get("dataset", {}).get("validation_labels", "noisy")
         return str(kind)
+
+
+def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
+    """The folder of the trial's newest checkpoint that is there and whole."""
+    for _, relative in reversed(trial.checkpoints):
+        folder = experiment.path.resolve() / relative
+        if is_whole(folder):
+            return str(folder)
+    return None
 
 
 def experiment_path(storage: Path, name: str) -> Path:

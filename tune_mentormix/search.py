@@ -13,7 +13,7 @@ from typing import Any
 
 from tune_mentormix.cluster import check_resources, connection
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
+from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, newest_checkpoint, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
 from tune_mentormix.lease import hold_lease
 from tune_mentormix.provenance import LABEL_NOISE_FILE, provenance, write_label_noise
@@ -23,7 +23,7 @@ from tune_mentormix.request import SearchRequest, check_request, stored_request,
 from tune_mentormix.searcher import MentorMixSearcher
 from tune_mentormix.settings import FORMAT, SearchSettings
 from tune_mentormix.study import SearchStudy
-from tune_mentormix.trial_runs import Progress, newest_checkpoint, record_missing_ends, run_trials
+from tune_mentormix.trial_runs import Progress, record_missing_ends, run_trials
 from tune_mentormix.yaml_files import write_yaml
 
 

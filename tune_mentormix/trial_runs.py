@@ -10,10 +10,9 @@ from ray.tune import CheckpointConfig
 from ray.tune.search import Searcher
 
 from trainables.datasets import Dataset
-from trainables.manifest import is_whole
 from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster import trials_that_fit
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment import Experiment
 from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
 from tune_mentormix.schedulers import AshaScheduler, Rungs
@@ -82,15 +81,6 @@ def record_missing_ends(experiment: Experiment, rungs: Rungs, epochs: int, recor
         end = how_it_ended(experiment, rungs, trial.number, epochs)
         if end:
             recorder.record(end, trial=trial.number, epoch=trial.epoch)
-
-
-def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
-    """The folder of the trial's newest checkpoint that is there and whole."""
-    for _, relative in reversed(trial.checkpoints):
-        folder = experiment.path.resolve() / relative
-        if is_whole(folder):
-            return str(folder)
-    return None
 
 
 def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:

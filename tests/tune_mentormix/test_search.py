@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment, read_experiment
+from tune_mentormix.experiment import Experiment, newest_checkpoint, read_experiment
 from tune_mentormix.journal import read_events
 from tune_mentormix.search import resume_search
-from tune_mentormix.trial_runs import newest_checkpoint
 from tune_mentormix.yaml_files import read_yaml, write_yaml
 
 SearchRunner = Callable[..., Experiment]

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tune_mentormix import formats
+from tune_mentormix.ablation import AblationRow, ablation_rows, read_ablation
 from tune_mentormix.confirmation import Confirmation, read_confirmation
 from tune_mentormix.confirmation_record import ConfirmedRow, confirmed_rows, verdicts
 from tune_mentormix.costs import Cost, cost_of
@@ -50,6 +51,7 @@ class Report:
     learning_curves: Picture | None
     survival: Survival
     importances: list[Importance]
+    ablation: list[AblationRow]
     least_trials: int
     parallel_coordinates: Picture | None
     slices: list[Picture]
@@ -102,6 +104,7 @@ def build_report(experiment: Experiment) -> Report:
     finding = find(experiment)
     best = experiment.best()
     confirmation = read_confirmation(experiment)
+    ablation = read_ablation(experiment)
     winner = confirmation.winner() if confirmation else None
     space = _space(experiment)
     study = _replayed_study(experiment, space)
@@ -122,6 +125,7 @@ def build_report(experiment: Experiment) -> Report:
         learning_curves=learning_curves(experiment),
         survival=survival(experiment),
         importances=[importance_after(study, epoch) for epoch in _epochs_compared(experiment)] if study else [],
+        ablation=ablation_rows(ablation, best) if ablation and best else [],
         least_trials=LEAST_TRIALS,
         parallel_coordinates=parallel_coordinates(experiment, scales),
         slices=slices(experiment, scales),

@@ -1,0 +1,93 @@
+"""Trains an ablation; what it is, and how it is read back, stands in `ablation`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from tune_mentormix.ablation import ablated_configs, empty_ablation
+from tune_mentormix.cluster import check_resources, connection
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment import Experiment, Trial, newest_checkpoint, read_experiment, replay
+from tune_mentormix.journal import JOURNAL_FILE, Journal
+from tune_mentormix.lease import hold_lease
+from tune_mentormix.recorder import Recorder
+from tune_mentormix.request import stored_request, stored_settings
+from tune_mentormix.schedulers import Rungs
+from tune_mentormix.searcher import start_trial
+from tune_mentormix.trial_runs import Progress, record_missing_ends, run_trials
+
+
+class PlannedSearcher(Searcher):
+    """Proposes trials from a list: those left unfinished first."""
+
+    def __init__(
+        self, experiment: Experiment, recorder: Recorder, threads: int, planned: list[tuple[Trial, str | None]]
+    ) -> None:
+        """`planned` holds each trial with the folder of the checkpoint to go on from, if any."""
+        super().__init__()
+        self._experiment = experiment
+        self._recorder = recorder
+        self._threads = threads
+        self._planned = list(planned)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is a string
+        """The next trial as Tune hands it to the trainable, or FINISHED."""
+        if not self._planned:
+            return str(Searcher.FINISHED)
+        trial, checkpoint = self._planned.pop(0)
+        return start_trial(self._recorder, trial, self._experiment.runs, self._threads, checkpoint)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing to do: the journal says how a trial ended."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to do: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to do: the journal is the state."""
+
+
+def run_ablation(storage: Path, name: str, progress: Progress, verbose: bool = False) -> Experiment:
+    """Trains what is left of the best trial's ablation.
+
+    Args:
+        storage: the folder that holds experiments.
+        name: the experiment's.
+        progress: called with the ablation after every event.
+        verbose: whether Ray may talk.
+
+    Raises:
+        RequestError: if no trial ran to the end yet, the data changed, or another driver runs the ablation.
+    """
+    experiment = read_experiment(storage, name)
+    best = experiment.best()
+    if best is None or best.state != "finished":
+        raise RequestError(f"{name} has no trial that ran to the end yet: there is nothing to move back (--ablate)")
+    settings = stored_settings(experiment, {"storage": storage})
+    request = stored_request(experiment, settings)
+    published = request.control_settings()["published"]
+    configs = ablated_configs(best.config, published, list(request.space.distributions))
+    ablation = empty_ablation(experiment, best)
+    ablation.path.mkdir(parents=True, exist_ok=True)
+    with connection(settings.address, verbose), hold_lease(ablation.path):
+        check_resources(settings)
+        replay(ablation, ablation.path / JOURNAL_FILE)
+        rungs = Rungs([], settings.reduction_factor)  # every run counts in full
+        with closing(Journal(ablation.path / JOURNAL_FILE)) as journal:
+            recorder = Recorder(journal, [ablation])
+            recorder.record("run_started", run=ablation.runs + 1, num_samples=len(configs), rungs=[])
+            record_missing_ends(ablation, rungs, settings.epochs, recorder)
+            planned: list[tuple[Trial, str | None]] = [
+                (replace(trial, attempt=trial.attempt + 1), newest_checkpoint(ablation, trial))
+                for trial in ablation.unfinished()
+            ]
+            planned += [(Trial(n, config), None) for n, config in enumerate(configs) if n not in ablation.trials]
+            searcher = PlannedSearcher(ablation, recorder, settings.threads(), planned)
+            reason = run_trials(ablation, recorder, searcher, rungs, settings, request.dataset, progress)
+            recorder.record("run_ended", run=ablation.runs, reason=reason)
+    return ablation

@@ -10,12 +10,11 @@ from trainables.datasets import load_dataset, load_test_split
 from trainables.final_accuracy import final_accuracy
 from tune_mentormix.cli import run
 from tune_mentormix.errors import DONE
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment import Experiment, newest_checkpoint
 from tune_mentormix.export import export_best
 from tune_mentormix.exported import read_exported
 from tune_mentormix.report.page import write_report
 from tune_mentormix.request import stored_settings
-from tune_mentormix.trial_runs import newest_checkpoint
 from tune_mentormix.yaml_files import read_yaml
 
 

@@ -32,11 +32,13 @@ Name = Annotated[str, typer.Argument(help="The experiment's name.", show_default
 Storage = Annotated[Path, typer.Option(help="The folder that holds experiments.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Let Ray talk.")]
-NumSamples = Annotated[int | None, _option("Trials in all, the controls among them.", "20; of a resume, as before")]
+NumSamples = Annotated[int | None, _option("Trials in all, the controls among them.", "20, or as before")]
 TimeBudget = Annotated[str | None, _option("End this run after 90s, 30m, 2h, …", "none")]
 Address = Annotated[str | None, _option("A Ray cluster to join.", "this machine")]
-CpusPerTrial = Annotated[float | None, _option("CPU cores of one trial.", "1; of a resume, as before")]
-GpusPerTrial = Annotated[float | None, _option("GPUs of one trial, or a share of one.", "0; of a resume, as before")]
+CpusPerTrial = Annotated[float | None, _option("CPU cores of one trial.", "1, or as before")]
+GpusPerTrial = Annotated[
+    float | None, _option("GPUs of one trial, or a share of one.", "1 if there are any; of a resume, as before")
+]
 MaxConcurrent = Annotated[int | None, _option("Trials at once.", "as many as fit")]
 ExportFolder = Annotated[Path, typer.Argument(help="What export or train wrote.", show_default=False)]
 DataDir = Annotated[Path | None, _option("Where the dataset lies now.", "as exported")]

@@ -61,11 +61,19 @@ def _connect(address: str | None, verbose: bool) -> None:
 
 def trials_that_fit(settings: SearchSettings) -> int:
     """How many trials the nodes can run at once."""
-    wanted = {"CPU": settings.cpus_per_trial, "GPU": settings.gpus_per_trial}
+    wanted = {"CPU": settings.cpus_per_trial, "GPU": settings.gpus()}
     return sum(
         min(int(node.get(resource, 0.0) / amount) for resource, amount in wanted.items() if amount)
         for node in _nodes()
     )
+
+
+def decide_gpus(settings: SearchSettings) -> SearchSettings:
+    """Gives each trial a GPU where a node has any, if nothing was said about GPUs."""
+    if settings.gpus_per_trial is not None:
+        return settings
+    has_gpus = any(node.get("GPU", 0.0) >= 1 for node in _nodes())
+    return settings.model_copy(update={"gpus_per_trial": 1.0 if has_gpus else 0.0})
 
 
 def check_resources(settings: SearchSettings) -> None:
@@ -73,7 +81,7 @@ def check_resources(settings: SearchSettings) -> None:
     nodes = _nodes()
     for resource, key, wanted in (
         ("CPU", "cpus_per_trial", settings.cpus_per_trial),
-        ("GPU", "gpus_per_trial", settings.gpus_per_trial),
+        ("GPU", "gpus_per_trial", settings.gpus()),
     ):
         most = max(node.get(resource, 0.0) for node in nodes)
         if wanted > most:

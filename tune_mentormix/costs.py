@@ -16,7 +16,7 @@ class Cost:
     def __init__(self, settings: dict[str, Any]) -> None:
         """`settings` as `search.yaml` holds them, with the resources of one trial."""
         self._cpus = float(settings.get("cpus_per_trial", 1.0))
-        self._gpus = float(settings.get("gpus_per_trial", 0.0))
+        self._gpus = float(settings.get("gpus_per_trial") or 0.0)
         self.training_seconds = 0.0
 
     def apply(self, event: Event) -> None:

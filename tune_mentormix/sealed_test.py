@@ -53,7 +53,7 @@ def _measure(
     confirmation: Confirmation, compared: list[Candidate], settings: SearchSettings, data: tuple[Any, Any, Any]
 ) -> dict[str, dict[str, float]]:
     """Accuracies by candidate and seed, each measured in a Ray task with the resources of a trial."""
-    measure = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=settings.gpus_per_trial)(final_accuracy)
+    measure = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=settings.gpus())(final_accuracy)
     dataset, images, labels = (ray.put(part) for part in data)
     tasks = {
         candidate.name: {

@@ -7,11 +7,12 @@ ended, unfinished ones are proposed again under their old numbers, each from its
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tune_mentormix.cluster import check_resources, connection
+from tune_mentormix.cluster import check_resources, connection, decide_gpus
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, newest_checkpoint, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
@@ -43,8 +44,8 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     if path.exists():
         raise RequestError(f"{path} exists already; choose another --name, or go on with: resume {name}")
     request = check_request(settings.model_copy(update={"name": name}))
-    settings = request.settings
     with connection(settings.address, verbose):
+        settings = decide_gpus(request.settings)
         check_resources(settings)
         _create(path)
         experiment = Experiment(path, {"format": FORMAT, **settings.model_dump(mode="json")})
@@ -52,7 +53,7 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
         with hold_lease(path):
             write_yaml(path / SEARCH_FILE, experiment.settings)
             write_label_noise(path / LABEL_NOISE_FILE, request.dataset)
-            return _run(experiment, request, progress)
+            return _run(experiment, replace(request, settings=settings), progress)
 
 
 def resume_search(

@@ -40,7 +40,7 @@ class SearchSettings(DataSettings):
     reduction_factor: Annotated[float, Field(ge=2)] = 2.0  # of the trials at a rung, 1 in this many go on
     seed: Seed = 0
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
-    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    gpus_per_trial: Annotated[float | None, Field(ge=0)] = None  # None: one, where a node has any; else none
     max_concurrent: Annotated[int | None, Field(ge=1)] = None  # None: as many as fit
     time_budget: Annotated[float | None, Field(gt=0)] = None  # seconds, of one run
     checkpoint_every: Annotated[int | None, Field(ge=1)] = None  # epochs; None: ten times in a trial
@@ -94,6 +94,10 @@ class SearchSettings(DataSettings):
         """What all trials share, before what is searched."""
         preset = PRESETS[self.preset] if self.preset else {}
         return preset | self.trial | {"network": self.network, "epochs": self.epochs, "seed": self.seed}
+
+    def gpus(self) -> float:
+        """Of one trial, once `gpus_per_trial` was decided."""
+        return self.gpus_per_trial or 0.0
 
     def threads(self) -> int:
         """Of torch in a trial on a CPU."""

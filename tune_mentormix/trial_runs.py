@@ -86,8 +86,8 @@ def record_missing_ends(experiment: Experiment, rungs: Rungs, epochs: int, recor
 def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:
     """The trainable with its data, put once into Ray's object store, and what one trial may use."""
     resources: dict[str, float] = {"cpu": settings.cpus_per_trial}
-    if settings.gpus_per_trial:
-        resources["gpu"] = settings.gpus_per_trial
+    if settings.gpus():
+        resources["gpu"] = settings.gpus()
     return tune.with_resources(tune.with_parameters(MentorMixTrainable, dataset=dataset), resources)
 
 

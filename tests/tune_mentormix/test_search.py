@@ -48,6 +48,7 @@ def test_the_request_is_written_with_all_it_depended_on(finished_search: Experim
     written = read_yaml(finished_search.path / "search.yaml").values
     assert (written["num_samples"], written["noise"], written["name"]) == (5, 0.4, "done")
     assert "mixup_alpha" in written["space"]
+    assert written["gpus_per_trial"] == 0, "decided by what this machine has"
     facts = written["provenance"]
     assert {"ray", "optuna", "torch", "numpy", "python"} <= set(facts["versions"])
     assert len(facts["dataset"]["fingerprint"]) == 64

@@ -40,8 +40,15 @@ def ray_session() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_settings() -> Callable[..., SearchSettings]:
     def make(storage: Path, **options: object) -> SearchSettings:
-        small: dict[str, object] = {"max_images": 300, "epochs": 4, "num_samples": 5, "checkpoint_every": 1}
-        return read_settings(None, small | {"storage": str(storage)} | options)
+        small: dict[str, object] = {
+            "max_images": 300,
+            "epochs": 4,
+            "num_samples": 5,
+            "checkpoint_every": 1,
+            "max_concurrent": 1,  # starting a worker is most of what a small search costs
+            "storage": str(storage),
+        }
+        return read_settings(None, small | options)
 
     return make
 

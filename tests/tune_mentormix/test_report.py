@@ -195,3 +195,13 @@ def test_report_and_compare_import_neither_torch_nor_ray(searched: Experiment, t
     code = f"import sys\nfrom tune_mentormix.cli import run\nassert not any(map(run, {commands!r}))\n"
     code += "assert not {'torch', 'ray'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+
+
+def test_the_share_of_wrong_labels_is_estimated_from_above_where_nobody_knows_it(
+    searched: Experiment, built: Report, page: Page
+) -> None:
+    best = searched.best()
+    assert best is not None
+    assert best.val_accuracy is not None
+    assert built.estimated_noise == pytest.approx(1 - best.val_accuracy)
+    assert f"at most about {100 * (1 - best.val_accuracy):.1f} %" in words(page)

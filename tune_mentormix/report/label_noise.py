@@ -38,6 +38,19 @@ def label_noise(experiment: Experiment) -> LabelNoise | None:
     return LabelNoise(rate, len(names), _heat_map(names, matrix) if matrix else None)
 
 
+def estimated_rate(experiment: Experiment) -> float | None:
+    """An estimate from above of the share of wrong labels, for where nobody knows it.
+
+    A classifier that is always right agrees with the labels that are right, and hardly with the others. So what the
+    best trial disagrees with on noisy validation labels is at least about the share of wrong ones; mistakes that
+    follow a rule, which a classifier can learn, escape it.
+    """
+    best = experiment.best()
+    if best is None or best.val_accuracy is None or experiment.labels_kind != "noisy":
+        return None
+    return 1 - best.val_accuracy
+
+
 def _heat_map(names: list[str], matrix: list[list[float]]) -> Picture:
     classes = len(names)
 

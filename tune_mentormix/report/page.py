@@ -23,7 +23,7 @@ from tune_mentormix.findings import Finding, find, standard_error
 from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.report.curves import learning_curves, mentor_curves
 from tune_mentormix.report.importance import LEAST_TRIALS, Importance, importance_after
-from tune_mentormix.report.label_noise import LabelNoise, label_noise
+from tune_mentormix.report.label_noise import LabelNoise, estimated_rate, label_noise
 from tune_mentormix.report.pictures import Picture
 from tune_mentormix.report.scales import Scale
 from tune_mentormix.report.space_views import parallel_coordinates, slices
@@ -57,6 +57,7 @@ class Report:
     slices: list[Picture]
     mentor_curves: list[Picture]
     label_noise: LabelNoise | None
+    estimated_noise: float | None
     trials: list[Trial]
     cost: Cost
     settings: str  # search.yaml
@@ -131,6 +132,7 @@ def build_report(experiment: Experiment) -> Report:
         slices=slices(experiment, scales),
         mentor_curves=mentor_curves(experiment),
         label_noise=label_noise(experiment),
+        estimated_noise=estimated_rate(experiment),
         trials=trials,
         cost=cost_of(experiment),
         settings=yaml.safe_dump(experiment.settings, sort_keys=False, allow_unicode=True, width=100),

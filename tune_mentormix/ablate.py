@@ -11,13 +11,13 @@ from ray.tune.search import Searcher
 
 from tune_mentormix.ablation import ablated_configs, empty_ablation
 from tune_mentormix.cluster import check_resources, connection
+from tune_mentormix.early_stopping import never_stop
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, Trial, newest_checkpoint, read_experiment, replay
 from tune_mentormix.journal import JOURNAL_FILE, Journal
 from tune_mentormix.lease import hold_lease
 from tune_mentormix.recorder import Recorder
 from tune_mentormix.request import stored_request, stored_settings
-from tune_mentormix.schedulers import Rungs
 from tune_mentormix.searcher import start_trial
 from tune_mentormix.trial_runs import Progress, record_missing_ends, run_trials
 
@@ -77,7 +77,7 @@ def run_ablation(storage: Path, name: str, progress: Progress, verbose: bool = F
     with connection(settings.address, verbose), hold_lease(ablation.path):
         check_resources(settings)
         replay(ablation, ablation.path / JOURNAL_FILE)
-        rungs = Rungs([], settings.reduction_factor)  # every run counts in full
+        rungs = never_stop()  # every run counts in full
         with closing(Journal(ablation.path / JOURNAL_FILE)) as journal:
             recorder = Recorder(journal, [ablation])
             recorder.record("run_started", run=ablation.runs + 1, num_samples=len(configs), rungs=[])

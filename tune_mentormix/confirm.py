@@ -12,6 +12,7 @@ from tune_mentormix.candidates import choose_candidates, confirmation_seeds, ran
 from tune_mentormix.cluster import check_resources, connection
 from tune_mentormix.confirmation import CONFIRMATION_FOLDER, REQUEST_FILE, Confirmation, read_confirmation
 from tune_mentormix.confirmation_searcher import ConfirmationSearcher, rule_out_failed
+from tune_mentormix.early_stopping import never_stop
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, newest_checkpoint, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Journal
@@ -19,7 +20,6 @@ from tune_mentormix.lease import hold_lease, refuse_if_held
 from tune_mentormix.provenance import provenance
 from tune_mentormix.recorder import Recorder
 from tune_mentormix.request import SearchRequest, stored_request, stored_settings
-from tune_mentormix.schedulers import Rungs
 from tune_mentormix.sealed_test import open_test_set
 from tune_mentormix.settings import FORMAT
 from tune_mentormix.trial_runs import record_missing_ends, run_trials
@@ -134,7 +134,7 @@ def _begin_or_extend(
 
 def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress) -> None:
     settings, dataset = request.settings, request.dataset
-    rungs = Rungs([], settings.reduction_factor)  # nobody is stopped early: every run counts in full
+    rungs = never_stop()  # nobody is stopped early: every run counts in full
     with closing(Journal(confirmation.path / JOURNAL_FILE)) as journal:
         recorder = Recorder(journal, [confirmation])
         planned = confirmation.planned()

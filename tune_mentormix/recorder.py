@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from ray.tune import Callback
 
+from tune_mentormix.early_stopping import StoppingRule
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.journal import Event, Journal
-from tune_mentormix.schedulers import Rungs
 
 REPORTED = (
     "val_accuracy",
@@ -48,7 +48,12 @@ class TuneRecorder(Callback):
     """Tune's events as ours. A trial that neither ended nor was stopped by a rung stays unfinished: resume's."""
 
     def __init__(
-        self, recorder: Recorder, experiment: Experiment, rungs: Rungs, epochs: int, on_event: Callable[[], None]
+        self,
+        recorder: Recorder,
+        experiment: Experiment,
+        rungs: StoppingRule,
+        epochs: int,
+        on_event: Callable[[], None],
     ) -> None:
         """`on_event` is called after every event and at every turn of Tune's loop, to show progress."""
         self._recorder = recorder
@@ -98,7 +103,7 @@ class TuneRecorder(Callback):
         self._recorder.record("failed", trial=trial.config["trial"], error=error, worker_lost=True)
 
 
-def how_it_ended(experiment: Experiment, rungs: Rungs, number: int, epochs: int) -> str | None:
+def how_it_ended(experiment: Experiment, rungs: StoppingRule, number: int, epochs: int) -> str | None:
     """`finished`, `stopped`, or None for a trial that has not ended or whose end is written down already."""
     trial = experiment.trials[number]
     if trial.state not in ("pending", "running"):

@@ -12,13 +12,13 @@ from trainables.datasets import Dataset, load_dataset
 from trainables.errors import DatasetError, NetworkError
 from trainables.networks import check_network
 from trainables.settings import TrialSettings
+from tune_mentormix.early_stopping import RULES, StoppingRule
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.messages import describe
 from tune_mentormix.published import control_configs
-from tune_mentormix.schedulers import Rungs, rung_epochs
 from tune_mentormix.settings import RECORD_KEYS, SearchSettings
-from tune_mentormix.space import SearchSpace, load_space, parse_space
+from tune_mentormix.space import SearchSpace, check_grid, load_space, parse_space
 from tune_mentormix.yaml_files import YamlDocument
 
 EPOCHS_AFTER_BURN_IN = 0.05  # of a trial: the least a trial trains with weights before the first rung
@@ -45,11 +45,10 @@ class SearchRequest:
         controls = control_configs(self.dataset.noise_rate, len(self.dataset.class_names))
         return {name: TrialSettings(**(common | values)).model_dump() for name, values in controls.items()}
 
-    def rungs(self) -> Rungs:
-        """Empty rungs of the scheduler asked for."""
-        first = self.first_rung() if self.settings.scheduler == "asha" else self.settings.epochs
-        factor = self.settings.reduction_factor
-        return Rungs(rung_epochs(first, factor, self.settings.epochs), factor)
+    def rungs(self) -> StoppingRule:
+        """The rule that stops trials early, before it saw any."""
+        settings = self.settings
+        return RULES[settings.scheduler](self.first_rung(), settings.reduction_factor, settings.epochs)
 
 
 def check_request(settings: SearchSettings) -> SearchRequest:
@@ -103,6 +102,8 @@ def _parse_space(document: YamlDocument, settings: SearchSettings) -> SearchSpac
     if twice:
         where = f"set for all trials, and by the space too ({document.source})"
         raise RequestError(f"{twice[0]} is {where}: leave one out")
+    if settings.sampler == "grid":
+        check_grid(space, document)
     return space
 
 

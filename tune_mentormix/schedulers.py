@@ -1,16 +1,12 @@
-"""Who is stopped early: asynchronous successive halving (Li et al. 2020, "ASHA"), as a fold over the journal.
+"""Asynchronous successive halving (Li et al. 2020, "ASHA"), as a fold over the journal.
 
-Ours rather than Ray's, because rungs must be rebuilt from the journal on resume (Ray never saves them, ray#30838),
-and because Ray's stops a trial for being below one single earlier one: here nobody is stopped before `LEAST_AT_RUNG`
-trials stand at a rung. Controls are neither stopped nor counted: they are compared with at the last epoch.
+Nobody is stopped before `LEAST_AT_RUNG` trials stand at a rung. Controls are neither stopped nor counted: they are
+compared with at the last epoch.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
-
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_mentormix.journal import Event
 
@@ -58,18 +54,3 @@ def rung_epochs(first: int, factor: float, epochs: int) -> list[int]:
         rungs.append(round(rung))
         rung *= factor
     return rungs
-
-
-class AshaScheduler(FIFOScheduler):
-    """Asks the rungs at every report."""
-
-    def __init__(self, rungs: Rungs) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._rungs = rungs
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Ray's hook: stop or continue."""
-        if "failure" in result:
-            return str(TrialScheduler.CONTINUE)
-        goes_on = self._rungs.goes_on(trial.config["trial"], result["epoch"], result["val_accuracy"])
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)

@@ -59,7 +59,7 @@ class MentorMixSearcher(Searcher):
         if self._unfinished:
             return self._go_on(*self._unfinished.pop(0))
         number = len(self._experiment.trials)
-        if number >= self._experiment.num_samples:
+        if number >= self._experiment.num_samples or (not self._controls and self._study.is_exhausted):
             return str(Searcher.FINISHED)
         if self._controls:
             name, values = self._controls.pop(0)

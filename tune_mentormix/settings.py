@@ -21,6 +21,8 @@ RECORD_KEYS = ("format", "provenance")  # what an experiment's own search.yaml h
 SEARCH_WIDE = frozenset({"network", "epochs", "seed"})  # of the trial's settings: one for the whole search
 TrackerName = Literal["wandb", "mlflow"]
 PresetName = Literal["reference", "paper"]
+SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"]
+SchedulerName = Literal["asha", "hyperband", "median", "none"]
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -34,8 +36,8 @@ class SearchSettings(DataSettings):
     preset: PresetName | None = None  # how a step is computed; `trial` and the space win over it
     trial: dict[str, Any] = Field(default_factory=dict)  # other settings that all trials share
     num_samples: Annotated[int, Field(ge=1)] = 20  # trials in all, the controls among them
-    sampler: Literal["tpe", "random"] = "tpe"
-    scheduler: Literal["asha", "none"] = "asha"
+    sampler: SamplerName = "tpe"
+    scheduler: SchedulerName = "asha"
     grace_period: Annotated[int | None, Field(ge=1)] = None  # epochs; None: just above the longest burn-in
     reduction_factor: Annotated[float, Field(ge=2)] = 2.0  # of the trials at a rung, 1 in this many go on
     seed: Seed = 0

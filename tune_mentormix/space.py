@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from trainables.settings import TrialSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.messages import describe, unknown
+from tune_mentormix.samplers import MOST_GRID_POINTS, grid_points
 from tune_mentormix.settings import SEARCH_WIDE
 from tune_mentormix.yaml_files import YamlDocument, read_yaml
 
@@ -91,6 +92,19 @@ def parse_space(document: YamlDocument) -> SearchSpace:
     if not distributions:
         raise RequestError(f"{document.source} searches nothing: give at least one range or choice")
     return SearchSpace(distributions, fixed)
+
+
+def check_grid(space: SearchSpace, document: YamlDocument) -> None:
+    """Raises RequestError unless a grid of the space can be walked."""
+    for name, distribution in space.distributions.items():
+        if isinstance(distribution, FloatDistribution):
+            raise RequestError(
+                f"sampler grid needs values to walk through, but {name} is a range: "
+                f"make it {{choices: [...]}}, or use --space published ({document.place(name)})"
+            )
+    points = grid_points(space.distributions)
+    if points > MOST_GRID_POINTS:
+        raise RequestError(f"the grid of {document.source} has {points:,} points, at most are {MOST_GRID_POINTS:,}")
 
 
 def _choice(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:

@@ -3,8 +3,8 @@
 A live search and a replayed one pass through the same `apply`, so a resumed study cannot disagree with the results.
 What Optuna hears: every report; COMPLETE with the last epoch's accuracy for a trial that ran to the end; PRUNED with
 its curve for one that was stopped; PRUNED for one that failed by its own fault (NaN, out of memory), so that the
-region counts as bad; FAIL, which samplers ignore, for one whose workers were lost. Each proposal is seeded by the
-search's seed and the trial's number: a search resumed proposes what it would have proposed undisturbed.
+region counts as bad; FAIL, which samplers ignore, for one whose workers were lost. A sampler that ignores PRUNED too
+hears COMPLETE instead, with the last accuracy, or the worst of all where there is none.
 """
 
 from __future__ import annotations
@@ -12,29 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 
 from tune_mentormix.experiment import Trial
 from tune_mentormix.journal import Event
 from tune_mentormix.published import BASELINES
+from tune_mentormix.samplers import DEAF_TO_PRUNED, REMEMBERING, grid_points, make_sampler
 from tune_mentormix.space import SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def _tpe(seed: int) -> BaseSampler:
-    # Running trials count as bad ones (constant liar), so that parallel proposals spread out.
-    return TPESampler(seed=seed, multivariate=True, constant_liar=True)
-
-
-def _random(seed: int) -> BaseSampler:
-    return RandomSampler(seed=seed)
-
-
-SAMPLERS = {"tpe": _tpe, "random": _random}
 
 
 @dataclass
@@ -51,34 +39,39 @@ class SearchStudy:
 
     def __init__(self, space: SearchSpace, sampler: str, seed: int) -> None:
         """Starts empty; `apply` brings it up to date."""
-        self.study = optuna.create_study(direction="maximize", sampler=self._sampler(sampler, seed, 0))
         self._space = space
         self._sampler_name = sampler
         self._seed = seed
         self._open: dict[int, _OpenTrial] = {}
+        self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
 
     def enter(self, trial: Trial) -> None:
-        """Opens a trial in the study that was not the sampler's choice just now: a control, or one taken up again."""
+        """Opens a trial in the study that is not the sampler's choice now: a control, or one taken up again."""
         params = self._searched(trial.config, trial.control)
-        if params is not None:
-            self.study.enqueue_trial(params)
-            self.propose(trial.number)
+        if params is not None and not (trial.number in self._open and self._open[trial.number].asked):
+            self._ask_again(trial.number, params)
 
     def propose(self, number: int) -> dict[str, Any]:
         """Opens trial `number` in the study, and returns the parameters that the sampler proposes for it."""
         curve = self._open[number].curve if number in self._open else {}
-        self.study.sampler = self._sampler(self._sampler_name, self._seed, number)
+        self.study.sampler = self._sampler(number)
         asked = self.study.ask(self._space.distributions)
         self._open[number] = _OpenTrial(asked.params, asked, curve)
         return asked.params
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nothing new is left to propose: every point of a grid was tried."""
+        if self._sampler_name != "grid":
+            return False
+        tried = {tuple(trial.params.values()) for trial in self.study.get_trials(deepcopy=False)}
+        return len(tried) >= grid_points(self._space.distributions)
 
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account."""
         kind, number = event["event"], event.get("trial")
         if kind == "proposed" and number not in self._open:
-            params = self._searched(event["config"], event.get("control"))
-            if params is not None:
-                self._open[event["trial"]] = _OpenTrial(params)
+            self._open_replayed(event)
         elif number not in self._open:
             return
         elif kind == "report" and event["val_accuracy"] is not None:
@@ -97,9 +90,27 @@ class SearchStudy:
         """
         return None if control in BASELINES else self._space.searched_values(config)
 
+    def _open_replayed(self, event: Event) -> None:
+        number, params = event["trial"], self._searched(event["config"], event.get("control"))
+        if params is None:
+            return
+        if self._sampler_name not in REMEMBERING:
+            self._open[number] = _OpenTrial(params)
+        elif event.get("control"):
+            self._ask_again(number, params)
+        elif self.propose(number) != params:  # another version of the sampler proposed it
+            self.study.tell(self._open.pop(number).asked or number, state=TrialState.FAIL)
+            self._ask_again(number, params)
+
+    def _ask_again(self, number: int, params: dict[str, Any]) -> None:
+        self.study.enqueue_trial(params)
+        self.propose(number)
+
     def _close(self, number: int, state: TrialState) -> None:
         trial = self._open.pop(number)
         value = trial.curve[max(trial.curve)] if trial.curve and state != TrialState.FAIL else None
+        if state == TrialState.PRUNED and self._sampler_name in DEAF_TO_PRUNED:
+            state, value = TrialState.COMPLETE, self._worst() if value is None else value
         if trial.asked is None:
             self.study.add_trial(
                 create_trial(
@@ -115,6 +126,10 @@ class SearchStudy:
             trial.asked.report(trial.curve[epoch], step=epoch)
         self.study.tell(trial.asked, value if state == TrialState.COMPLETE else None, state)
 
-    @staticmethod
-    def _sampler(name: str, seed: int, number: int) -> BaseSampler:
-        return SAMPLERS[name](int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
+    def _worst(self) -> float:
+        """The lowest accuracy told so far."""
+        values = [trial.value for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+        return min((value for value in values if value is not None), default=0.0)
+
+    def _sampler(self, number: int) -> BaseSampler:
+        return make_sampler(self._sampler_name, self._space.distributions, self._seed, number)

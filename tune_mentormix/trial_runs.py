@@ -12,10 +12,10 @@ from ray.tune.search import Searcher
 from trainables.datasets import Dataset
 from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster import trials_that_fit
+from tune_mentormix.early_stopping import EarlyStopping, StoppingRule
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
-from tune_mentormix.schedulers import AshaScheduler, Rungs
 from tune_mentormix.settings import SearchSettings
 from tune_mentormix.trackers import tracker_callbacks
 
@@ -26,7 +26,7 @@ def run_trials(
     experiment: Experiment,
     recorder: Recorder,
     searcher: Searcher,
-    rungs: Rungs,
+    rungs: StoppingRule,
     settings: SearchSettings,
     dataset: Dataset,
     progress: Progress,
@@ -56,7 +56,7 @@ def run_trials(
             metric="val_accuracy",
             mode="max",
             search_alg=searcher,
-            scheduler=AshaScheduler(rungs),
+            scheduler=EarlyStopping(rungs),
             num_samples=-1,  # the searcher says when it is finished
             # Never more proposals than can run: each next one knows all results so far.
             max_concurrent_trials=settings.max_concurrent or trials_that_fit(settings),
@@ -75,7 +75,7 @@ def run_trials(
     return limits.reason or "finished"
 
 
-def record_missing_ends(experiment: Experiment, rungs: Rungs, epochs: int, recorder: Recorder) -> None:
+def record_missing_ends(experiment: Experiment, rungs: StoppingRule, epochs: int, recorder: Recorder) -> None:
     """A driver killed between a trial's last report and its end: write the end down, train nothing again."""
     for trial in experiment.unfinished():
         end = how_it_ended(experiment, rungs, trial.number, epochs)

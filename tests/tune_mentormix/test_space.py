@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from trainables.settings import TrialSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.published import control_configs
-from tune_mentormix.space import load_space, parse_space
+from tune_mentormix.space import check_grid, load_space, parse_space
 from tune_mentormix.yaml_files import YamlDocument, parse_yaml
 
 SHIPPED = ("default", "published", "wide")
@@ -96,3 +96,14 @@ def test_the_highest_value_is_known_for_ranges_choices_and_fixed_values() -> Non
     space = parse_space(parse_yaml("ema: {choices: [0.1, 0.2]}\nburn_in: 12\n", "s"))
     highest = [space.highest(name, {"mixup_alpha": 9}) for name in ("ema", "burn_in", "mixup_alpha", "weight_decay")]
     assert highest == [0.2, 12, 9, 2e-4]
+
+
+def test_a_grid_of_a_range_is_refused_with_the_way_out() -> None:
+    document = YamlDocument({"mixup_alpha": {"low": 1, "high": 8}}, "mine.yaml")
+    with pytest.raises(RequestError, match=r"sampler grid needs values to walk through, but mixup_alpha is a range"):
+        check_grid(parse_space(document), document)
+
+
+def test_a_grid_of_choices_and_whole_numbers_is_walked() -> None:
+    document = YamlDocument({"burn_in": {"choices": [0, 10]}, "batch_size": {"low": 2, "high": 9}}, "mine.yaml")
+    check_grid(parse_space(document), document)

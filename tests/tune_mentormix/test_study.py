@@ -6,10 +6,17 @@ from optuna.trial import TrialState
 
 from trainables.settings import TrialSettings
 from tune_mentormix.experiment import Trial
-from tune_mentormix.space import load_space, parse_space
-from tune_mentormix.study import SAMPLERS, SearchStudy
+from tune_mentormix.samplers import SAMPLERS
+from tune_mentormix.space import SearchSpace, load_space, parse_space
+from tune_mentormix.study import SearchStudy
 
 SPACE = parse_space(load_space("default"))
+GRID = parse_space(load_space("published"))
+
+
+def space_for(sampler: str) -> SearchSpace:
+    """A space that the sampler can search."""
+    return GRID if sampler == "grid" else SPACE
 
 
 def proposed(number: int, params: dict[str, Any]) -> dict[str, Any]:
@@ -50,11 +57,49 @@ def told(study: SearchStudy) -> list[tuple[TrialState, float | None, dict[int, f
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_replayed_study_is_the_live_one_and_proposes_the_same(sampler: str) -> None:
-    live, replayed = SearchStudy(SPACE, sampler, seed=3), SearchStudy(SPACE, sampler, seed=3)
+    space = space_for(sampler)
+    live, replayed = SearchStudy(space, sampler, seed=3), SearchStudy(space, sampler, seed=3)
     for event in run_live(live, range(24)):
         replayed.apply(event)
     assert told(replayed) == told(live)
     assert replayed.propose(24) == live.propose(24)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_proposals_differ_lie_in_the_space_and_depend_on_the_seed_alone(sampler: str) -> None:
+    space = space_for(sampler)
+    runs = []
+    for seed in (1, 1, 2):
+        study = SearchStudy(space, sampler, seed)
+        runs.append([event["config"] for event in run_live(study, range(16)) if event["event"] == "proposed"])
+    assert runs[0] == runs[1] != runs[2]
+    assert all(space.searched_values(config) for config in runs[0])
+    assert len({tuple(config.values()) for config in runs[0]}) == 16
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_parallel_proposals_differ(sampler: str) -> None:
+    study = SearchStudy(space_for(sampler), sampler, seed=1)
+    run_live(study, range(12))
+    waiting = [tuple(study.propose(number).values()) for number in range(12, 16)]
+    assert len(set(waiting)) == 4
+
+
+def test_a_grid_is_walked_once_and_then_exhausted() -> None:
+    study = SearchStudy(GRID, "grid", seed=0)
+    points: list[tuple[tuple[str, Any], ...]] = []
+    while not study.is_exhausted:
+        points.append(tuple(study.propose(len(points)).items()))
+    assert len(points) == len(set(points)) == 3 * 7 * 2
+
+
+def test_a_sampler_that_ignores_stopped_trials_hears_their_accuracy_as_final() -> None:
+    study = SearchStudy(SPACE, "gp", seed=0)
+    run_live(study, range(4))
+    finished, stopped, failed, lost = study.study.trials
+    assert [trial.state for trial in (finished, stopped, failed)] == [TrialState.COMPLETE] * 3
+    assert stopped.value == stopped.intermediate_values[2]
+    assert lost.state == TrialState.FAIL
 
 
 def test_each_end_of_a_trial_is_told_as_what_it_is() -> None:

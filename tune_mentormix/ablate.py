@@ -17,7 +17,7 @@ from tune_mentormix.experiment import Experiment, Trial, newest_checkpoint, read
 from tune_mentormix.journal import JOURNAL_FILE, Journal
 from tune_mentormix.lease import hold_lease
 from tune_mentormix.recorder import Recorder
-from tune_mentormix.request import stored_request, stored_settings
+from tune_mentormix.request import retraining_settings, stored_request
 from tune_mentormix.searcher import start_trial
 from tune_mentormix.trial_runs import Progress, record_missing_ends, run_trials
 
@@ -68,7 +68,7 @@ def run_ablation(storage: Path, name: str, progress: Progress, verbose: bool = F
     best = experiment.best()
     if best is None or best.state != "finished":
         raise RequestError(f"{name} has no trial that ran to the end yet: there is nothing to move back (--ablate)")
-    settings = stored_settings(experiment, {"storage": storage})
+    settings = retraining_settings(experiment, {"storage": storage})
     request = stored_request(experiment, settings)
     published = request.control_settings()["published"]
     configs = ablated_configs(best.config, published, list(request.space.distributions))

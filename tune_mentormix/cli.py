@@ -34,6 +34,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 Verbose = Annotated[bool, typer.Option("--verbose", help="Let Ray talk.")]
 NumSamples = Annotated[int | None, _option("Trials in all, the controls among them.", "20, or as before")]
 TimeBudget = Annotated[str | None, _option("End this run after 90s, 30m, 2h, …", "none")]
+EpochBudget = Annotated[int | None, _option("End after so many epochs of all trials together.", "none")]
+Patience = Annotated[int | None, _option("End after so many trials without a better result.", "none")]
+TrialTimeout = Annotated[str | None, _option("A trial without a report for so long hangs, and fails.", "none")]
 Address = Annotated[str | None, _option("A Ray cluster to join.", "this machine")]
 CpusPerTrial = Annotated[float | None, _option("CPU cores of one trial.", "1, or as before")]
 GpusPerTrial = Annotated[
@@ -63,6 +66,7 @@ def search(
     network: Annotated[str | None, _option("Of all trials; docs/method.md.", "small_cnn")] = None,
     preset: Annotated[str | None, _option("Rules of MentorMix: reference or paper; docs/method.md.", "ours")] = None,
     precision: Annotated[str | None, _option("Of training: fp32, bf16 or auto.", "auto")] = None,
+    start_from: Annotated[str | None, _option("An export or an experiment whose best to try first.", "none")] = None,
     num_samples: NumSamples = None,
     epochs: Annotated[int | None, _option("Epochs of a full trial.", "60")] = None,
     sampler: Annotated[str | None, _option("Who proposes: tpe, gp, cmaes, random, grid or qmc.", "tpe")] = None,
@@ -72,6 +76,9 @@ def search(
     gpus_per_trial: GpusPerTrial = None,
     max_concurrent: MaxConcurrent = None,
     time_budget: TimeBudget = None,
+    epoch_budget: EpochBudget = None,
+    patience: Patience = None,
+    trial_timeout: TrialTimeout = None,
     tracker: Annotated[list[str] | None, _option("Besides TensorBoard: wandb, mlflow.", "none")] = None,
     storage: Annotated[str | None, _option("The folder that holds experiments.", "results")] = None,
     address: Address = None,
@@ -79,9 +86,7 @@ def search(
     verbose: Verbose = False,
 ) -> None:
     """Run a search; without options, on noisy handwritten digits."""
-    options = {
-        key: value for key, value in locals().items() if key not in ("config", "precision", "assignments", "verbose")
-    }
+    options = {key: value for key, value in locals().items() if key not in NOT_SETTINGS}
     from tune_mentormix.settings import read_settings
 
     precisely = [] if precision is None else [f"precision={precision}"]
@@ -98,6 +103,9 @@ def resume(
     name: Name,
     num_samples: NumSamples = None,
     time_budget: TimeBudget = None,
+    epoch_budget: EpochBudget = None,
+    patience: Patience = None,
+    trial_timeout: TrialTimeout = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
     max_concurrent: MaxConcurrent = None,

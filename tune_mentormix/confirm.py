@@ -19,7 +19,7 @@ from tune_mentormix.journal import JOURNAL_FILE, Journal
 from tune_mentormix.lease import hold_lease, refuse_if_held
 from tune_mentormix.provenance import provenance
 from tune_mentormix.recorder import Recorder
-from tune_mentormix.request import SearchRequest, stored_request, stored_settings
+from tune_mentormix.request import SearchRequest, retraining_settings, stored_request
 from tune_mentormix.sealed_test import open_test_set
 from tune_mentormix.settings import FORMAT
 from tune_mentormix.trial_runs import record_missing_ends, run_trials
@@ -61,7 +61,7 @@ def confirm_search(
     _check_counts(top_k, seeds)
     experiment = read_experiment(storage, name)
     refuse_if_held(experiment.path)
-    settings = stored_settings(experiment, changes | {"storage": storage})
+    settings = retraining_settings(experiment, changes | {"storage": storage})
     confirmation = read_confirmation(experiment)
     if confirmation:
         refuse_if_held(confirmation.path)

@@ -20,6 +20,14 @@ from tune_mentormix.formats import format_accuracy, format_duration, format_valu
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
 
+WHY_ENDED = {
+    "finished": "finished",
+    "patience": "ended early, as no better result had come for long enough (--patience),",
+    "exhausted": "finished, with every point of the grid tried,",
+    "time_budget": "time budget used up",
+    "epoch_budget": "epoch budget used up",
+    "all_failing": "every trial failed",
+}
 WIDE = 160  # columns, where no terminal says how many there are
 
 stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
@@ -181,8 +189,7 @@ def _failures(experiment: Experiment) -> list[str]:
 
 
 def _ended(experiment: Experiment) -> str:
-    reasons = {"finished": "finished", "time_budget": "time budget used up", "all_failing": "every trial failed"}
-    return f"{reasons.get(experiment.ended or '', 'interrupted')} after {format_duration(experiment.seconds)}"
+    return f"{WHY_ENDED.get(experiment.ended or '', 'interrupted')} after {format_duration(experiment.seconds)}"
 
 
 def storage_option(storage: Path) -> str:

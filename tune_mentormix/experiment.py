@@ -23,6 +23,7 @@ SEARCH_FILE = "search.yaml"
 
 TrialState = Literal["pending", "running", "stopped_early", "finished", "failed"]
 SearchState = Literal["running", "interrupted", "finished"]
+ENDED_EARLY = ("patience", "exhausted")  # why a search may be over before `num_samples` trials
 TRIAL_STATES: tuple[TrialState, ...] = ("pending", "running", "stopped_early", "finished", "failed")
 _NOT_METRICS = ("time", "event", "trial", "attempt", "epoch")  # of a report event
 
@@ -34,6 +35,7 @@ class Trial:
     number: int
     config: dict[str, Any]
     control: str | None = None
+    given: bool = False  # a control or a first trial, not the sampler's choice
     state: TrialState = "running"
     attempt: int = 1  # starts so far: the first, each resume and each lost worker count
     reports: dict[int, dict[str, float | None]] = field(default_factory=dict)  # epoch → metrics
@@ -44,6 +46,11 @@ class Trial:
     def epoch(self) -> int:
         """Epochs reported."""
         return max(self.reports, default=0)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it is left to run."""
+        return self.state not in ("pending", "running")
 
     @property
     def val_accuracy(self) -> float | None:
@@ -103,9 +110,9 @@ class Experiment:
             self.ended = event.get("reason", "finished")
             self._set_unfinished("pending")
         elif kind == "proposed":
-            trial = self.trials.setdefault(
-                event["trial"], Trial(event["trial"], event["config"], event.get("control"))
-            )
+            control = event.get("control")
+            given = event.get("given", control is not None)
+            trial = self.trials.setdefault(event["trial"], Trial(event["trial"], event["config"], control, given))
             trial.state, trial.attempt = "running", event.get("attempt", trial.attempt)
         else:
             self._apply_to_trial(kind, self.trials[event["trial"]], event)
@@ -128,7 +135,7 @@ class Experiment:
 
     def unfinished(self) -> list[Trial]:
         """Trials that were proposed and have not come to an end, by number."""
-        return [self.trials[n] for n in sorted(self.trials) if self.trials[n].state in ("pending", "running")]
+        return [self.trials[n] for n in sorted(self.trials) if not self.trials[n].has_ended]
 
     def best(self) -> Trial | None:
         """The trial with the highest validation accuracy at the last epoch.
@@ -158,11 +165,11 @@ class Experiment:
         return len(self.trials) - len(self.unfinished())
 
     def state(self) -> SearchState:
-        """Running if a live driver holds the experiment; finished if no trial is left to run."""
+        """Running if a live driver holds the experiment; finished if no trial is left to run or to propose."""
         if holder_of(self.path):
             return "running"
-        left = self.counts()["pending"] + self.counts()["running"]
-        return "finished" if self.runs and left == 0 else "interrupted"
+        all_proposed = len(self.trials) >= self.num_samples or self.ended in ENDED_EARLY
+        return "finished" if self.runs and all_proposed and not self.unfinished() else "interrupted"
 
     def status(self) -> dict[str, Any]:
         """What `status --json` shows."""

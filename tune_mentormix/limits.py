@@ -1,4 +1,4 @@
-"""When a search ends before its last trial: interrupted, out of time, or every trial failing."""
+"""When a search ends before its last trial: interrupted, out of time or epochs, or every trial failing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ INTERRUPT_SECONDS = 30.0  # for the workers to stop in
 class SearchLimits(Stopper):
     """Tune asks at every turn whether to stop all trials; `reason` says why it was told so."""
 
-    def __init__(self, experiment: Experiment, time_budget: float | None) -> None:
-        """`time_budget` in seconds from now."""
+    def __init__(self, experiment: Experiment, time_budget: float | None, epoch_budget: int | None) -> None:
+        """`time_budget` in seconds from now; `epoch_budget` over all runs of the experiment."""
         self.reason: str | None = None
         self._experiment = experiment
+        self._epoch_budget = epoch_budget
         self._deadline = None if time_budget is None else time.monotonic() + time_budget
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
@@ -68,6 +69,8 @@ class SearchLimits(Stopper):
         """Whether the search is over."""
         if self._deadline is not None and time.monotonic() > self._deadline:
             self.reason = self.reason or "time_budget"
+        elif self._epoch_budget is not None and self._experiment.epochs_run >= self._epoch_budget:
+            self.reason = self.reason or "epoch_budget"
         elif all_failing(self._experiment):
             self.reason = self.reason or "all_failing"
         return self.reason is not None

@@ -99,14 +99,16 @@ class TuneRecorder(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker was lost once too often."""
-        error = cause_of(trial.get_error()) or "its worker was lost"
-        self._recorder.record("failed", trial=trial.config["trial"], error=error, worker_lost=True)
+        number = trial.config["trial"]
+        if not self._experiment.trials[number].has_ended:
+            error = cause_of(trial.get_error()) or "its worker was lost"
+            self._recorder.record("failed", trial=number, error=error, worker_lost=True)
 
 
 def how_it_ended(experiment: Experiment, rungs: StoppingRule, number: int, epochs: int) -> str | None:
     """`finished`, `stopped`, or None for a trial that has not ended or whose end is written down already."""
     trial = experiment.trials[number]
-    if trial.state not in ("pending", "running"):
+    if trial.has_ended:
         return None
     if trial.epoch >= epochs:
         return "finished"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -17,8 +18,9 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.messages import describe
 from tune_mentormix.published import control_configs
-from tune_mentormix.settings import RECORD_KEYS, SearchSettings
+from tune_mentormix.settings import BUDGETS, RECORD_KEYS, SearchSettings
 from tune_mentormix.space import SearchSpace, check_grid, load_space, parse_space
+from tune_mentormix.start_from import first_trials
 from tune_mentormix.yaml_files import YamlDocument
 
 EPOCHS_AFTER_BURN_IN = 0.05  # of a trial: the least a trial trains with weights before the first rung
@@ -52,7 +54,7 @@ class SearchRequest:
 
 
 def check_request(settings: SearchSettings) -> SearchRequest:
-    """Reads the space, which is written out in the request's settings, and the data.
+    """Reads the space and what to start from, which are written out in the request's settings, and the data.
 
     Raises:
         RequestError: if they do not fit together, or the data or the network cannot be had.
@@ -60,17 +62,28 @@ def check_request(settings: SearchSettings) -> SearchRequest:
     _check_trackers(settings)
     space = settings.space
     document = load_space(space) if isinstance(space, str) else YamlDocument(space, "space")
-    written_out = settings.model_copy(update={"space": document.values})
-    return SearchRequest(written_out, _parse_space(document, settings), _load(settings))
+    parsed = _parse_space(document, settings)
+    first = settings.first_trials
+    if settings.start_from and not first:
+        first = first_trials(settings.start_from, parsed)
+    written_out = settings.model_copy(update={"space": document.values, "first_trials": first})
+    return SearchRequest(written_out, parsed, _load(settings))
 
 
-def stored_settings(experiment: Experiment, changes: dict[str, Any] | None = None) -> SearchSettings:
+def stored_settings(
+    experiment: Experiment, changes: dict[str, Any] | None = None, leave_out: Sequence[str] = RECORD_KEYS
+) -> SearchSettings:
     """The settings an experiment was started with, and what this run changes; None changes nothing.
+
+    Args:
+        experiment: the search.
+        changes: by settings key.
+        leave_out: keys of `search.yaml` that are not settings of this run.
 
     Raises:
         RequestError: one line that names the setting, its value and what is allowed.
     """
-    stored = {key: value for key, value in experiment.settings.items() if key not in RECORD_KEYS}
+    stored = {key: value for key, value in experiment.settings.items() if key not in leave_out}
     changed = {key: value for key, value in (changes or {}).items() if value is not None}
     try:
         return SearchSettings.model_validate(stored | changed)
@@ -79,6 +92,11 @@ def stored_settings(experiment: Experiment, changes: dict[str, Any] | None = Non
         key = str(first["loc"][0]) if first["loc"] else ""
         place = f"--{key.replace('_', '-')}" if key in changed else SEARCH_FILE
         raise RequestError(f"{describe(first, SearchSettings)} ({place})") from error
+
+
+def retraining_settings(experiment: Experiment, changes: dict[str, Any]) -> SearchSettings:
+    """As `stored_settings`, for training on the search's configurations: the budgets of the search do not apply."""
+    return stored_settings(experiment, changes, (*RECORD_KEYS, *BUDGETS))
 
 
 def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRequest:

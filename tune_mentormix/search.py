@@ -17,6 +17,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, newest_checkpoint, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
 from tune_mentormix.lease import hold_lease
+from tune_mentormix.patience import Patience
 from tune_mentormix.provenance import LABEL_NOISE_FILE, provenance, write_label_noise
 from tune_mentormix.published import control_configs
 from tune_mentormix.recorder import Recorder
@@ -90,11 +91,13 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
     settings, dataset = request.settings, request.dataset
     study = SearchStudy(request.space, settings.sampler, settings.seed)
     rungs = request.rungs()
+    patience = Patience(settings.patience)
     with closing(Journal(experiment.path / JOURNAL_FILE)) as journal:
         for event in read_events(experiment.path / JOURNAL_FILE):
             study.apply(event)
             rungs.apply(event)
-        recorder = Recorder(journal, [experiment, study, rungs])
+            patience.apply(event)
+        recorder = Recorder(journal, [experiment, study, rungs, patience])
         recorder.record("run_started", run=experiment.runs + 1, num_samples=settings.num_samples, rungs=rungs.epochs)
         record_missing_ends(experiment, rungs, settings.epochs, recorder)
         searcher = MentorMixSearcher(
@@ -105,9 +108,13 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
             common=settings.common_trial_settings(),
             threads=settings.threads(),
             controls=control_configs(dataset.noise_rate, len(dataset.class_names)),
+            first_trials=settings.first_trials,
             unfinished=[(trial, newest_checkpoint(experiment, trial)) for trial in experiment.unfinished()],
+            patience=patience,
         )
         reason = run_trials(experiment, recorder, searcher, rungs, settings, dataset, progress)
+        if reason == "finished" and len(experiment.trials) < settings.num_samples:
+            reason = "patience" if patience.is_used_up else "exhausted"
         recorder.record("run_ended", run=experiment.runs, reason=reason)
     progress(experiment)
     return experiment

@@ -1,6 +1,7 @@
 """Which trial comes next: Ray's `Searcher` interface before the study; each proposal goes to the journal first.
 
-The order is: trials that an earlier run left unfinished (under their old numbers), the controls, then the sampler's.
+The order is: trials that an earlier run left unfinished (under their old numbers), the controls, those given to start
+from, then the sampler's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from ray.tune.search import Searcher
 
 from trainables.settings import TrialSettings
 from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.patience import Patience
 from tune_mentormix.recorder import Recorder
 from tune_mentormix.space import SearchSpace
 from tune_mentormix.study import SearchStudy
@@ -29,7 +31,9 @@ class MentorMixSearcher(Searcher):
         common: dict[str, Any],
         threads: int,
         controls: dict[str, dict[str, Any]],
+        first_trials: list[dict[str, Any]],
         unfinished: list[tuple[Trial, str | None]],
+        patience: Patience,
     ) -> None:
         """Prepares the order of trials.
 
@@ -41,7 +45,9 @@ class MentorMixSearcher(Searcher):
             common: the trial settings that all trials share, such as `epochs`.
             threads: of torch in a trial.
             controls: name → what it sets.
+            first_trials: what the sampler's first trials are preceded by.
             unfinished: trials to go on with first, each with its checkpoint's folder, if one is whole.
+            patience: once it is used up, nothing new is proposed.
         """
         super().__init__()
         self._experiment = experiment
@@ -51,21 +57,27 @@ class MentorMixSearcher(Searcher):
         self._common = common
         self._threads = threads
         self._unfinished = list(unfinished)
-        proposed = {trial.control for trial in experiment.trials.values()}
-        self._controls = [(name, values) for name, values in controls.items() if name not in proposed]
+        self._patience = patience
+        given = [trial.control for trial in experiment.trials.values() if trial.given]
+        first_left = first_trials[given.count(None) :]
+        self._given: list[tuple[str | None, dict[str, Any]]] = [
+            *((name, values) for name, values in controls.items() if name not in given),
+            *((None, values) for values in first_left),
+        ]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]  # FINISHED is a string
         """The next trial's configuration as Tune hands it to the trainable, or FINISHED."""
         if self._unfinished:
             return self._go_on(*self._unfinished.pop(0))
         number = len(self._experiment.trials)
-        if number >= self._experiment.num_samples or (not self._controls and self._study.is_exhausted):
+        is_enough = self._patience.is_used_up or (not self._given and self._study.is_exhausted)
+        if number >= self._experiment.num_samples or is_enough:
             return str(Searcher.FINISHED)
-        if self._controls:
-            name, values = self._controls.pop(0)
-            control = Trial(number, self._config(values), name)
-            self._study.enter(control)
-            return self._start(control)
+        if self._given:
+            control, values = self._given.pop(0)
+            trial = Trial(number, self._config(values), control, given=True)
+            self._study.enter(trial)
+            return self._start(trial)
         return self._start(Trial(number, self._config(self._study.propose(number))))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -104,6 +116,7 @@ def start_trial(recorder: Recorder, trial: Trial, run: int, threads: int, checkp
         run=run,
         attempt=trial.attempt,
         control=trial.control,
+        given=trial.given,
         config=trial.config,
     )
     return {"trial": trial.number, "settings": trial.config, "resume_from": checkpoint, "threads": threads}

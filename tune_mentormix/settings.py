@@ -10,19 +10,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from trainables.presets import PRESETS
-from trainables.settings import DataSettings, NetworkName, Seed, TrialSettings
+from trainables.settings import DataSettings, NetworkName, Seed, TrialSettings, UserPath
 from tune_mentormix.errors import RequestError
 from tune_mentormix.messages import describe
 from tune_mentormix.yaml_files import YamlDocument, parse_yaml, read_yaml
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 FORMAT = 1  # of search.yaml, the journal and exported configurations; a newer one is refused
+BUDGETS = ("time_budget", "epoch_budget", "patience")  # of the search, not of what is trained after it
 RECORD_KEYS = ("format", "provenance")  # what an experiment's own search.yaml holds besides settings
 SEARCH_WIDE = frozenset({"network", "epochs", "seed"})  # of the trial's settings: one for the whole search
 TrackerName = Literal["wandb", "mlflow"]
 PresetName = Literal["reference", "paper"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"]
 SchedulerName = Literal["asha", "hyperband", "median", "none"]
+Seconds = Annotated[float, Field(gt=0)]
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -35,6 +37,8 @@ class SearchSettings(DataSettings):
     epochs: Annotated[int, Field(ge=1)] = 60
     preset: PresetName | None = None  # how a step is computed; `trial` and the space win over it
     trial: dict[str, Any] = Field(default_factory=dict)  # other settings that all trials share
+    start_from: UserPath | None = None  # an exported configuration, or an earlier experiment's folder
+    first_trials: list[dict[str, Any]] = Field(default_factory=list)  # what was found there
     num_samples: Annotated[int, Field(ge=1)] = 20  # trials in all, the controls among them
     sampler: SamplerName = "tpe"
     scheduler: SchedulerName = "asha"
@@ -44,7 +48,10 @@ class SearchSettings(DataSettings):
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
     gpus_per_trial: Annotated[float | None, Field(ge=0)] = None  # None: one, where a node has any; else none
     max_concurrent: Annotated[int | None, Field(ge=1)] = None  # None: as many as fit
-    time_budget: Annotated[float | None, Field(gt=0)] = None  # seconds, of one run
+    time_budget: Seconds | None = None  # of one run
+    epoch_budget: Annotated[int | None, Field(ge=1)] = None  # of all trials together, the controls among them
+    patience: Annotated[int | None, Field(ge=1)] = None  # trials without a better result
+    trial_timeout: Seconds | None = None  # without a report, until a trial counts as hung
     checkpoint_every: Annotated[int | None, Field(ge=1)] = None  # epochs; None: ten times in a trial
     max_restarts: Annotated[int, Field(ge=0)] = 3  # of a trial whose worker was lost
     tracker: list[TrackerName] = Field(default_factory=list)  # besides TensorBoard
@@ -58,7 +65,7 @@ class SearchSettings(DataSettings):
             check_name(name)
         return name
 
-    @field_validator("time_budget", mode="before")
+    @field_validator("time_budget", "trial_timeout", mode="before")
     @classmethod
     def _read_duration(cls, value: Any) -> Any:
         return parse_duration(value) if isinstance(value, str) else value

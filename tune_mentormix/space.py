@@ -38,10 +38,13 @@ class SearchSpace:
     fixed: dict[str, Any]
 
     def searched_values(self, config: dict[str, Any]) -> dict[str, Any] | None:
-        """The searched part of a configuration, or None where it lies outside this space."""
+        """The searched part of a configuration, or None where any of it lies outside this space."""
+        return self.values_inside(config) if all(config[name] == self.fixed[name] for name in self.fixed) else None
+
+    def values_inside(self, config: dict[str, Any]) -> dict[str, Any] | None:
+        """The values of what is searched, or None where one lies outside its range."""
         values = {name: config[name] for name in self.distributions}
-        inside = all(_holds(self.distributions[name], value) for name, value in values.items())
-        return values if inside and all(config[name] == value for name, value in self.fixed.items()) else None
+        return values if all(_holds(self.distributions[name], value) for name, value in values.items()) else None
 
     def highest(self, name: str, common: dict[str, Any]) -> float:
         """The largest value a hyperparameter can take, where `common` holds what all trials share."""

@@ -46,7 +46,7 @@ class SearchStudy:
         self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
 
     def enter(self, trial: Trial) -> None:
-        """Opens a trial in the study that is not the sampler's choice now: a control, or one taken up again."""
+        """Opens a trial in the study that is not the sampler's choice now: given, or taken up again."""
         params = self._searched(trial.config, trial.control)
         if params is not None and not (trial.number in self._open and self._open[trial.number].asked):
             self._ask_again(trial.number, params)
@@ -96,7 +96,7 @@ class SearchStudy:
             return
         if self._sampler_name not in REMEMBERING:
             self._open[number] = _OpenTrial(params)
-        elif event.get("control"):
+        elif event.get("given"):
             self._ask_again(number, params)
         elif self.propose(number) != params:  # another version of the sampler proposed it
             self.study.tell(self._open.pop(number).asked or number, state=TrialState.FAIL)

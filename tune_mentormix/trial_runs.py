@@ -14,6 +14,7 @@ from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster import trials_that_fit
 from tune_mentormix.early_stopping import EarlyStopping, StoppingRule
 from tune_mentormix.experiment import Experiment
+from tune_mentormix.hung_trials import HungTrials
 from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
 from tune_mentormix.settings import SearchSettings
@@ -43,9 +44,10 @@ def run_trials(
         progress: called with the experiment after every event and at every turn of Tune's loop.
 
     Returns:
-        Why the run ended: `finished`, `interrupted`, `time_budget` or `all_failing`.
+        Why the run ended: `finished`, `interrupted`, `time_budget`, `epoch_budget` or `all_failing`.
     """
-    limits = SearchLimits(experiment, settings.time_budget)
+    limits = SearchLimits(experiment, settings.time_budget, settings.epoch_budget)
+    watch = [HungTrials(recorder, experiment, settings.trial_timeout)] if settings.trial_timeout else []
     callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, lambda: progress(experiment))
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
     with limits.heed_signals():
@@ -67,7 +69,7 @@ def run_trials(
                 checkpoint_frequency=settings.epochs_between_checkpoints(), checkpoint_at_end=True, num_to_keep=2
             ),
             stop=limits,
-            callbacks=[callback, *tracker_callbacks(settings.tracker, experiment.name)],
+            callbacks=[callback, *watch, *tracker_callbacks(settings.tracker, experiment.name)],
             trial_name_creator=_trial_folder,
             trial_dirname_creator=_trial_folder,
             verbose=0,

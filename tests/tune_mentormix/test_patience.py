@@ -1,0 +1,41 @@
+from typing import Any
+
+from tune_mentormix.patience import Patience
+
+
+def trial(
+    number: int, accuracy: float | None, end: str = "finished", control: str | None = None
+) -> list[dict[str, Any]]:
+    """The events of a whole trial."""
+    return [
+        {"event": "proposed", "trial": number, "control": control},
+        {"event": "report", "trial": number, "epoch": 1, "val_accuracy": accuracy},
+        {"event": end, "trial": number},
+    ]
+
+
+def after(patience: Patience, *trials: list[dict[str, Any]]) -> bool:
+    for events in trials:
+        for event in events:
+            patience.apply(event)
+    return patience.is_used_up
+
+
+def test_trials_without_a_better_result_use_it_up_however_they_end() -> None:
+    patience = Patience(3)
+    assert not after(patience, trial(0, 0.5), trial(1, 0.4), trial(2, 0.9, "stopped"))
+    assert after(patience, trial(3, None, "failed"))
+
+
+def test_a_better_result_renews_it() -> None:
+    assert not after(Patience(2), trial(0, 0.5), trial(1, 0.5), trial(2, 0.6), trial(3, 0.1))
+
+
+def test_baselines_count_for_nothing_and_the_published_setting_counts() -> None:
+    assert not after(Patience(1), trial(0, 0.9, control="plain"), trial(1, 0.5), trial(2, 0.4, control="mixup"))
+    assert after(Patience(1), trial(0, 0.9, control="published"), trial(1, 0.5))
+
+
+def test_it_waits_for_the_first_result_and_none_lasts_for_ever() -> None:
+    assert not after(Patience(1), trial(0, 0.5, "stopped"), trial(1, None, "failed"))
+    assert not after(Patience(None), *(trial(number, 0.5) for number in range(50)))

@@ -6,7 +6,7 @@ Files are written crash-safely, and read without executing anything a file says 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from trainables.training import Trainer
 __all__ = ["CheckpointError", "TrainedWeights", "is_whole", "load_checkpoint", "read_weights", "save_checkpoint"]
 
 
+Which = Literal["last", "best"]
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint is missing, torn, or of another kind of trial."""
 
@@ -25,8 +28,8 @@ class TrainedWeights(NamedTuple):
     """What a checkpoint holds of the network, as evaluation uses it, and what it scored."""
 
     weights: dict[str, Tensor]  # trained ones averaged, running statistics as they are
-    metrics: dict[str, float]  # of its last epoch, as `Trainer.train_epoch` reports them
-    epoch: int  # done
+    metrics: dict[str, float]  # of that epoch, as `Trainer.train_epoch` reports them
+    epoch: int  # that they are of
 
 
 def save_checkpoint(trainer: Trainer, folder: Path) -> None:
@@ -51,14 +54,21 @@ def load_checkpoint(trainer: Trainer, folder: Path) -> None:
         raise CheckpointError(f"the checkpoint in {folder} does not fit this trial: {error}") from error
 
 
-def read_weights(folder: Path) -> TrainedWeights:
+def read_weights(folder: Path, which: Which = "last") -> TrainedWeights:
     """The averaged weights in `folder`, without the trainer, or the data, that they were trained with.
+
+    Args:
+        folder: of the checkpoint.
+        which: of the last epoch done, or of the one with the highest validation accuracy until then.
 
     Raises:
         CheckpointError: if there is no whole checkpoint.
     """
     state = _read_state(folder)
     try:
+        if which == "best":
+            best = state["best"]
+            return TrainedWeights(best["weights"], best["metrics"], best["metrics"]["epoch"])
         return TrainedWeights({**state["network"], **state["average"]}, state["metrics"], state["epoch"])
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"the checkpoint in {folder} holds no trial: {error}") from error

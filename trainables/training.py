@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from trainables.augment import AUGMENTATIONS
+from trainables.best_epoch import BestEpoch
 from trainables.device_data import DeviceDataset
 from trainables.hardware import autocast, channels_last, set_switches
 from trainables.networks import build_network, kernels_and_rest
@@ -72,6 +73,7 @@ class Trainer:
         self.data = data
         self.epoch = 0
         self.metrics: dict[str, float] = {}
+        self.best = BestEpoch()
 
         self._augment = AUGMENTATIONS[settings.augmentation]
         self._steps_per_epoch = train_size // settings.batch_size
@@ -137,6 +139,7 @@ class Trainer:
         }
         if self.data.is_clean is not None:
             self.metrics["selected_clean_fraction"] = clean_weight_sum / weight_sum if weight_sum > 0 else 0.0
+        self.best.note(self.metrics, self.weights())
         return dict(self.metrics)
 
     def train_step(self, step: int, batch_index: Tensor) -> Tensor:
@@ -195,6 +198,7 @@ class Trainer:
         return {
             "epoch": self.epoch,
             "metrics": self.metrics,
+            "best": self.best.state_dict(),
             "network": self.network.state_dict(),
             "average": self._averaged_weights(),
             "momentum": self._optimizer.state_dict()["state"],
@@ -214,6 +218,7 @@ class Trainer:
         self.epoch = state["epoch"]
         self.metrics = state["metrics"]
         self.network.load_state_dict(state["network"])
+        self.best.load_state_dict(state["best"], self.network.state_dict())
         if self._average is not None:
             self._average.load(state["average"])
         own_groups = self._optimizer.state_dict()["param_groups"]

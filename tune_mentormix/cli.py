@@ -52,6 +52,7 @@ NOT_SETTINGS = ("config", "precision", "assignments", "verbose")  # of the optio
 NOT_RESOURCES = ("name", "top_k", "seeds", "storage", "as_json", "verbose")  # of the options of `confirm`
 NOTHING_SET: list[str] = []
 ABLATE_HELP = "First train the best anew with each hyperparameter moved back to its published value."
+WEIGHTS_HELP = "Of its last epoch, by which it was chosen, or of its best by validation accuracy."
 SET_HELP = "Any other setting of the search or of all its trials, such as batch_size=64."
 
 
@@ -189,6 +190,7 @@ def export(
     name: Name,
     out: Annotated[Path, typer.Option(help="The folder to write into.", show_default=False)],
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file too, checked against PyTorch.")] = False,
+    weights: Annotated[Literal["last", "best"], typer.Option(help=WEIGHTS_HELP)] = "last",
     storage: Storage = STORAGE,
 ) -> None:
     """Write the best of a search to a folder: its configuration, weights, and where they come from."""
@@ -196,7 +198,7 @@ def export(
     from tune_mentormix.evaluation_tables import print_exported
     from tune_mentormix.export import export_best  # imports torch
 
-    print_exported(export_best(experiment, out, onnx), experiment.state(), command())
+    print_exported(export_best(experiment, out, onnx, weights), experiment.state(), command())
 
 
 @app.command()

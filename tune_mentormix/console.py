@@ -149,6 +149,17 @@ def _print_finding(experiment: Experiment) -> None:
             table.add_row(compared.title, format_accuracy(trial.val_accuracy), epoch, str(trial.number), style=style)
         stdout.print(table)
     stdout.print(f"{finding.headline}. {finding.explanation}")
+    _print_peak(finding.compared[0].trial if finding.compared else None)
+
+
+def _print_peak(best: Trial | None) -> None:
+    """Where the best trial was better before its last epoch: by which of the two it is the best."""
+    if best is None or best.best_epoch in (None, best.epoch):
+        return
+    peak = format_accuracy(best.curve[best.best_epoch or 0])
+    stdout.print(
+        f"The best is by its last epoch; its highest was {peak}, at epoch {best.best_epoch} (export --weights best)."
+    )
 
 
 def _configuration(trial: Trial) -> str:
@@ -178,7 +189,7 @@ def best_so_far(experiment: Experiment) -> str:
     if best is None:
         return "–"
     accuracy = f"{format_accuracy(best.val_accuracy)} on {experiment.labels_kind} validation labels"
-    return f"{accuracy} (trial {best.number}, epoch {best.epoch})"
+    return f"{accuracy} (trial {best.number}, epoch {best.epoch}, its latest)"
 
 
 def _failures(experiment: Experiment) -> list[str]:

@@ -21,6 +21,9 @@ def print_exported(exported: Exported, state: str, commands: str) -> None:
     folder = exported.folder
     unfinished = "" if state == "finished" else f" (from a search that is {state}: labelled so)"
     stdout.print(f"wrote {folder}{unfinished}", markup=False)
+    if exported.model and exported.model.which == "best":
+        accuracy = format_accuracy(exported.model.val_accuracy)
+        stdout.print(f"weights of epoch {exported.model.epoch}, the best by validation accuracy: {accuracy}")
     if exported.model is None:
         stdout.print(f"without weights: {exported.why_no_model}", style="yellow", markup=False)
     if exported.onnx_difference is not None:

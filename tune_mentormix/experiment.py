@@ -58,6 +58,12 @@ class Trial:
         return self.reports[self.epoch]["val_accuracy"] if self.reports else None
 
     @property
+    def best_epoch(self) -> int | None:
+        """The first epoch with the highest validation accuracy."""
+        scored = {epoch: accuracy for epoch, accuracy in self.curve.items() if accuracy is not None}
+        return max(scored, key=lambda epoch: scored[epoch], default=None)
+
+    @property
     def curve(self) -> dict[int, float | None]:
         """Epoch → validation accuracy, in order."""
         return {epoch: self.reports[epoch]["val_accuracy"] for epoch in sorted(self.reports)}
@@ -70,6 +76,7 @@ class Trial:
             "control": self.control,
             "config": self.config,
             "curve": self.curve,
+            "best_epoch": self.best_epoch,
             "restarts": self.attempt - 1,
             "error": self.error,
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from trainables.checkpoints import CheckpointError, read_weights
+from trainables.checkpoints import CheckpointError, Which, read_weights
 from trainables.errors import MissingPackageError, ModelFileError
 from trainables.model_files import ModelDescription, ModelFile, write_model
 from trainables.onnx_file import check_onnx_packages, write_onnx
@@ -48,7 +48,7 @@ class Exported:
     onnx_difference: float | None  # of a probability, between ONNX and PyTorch; None without an ONNX file
 
 
-def export_best(experiment: Experiment, out: Path, onnx: bool = False) -> Exported:
+def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Which = "last") -> Exported:
     """Exports the winner of the confirmation, else the best trial; of an unfinished search, the best so far.
 
     Without a whole checkpoint of that trial, everything but the weights is written. An earlier export in `out` is
@@ -58,6 +58,7 @@ def export_best(experiment: Experiment, out: Path, onnx: bool = False) -> Export
         experiment: the search.
         out: the folder to write into, created if missing.
         onnx: whether to write an ONNX file as well.
+        which: the weights of the trial's last epoch, by which it was chosen, or of its own best one.
 
     Raises:
         RequestError: if no trial has reported yet, `out` holds other things or cannot be written, or an ONNX file
@@ -69,7 +70,7 @@ def export_best(experiment: Experiment, out: Path, onnx: bool = False) -> Export
     if best is None:
         raise RequestError(f"{experiment.name} has no result to export yet: see status {experiment.name}")
     try:
-        model, record = _model_of(experiment, best)
+        model, record = _model_of(experiment, best, which)
         why_no_model = None
     except CheckpointError as error:
         model, record, why_no_model = None, None, str(error)
@@ -111,7 +112,7 @@ def prepare_folder(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def _model_of(experiment: Experiment, trial: Trial) -> tuple[ModelFile, ModelRecord]:
+def _model_of(experiment: Experiment, trial: Trial, which: Which) -> tuple[ModelFile, ModelRecord]:
     """The weights of the trial's newest whole checkpoint, which may be older than its latest report.
 
     Raises:
@@ -120,7 +121,7 @@ def _model_of(experiment: Experiment, trial: Trial) -> tuple[ModelFile, ModelRec
     folder = newest_checkpoint(experiment, trial)
     if folder is None:
         raise CheckpointError(f"trial {trial.number} has no whole checkpoint")
-    trained = read_weights(Path(folder))
+    trained = read_weights(Path(folder), which)
     try:
         class_names = json.loads((experiment.path / LABEL_NOISE_FILE).read_text(encoding="utf-8"))["class_names"]
         description = ModelDescription(
@@ -134,7 +135,7 @@ def _model_of(experiment: Experiment, trial: Trial) -> tuple[ModelFile, ModelRec
         raise CheckpointError(f"{LABEL_NOISE_FILE}, which names the classes, cannot be read") from error
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"what the search recorded of its data is damaged ({type(error).__name__})") from error
-    record = ModelRecord(epoch=trained.epoch, val_accuracy=trained.metrics["val_accuracy"])
+    record = ModelRecord(which=which, epoch=trained.epoch, val_accuracy=trained.metrics["val_accuracy"])
     return ModelFile(description, trained.weights), record
 
 

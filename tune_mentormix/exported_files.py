@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -41,6 +41,7 @@ class FileRecord(BaseModel):
 class ModelRecord(BaseModel):
     """What the weights scored when they were trained."""
 
+    which: Literal["last", "best"] = "last"  # epoch of those done; `best` was chosen by its own validation accuracy
     epoch: int
     val_accuracy: float
 

@@ -135,7 +135,11 @@ def _weights(provenance: dict[str, Any]) -> str:
     model = provenance["model"]
     if model is None:
         return f"**No weights**: {provenance['why_no_model']}."
-    return f"Weights: the moving average of training, after epoch {model['epoch']}."
+    chosen = {
+        "last": "",
+        "best": ", the one with the highest validation accuracy, which is therefore an optimistic figure for it",
+    }
+    return f"Weights: the moving average of training, after epoch {model['epoch']}{chosen[model['which']]}."
 
 
 def _noise(rate: float | None) -> str:

@@ -54,6 +54,7 @@ def state(folder: Path) -> object:
     saved = torch.load(folder / STATE_FILE, weights_only=True)
     for timed in ("epoch_seconds", "images_per_second"):
         saved["metrics"].pop(timed, None)
+        saved["best"]["metrics"].pop(timed, None)
     return saved
 
 

@@ -10,6 +10,7 @@ import pytest
 from safetensors import safe_open
 
 from tune_mentormix.errors import RequestError
+from tune_mentormix.evaluate import evaluate_export
 from tune_mentormix.experiment import Experiment, read_experiment
 from tune_mentormix.export import export_best
 from tune_mentormix.exported import read_folder
@@ -229,3 +230,13 @@ def test_a_provenance_that_is_none_is_refused(
 def test_nothing_exported_is_a_pickle(folder: Path) -> None:
     assert not [path for path in folder.iterdir() if path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x04", b"PK")]
     assert set(RECORDED_FILES) >= WITHOUT_ONNX
+
+
+def test_the_weights_of_the_best_epoch_score_what_that_epoch_did(finished_search: Experiment, tmp_path: Path) -> None:
+    best = finished_search.best()
+    assert best is not None
+    assert best.best_epoch is not None
+    folder = export_best(finished_search, tmp_path / "peak", which="best").folder
+    evaluation = evaluate_export(read_folder(folder), "validation")
+    assert evaluation.measurement.accuracy == best.curve[best.best_epoch] == evaluation.recorded_accuracy
+    assert f"after epoch {best.best_epoch}, the one with the highest" in (folder / "model_card.md").read_text()

@@ -30,7 +30,7 @@ class MentorMixTrainable(Trainable):
 
     Use with `tune.with_parameters(MentorMixTrainable, dataset=...)`. The configuration holds
     `settings`, the fields of `TrialSettings`; `threads`, for torch on the CPU; `resume_from`, the folder of a
-    checkpoint to go on from, or None; and `trial`, the trial's number, which is not used here.
+    checkpoint to go on from, or None; and `trial` and `attempt`, its numbers, which are not used here.
 
     A result is `Trainer.train_epoch`'s metrics, with `done` after the last epoch. A trial that fails
     reports `failure`, the reason in one line, with `done`, `epoch`, and a `val_accuracy` of NaN.

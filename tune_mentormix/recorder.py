@@ -30,6 +30,18 @@ class Reader(Protocol):
         """Takes one event into account."""
 
 
+class Restarts(Protocol):
+    """Decides whether a trial whose worker was lost is started again, and sees to it."""
+
+    allowed: int
+
+    def got_ahead(self, trial: int) -> None:
+        """The trial reports an epoch for the first time."""
+
+    def take_up_again(self, trial: int) -> bool:
+        """The trial's worker was lost; says whether the trial starts again."""
+
+
 class Recorder:
     """Appends events to the journal and hands each to all readers."""
 
@@ -53,6 +65,7 @@ class TuneRecorder(Callback):
         experiment: Experiment,
         rungs: StoppingRule,
         epochs: int,
+        restarts: Restarts,
         on_event: Callable[[], None],
     ) -> None:
         """`on_event` is called after every event and at every turn of Tune's loop, to show progress."""
@@ -60,8 +73,8 @@ class TuneRecorder(Callback):
         self._experiment = experiment
         self._rungs = rungs
         self._epochs = epochs
+        self._restarts = restarts
         self._on_event = on_event
-        self._attempts: dict[int, int] = {}
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Shows progress."""
@@ -75,34 +88,39 @@ class TuneRecorder(Callback):
         if "failure" in result:
             self._recorder.record("failed", trial=number, error=result["failure"], worker_lost=False)
             return
+        if result["epoch"] > self._experiment.trials[number].epoch:
+            self._restarts.got_ahead(number)
         metrics = {name: result[name] for name in REPORTED if name in result}
-        attempt = self._attempts.setdefault(number, self._experiment.trials[number].attempt)
+        attempt = trial.config["attempt"]
         self._recorder.record("report", trial=number, attempt=attempt, epoch=result["epoch"], **metrics)
 
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
         """Records where a checkpoint lies, relative to the experiment, so that the folder can be moved."""
         path = Path(checkpoint.path).relative_to(self._experiment.path.resolve()).as_posix()
+        number, attempt = trial.config["trial"], trial.config["attempt"]
         epoch = trial.last_result["epoch"]
-        self._recorder.record("checkpoint", trial=trial.config["trial"], epoch=epoch, path=path)
+        self._recorder.record("checkpoint", trial=number, attempt=attempt, epoch=epoch, path=path)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Records how a trial ended, if it did."""
+        self._record_end(trial.config["trial"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker was lost: the trial starts again, unless it had ended or this was once too often."""
         number = trial.config["trial"]
+        if self._record_end(number) or self._experiment.trials[number].has_ended:
+            return
+        if not self._restarts.take_up_again(number):
+            error = (
+                f"worker lost {self._restarts.allowed + 1} times without a new epoch: {cause_of(trial.get_error())}"
+            )
+            self._recorder.record("failed", trial=number, error=error, worker_lost=True)
+
+    def _record_end(self, number: int) -> bool:
         end = how_it_ended(self._experiment, self._rungs, number, self._epochs)
         if end:
             self._recorder.record(end, trial=number, epoch=self._experiment.trials[number].epoch)
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker was lost; Tune starts the trial again from its last checkpoint."""
-        number = trial.config["trial"]
-        self._attempts[number] = self._attempts.get(number, self._experiment.trials[number].attempt) + 1
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker was lost once too often."""
-        number = trial.config["trial"]
-        if not self._experiment.trials[number].has_ended:
-            error = cause_of(trial.get_error()) or "its worker was lost"
-            self._recorder.record("failed", trial=number, error=error, worker_lost=True)
+        return end is not None
 
 
 def how_it_ended(experiment: Experiment, rungs: StoppingRule, number: int, epochs: int) -> str | None:
@@ -115,7 +133,7 @@ def how_it_ended(experiment: Experiment, rungs: StoppingRule, number: int, epoch
     return "stopped" if rungs.stopped(number) else None
 
 
-def cause_of(error: BaseException | None) -> str | None:
+def cause_of(error: BaseException | None) -> str:
     """The last line of an error's text that says something: Ray puts the cause there."""
     lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else None
+    return lines[-1][:300] if lines else "the reason is not known"

@@ -119,4 +119,10 @@ def start_trial(recorder: Recorder, trial: Trial, run: int, threads: int, checkp
         given=trial.given,
         config=trial.config,
     )
-    return {"trial": trial.number, "settings": trial.config, "resume_from": checkpoint, "threads": threads}
+    return {
+        "trial": trial.number,
+        "attempt": trial.attempt,
+        "settings": trial.config,
+        "resume_from": checkpoint,
+        "threads": threads,
+    }

@@ -17,6 +17,7 @@ from tune_mentormix.experiment import Experiment
 from tune_mentormix.hung_trials import HungTrials
 from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
+from tune_mentormix.restarts import RestartingSearcher
 from tune_mentormix.settings import SearchSettings
 from tune_mentormix.trackers import tracker_callbacks
 
@@ -48,7 +49,8 @@ def run_trials(
     """
     limits = SearchLimits(experiment, settings.time_budget, settings.epoch_budget)
     watch = [HungTrials(recorder, experiment, settings.trial_timeout)] if settings.trial_timeout else []
-    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, lambda: progress(experiment))
+    searcher = RestartingSearcher(searcher, experiment, recorder, settings.threads(), settings.max_restarts)
+    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, lambda: progress(experiment))
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
     with limits.heed_signals():
         tune.run(
@@ -63,7 +65,7 @@ def run_trials(
             # Never more proposals than can run: each next one knows all results so far.
             max_concurrent_trials=settings.max_concurrent or trials_that_fit(settings),
             reuse_actors=True,
-            max_failures=settings.max_restarts,
+            max_failures=0,  # the searcher sees to lost workers
             raise_on_failed_trial=False,
             checkpoint_config=CheckpointConfig(
                 checkpoint_frequency=settings.epochs_between_checkpoints(), checkpoint_at_end=True, num_to_keep=2
@@ -94,4 +96,6 @@ def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:
 
 
 def _trial_folder(trial: Any) -> str:
-    return f"trial-{trial.config['trial']:04d}"
+    """One an attempt: behind a cut network the worker of an earlier one may still be writing."""
+    number, attempt = trial.config["trial"], trial.config["attempt"]
+    return f"trial-{number:04d}" if attempt == 1 else f"trial-{number:04d}-attempt-{attempt}"

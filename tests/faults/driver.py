@@ -1,0 +1,97 @@
+"""The search under test as a user runs it: a command in a process of its own, watched by its journal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tune_mentormix.journal import JOURNAL_FILE, read_events
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_SECONDS = 180.0
+
+
+class Driver:
+    """Runs one search of a storage folder, and starts it again with `resume` when it is gone."""
+
+    def __init__(self, storage: Path, name: str, address: str, settings: dict[str, object]) -> None:
+        """Nothing runs yet; `settings` become the search's settings file."""
+        storage.mkdir(parents=True, exist_ok=True)
+        self.experiment = storage / name
+        self.output = storage / f"{name}.log"
+        self._config = storage / f"{name}.yaml"
+        self._config.write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
+        self._where = ("--storage", str(storage), "--address", address)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts the search, or resumes it if it was started before."""
+        name = self.experiment.name
+        if self.experiment.exists():
+            self._process = self._run("resume", name)
+        else:
+            self._process = self._run("search", "--config", str(self._config), "--name", name)
+
+    def refused(self) -> tuple[int, str]:
+        """Tries to resume while it runs; the exit code and what was printed."""
+        command = self._command("resume", self.experiment.name)
+        ran = subprocess.run(command, cwd=REPOSITORY, env=_environment(), capture_output=True, text=True, check=False)
+        return ran.returncode, ran.stderr
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> int:
+        """Sends a signal, and returns the exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(PATIENCE_SECONDS)
+
+    def wait(self) -> int:
+        """Until the driver ends by itself; its exit code."""
+        assert self._process is not None
+        return self._process.wait(PATIENCE_SECONDS)
+
+    def events(self, kind: str) -> int:
+        """How many events of a kind the journal holds so far."""
+        journal = self.experiment / JOURNAL_FILE
+        return sum(event["event"] == kind for event in read_events(journal)) if journal.exists() else 0
+
+    def wait_for_reports(self, wanted: int) -> bool:
+        """Until the journal holds so many reports; False if the search ended before.
+
+        Raises:
+            AssertionError: if it takes too long, or the driver failed.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.events("report") < wanted:
+            if not self.is_running():
+                assert self._process is not None
+                assert self._process.returncode == 0, self.output.read_text()[-2000:]
+                return False
+            assert time.monotonic() < deadline, "no progress:\n" + self.output.read_text()[-2000:]
+            time.sleep(0.1)
+        return True
+
+    def close(self) -> None:
+        """Kills the driver if it runs."""
+        if self.is_running():
+            self.signal(signal.SIGKILL)
+
+    def _run(self, *arguments: str) -> subprocess.Popen[bytes]:
+        with self.output.open("ab") as output:
+            return subprocess.Popen(
+                self._command(*arguments), cwd=REPOSITORY, env=_environment(), stdout=output, stderr=output
+            )
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "run_search.py", *arguments, *self._where]
+
+
+def _environment() -> dict[str, str]:
+    # On Linux, too, Ray then takes 127.0.0.1 for what it says, as the cluster here listens there alone.
+    return os.environ | {"OMP_NUM_THREADS": "1", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}

@@ -1,0 +1,74 @@
+"""A Ray cluster on this machine alone: a head that runs no trials, and nodes with one pretended GPU each.
+
+A node is a set of processes; killing them is what a machine that goes away looks like to Ray.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any
+
+import psutil
+from ray.cluster_utils import Cluster
+
+LOOPBACK = "127.0.0.1"
+OBJECT_STORE_BYTES = 80_000_000
+
+
+class LocalCluster:
+    """Started when made; `close` ends every process of it."""
+
+    def __init__(self, nodes: int) -> None:
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head | self._common())
+        for _ in range(nodes):
+            self.add_node()
+
+    @property
+    def address(self) -> str:
+        return str(self._cluster.address)
+
+    def add_node(self) -> None:
+        self._cluster.add_node(num_cpus=1, num_gpus=1, **self._common())
+
+    def kill_node(self, rng: random.Random) -> bool:
+        """Kills all processes of a node that trains, as if its machine had gone, and adds a new node."""
+        parents = {worker.ppid() for worker in self.workers()}
+        nodes = [node for node in self._cluster.worker_nodes if _raylet(node) in parents]
+        if not nodes:
+            return False
+        self._cluster.remove_node(rng.choice(sorted(nodes, key=_raylet)), allow_graceful=False)
+        self.add_node()
+        return True
+
+    def kill_worker(self, rng: random.Random) -> bool:
+        """Kills a process that trains; False if there is none at the moment."""
+        workers = self.workers()
+        if workers:
+            rng.choice(workers).kill()
+        return bool(workers)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that train."""
+        return [process for process in psutil.Process().children(recursive=True) if _trains(process)]
+
+    def close(self) -> None:
+        self._cluster.shutdown()  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def _common() -> dict[str, Any]:
+        return {"node_ip_address": LOOPBACK, "object_store_memory": OBJECT_STORE_BYTES}
+
+
+def _trains(process: psutil.Process) -> bool:
+    try:
+        return any("Trainable" in word for word in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _raylet(node: Any) -> int:
+    """The process of which a node's workers are children."""
+    return int(node.all_processes["raylet"][0].process.pid)

@@ -16,4 +16,4 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `search` stops clea
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the journal is the record, not one file a trial
 os.environ.setdefault(
     "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE", "1"
-)  # lost workers are `restarts`' business, all of them
+)  # Tune retries nothing by itself: see `restarts`

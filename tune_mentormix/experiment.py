@@ -120,6 +120,7 @@ class Experiment:
             control = event.get("control")
             given = event.get("given", control is not None)
             trial = self.trials.setdefault(event["trial"], Trial(event["trial"], event["config"], control, given))
+            trial.config = event["config"]  # a population's trials change theirs as they go on
             trial.state, trial.attempt = "running", event.get("attempt", trial.attempt)
         else:
             self._apply_to_trial(kind, self.trials[event["trial"]], event)
@@ -215,6 +216,12 @@ def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
         if is_whole(folder):
             return str(folder)
     return None
+
+
+def checkpoint_at(experiment: Experiment, trial: Trial, epoch: int) -> str | None:
+    """The path, relative to the experiment, of a whole checkpoint of the trial after so many epochs."""
+    paths = [path for at, path in reversed(trial.checkpoints) if at == epoch]
+    return next((path for path in paths if is_whole(experiment.path.resolve() / path)), None)
 
 
 def experiment_path(storage: Path, name: str) -> Path:

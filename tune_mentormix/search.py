@@ -12,12 +12,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ray.tune.search import Searcher
+
 from tune_mentormix.cluster import check_resources, connection, decide_gpus
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, newest_checkpoint, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
 from tune_mentormix.lease import hold_lease
 from tune_mentormix.patience import Patience
+from tune_mentormix.population import PopulationSearcher, is_paused
 from tune_mentormix.provenance import LABEL_NOISE_FILE, provenance, write_label_noise
 from tune_mentormix.published import control_configs
 from tune_mentormix.recorder import Recorder
@@ -90,6 +93,7 @@ def resume_search(
 def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:
     settings, dataset = request.settings, request.dataset
     study = SearchStudy(request.space, settings.sampler, settings.seed)
+    pbt = settings.scheduler == "pbt"
     rungs = request.rungs()
     patience = Patience(settings.patience)
     with closing(Journal(experiment.path / JOURNAL_FILE)) as journal:
@@ -100,7 +104,8 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
         recorder = Recorder(journal, [experiment, study, rungs, patience])
         recorder.record("run_started", run=experiment.runs + 1, num_samples=settings.num_samples, rungs=rungs.epochs)
         record_missing_ends(experiment, rungs, settings.epochs, recorder)
-        searcher = MentorMixSearcher(
+        interrupted = [t for t in experiment.unfinished() if not (pbt and is_paused(t, rungs.epochs))]
+        searcher: Searcher = MentorMixSearcher(
             experiment=experiment,
             recorder=recorder,
             study=study,
@@ -109,9 +114,13 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
             threads=settings.threads(),
             controls=control_configs(dataset.noise_rate, len(dataset.class_names)),
             first_trials=settings.first_trials,
-            unfinished=[(trial, newest_checkpoint(experiment, trial)) for trial in experiment.unfinished()],
+            unfinished=[(trial, newest_checkpoint(experiment, trial)) for trial in interrupted],
             patience=patience,
         )
+        if pbt:
+            searcher = PopulationSearcher(
+                searcher, experiment, recorder, request.space, rungs.epochs, settings.threads(), settings.seed
+            )
         reason = run_trials(experiment, recorder, searcher, rungs, settings, dataset, progress)
         if reason == "finished" and len(experiment.trials) < settings.num_samples:
             reason = "patience" if patience.is_used_up else "exhausted"

@@ -23,7 +23,7 @@ SEARCH_WIDE = frozenset({"network", "epochs", "seed"})  # of the trial's setting
 TrackerName = Literal["wandb", "mlflow"]
 PresetName = Literal["reference", "paper"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"]
-SchedulerName = Literal["asha", "hyperband", "median", "none"]
+SchedulerName = Literal["asha", "hyperband", "median", "pbt", "none"]
 Seconds = Annotated[float, Field(gt=0)]
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -66,7 +66,7 @@ def test_hopeless_trials_are_stopped_at_an_epoch_of_comparison_and_nobody_before
     assert all(rule.stopped(trial) == (ran < EPOCHS) for trial, ran in enumerate(epochs))
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", DECIDING)
 def test_controls_are_neither_stopped_nor_counted(name: str) -> None:
     rule = make(name)
     for trial in range(20):

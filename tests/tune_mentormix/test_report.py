@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot as plt
 
 from tests.tune_mentormix.simulated_search import NO_FAILURES, SimulatedFailures, simulate_search
 from tune_mentormix.cli import run
@@ -66,6 +67,7 @@ def test_the_answer_comes_first_with_split_labels_and_controls(searched: Experim
     assert answer == find(searched).headline
     assert sections == [
         "Learning curves",
+        "The best so far",
         "Who was stopped, and what that saved",
         "Which hyperparameters matter",
         "All finished configurations",
@@ -113,6 +115,11 @@ def test_every_picture_has_words_for_those_who_do_not_see_it(searched: Experimen
     assert len(pictures) >= 10
     assert all(re.search(r'role="img" aria-label="[^"]{20,}"', attributes) for attributes in pictures)
     assert not re.search(r"#00000[1-6]", html), "a stand-in colour was left"
+
+
+def test_no_picture_has_a_colour_that_does_not_follow_the_page(searched: Experiment) -> None:
+    html = (searched.path / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"(stroke|fill): ?#", html)
 
 
 def test_rungs_add_up_and_epochs_saved_are_those_of_stopped_trials(searched: Experiment, built: Report) -> None:
@@ -205,3 +212,13 @@ def test_the_share_of_wrong_labels_is_estimated_from_above_where_nobody_knows_it
     assert best.val_accuracy is not None
     assert built.estimated_noise == pytest.approx(1 - best.val_accuracy)
     assert f"at most about {100 * (1 - best.val_accuracy):.1f} %" in words(page)
+
+
+def test_pyplot_is_left_as_it_was(searched: Experiment) -> None:
+    plt.switch_backend("svg")
+    mine = plt.figure()
+    settings_before = dict(plt.rcParams)
+    build_report(searched)
+    assert plt.get_fignums() == [mine.number]
+    assert dict(plt.rcParams) == settings_before
+    plt.close(mine)

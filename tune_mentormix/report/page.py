@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import optuna
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,18 +17,17 @@ from tune_mentormix.confirmation import Confirmation, read_confirmation
 from tune_mentormix.confirmation_record import ConfirmedRow, confirmed_rows, verdicts
 from tune_mentormix.costs import Cost, cost_of
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment import SEARCH_FILE, Experiment, Trial
 from tune_mentormix.findings import Finding, find, standard_error
-from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.report.curves import learning_curves, mentor_curves
+from tune_mentormix.report.history import best_so_far
 from tune_mentormix.report.importance import LEAST_TRIALS, Importance, importance_after
 from tune_mentormix.report.label_noise import LabelNoise, estimated_rate, label_noise
+from tune_mentormix.report.parallel_coordinates import parallel_coordinates
 from tune_mentormix.report.pictures import Picture
-from tune_mentormix.report.scales import Scale
-from tune_mentormix.report.space_views import parallel_coordinates, slices
+from tune_mentormix.report.slices import slices
 from tune_mentormix.report.survival import Survival, survival
-from tune_mentormix.space import SearchSpace, parse_space
-from tune_mentormix.study import SearchStudy
+from tune_mentormix.space import parse_space
 from tune_mentormix.yaml_files import YamlDocument, write_atomically
 
 
@@ -49,6 +47,7 @@ class Report:
     standard_error: float | None
     searched: list[str]
     learning_curves: Picture | None
+    best_so_far: Picture | None
     survival: Survival
     importances: list[Importance]
     ablation: list[AblationRow]
@@ -107,9 +106,7 @@ def build_report(experiment: Experiment) -> Report:
     confirmation = read_confirmation(experiment)
     ablation = read_ablation(experiment)
     winner = confirmation.winner() if confirmation else None
-    space = _space(experiment)
-    study = _replayed_study(experiment, space)
-    scales = [Scale(name, distribution) for name, distribution in space.distributions.items()] if space else []
+    space = parse_space(YamlDocument(experiment.settings["space"], SEARCH_FILE))
     trials = [experiment.trials[number] for number in sorted(experiment.trials)]
     return Report(
         experiment=experiment,
@@ -122,14 +119,15 @@ def build_report(experiment: Experiment) -> Report:
         confirmed_rows=confirmed_rows(confirmation) if confirmation else [],
         verdicts=verdicts(confirmation, winner) if confirmation and winner else [],
         standard_error=standard_error(experiment, best.val_accuracy or 0.0) if best else None,
-        searched=[scale.name for scale in scales],
+        searched=list(space.distributions),
         learning_curves=learning_curves(experiment),
+        best_so_far=best_so_far(experiment),
         survival=survival(experiment),
-        importances=[importance_after(study, epoch) for epoch in _epochs_compared(experiment)] if study else [],
+        importances=[importance_after(experiment, space, epoch) for epoch in _epochs_compared(experiment)],
         ablation=ablation_rows(ablation, best) if ablation and best else [],
         least_trials=LEAST_TRIALS,
-        parallel_coordinates=parallel_coordinates(experiment, scales),
-        slices=slices(experiment, scales),
+        parallel_coordinates=parallel_coordinates(experiment, space),
+        slices=slices(experiment, space),
         mentor_curves=mentor_curves(experiment),
         label_noise=label_noise(experiment),
         estimated_noise=estimated_rate(experiment),
@@ -137,22 +135,6 @@ def build_report(experiment: Experiment) -> Report:
         cost=cost_of(experiment),
         settings=yaml.safe_dump(experiment.settings, sort_keys=False, allow_unicode=True, width=100),
     )
-
-
-def _space(experiment: Experiment) -> SearchSpace | None:
-    values = experiment.settings.get("space")
-    return parse_space(YamlDocument(values, "search.yaml")) if isinstance(values, dict) else None
-
-
-def _replayed_study(experiment: Experiment, space: SearchSpace | None) -> optuna.Study | None:
-    """The study as the search had it."""
-    journal = experiment.path / JOURNAL_FILE
-    if space is None or not journal.is_file():
-        return None
-    search_study = SearchStudy(space, "random", 0)  # nothing is proposed: any sampler will do
-    for event in read_events(journal):
-        search_study.apply(event)
-    return search_study.study
 
 
 def _epochs_compared(experiment: Experiment) -> list[int]:

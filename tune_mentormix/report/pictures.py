@@ -28,10 +28,11 @@ _CSS = {
     # Text that lines pass behind, kept legible by an outline in the page's own colour.
     OVER_LINES: "var(--muted); stroke: var(--paper); stroke-width: 2.5px; paint-order: stroke",
 }
-_STYLE: dict[RcKeyType, Any] = {
+FONT_SIZE = 9.0
+STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a class named $x$ is a name, not a formula
-    "font.size": 9.0,
+    "font.size": FONT_SIZE,
     "text.color": INK,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": FAINT,
@@ -63,9 +64,21 @@ class Picture:
 
 
 def picture(draw: Callable[[Axes], None], alt: str, wide: Size = WIDE, narrow: Size = NARROW) -> Picture:
-    """Draws one pair of axes at both sizes; equal sizes are drawn once."""
-    drawn = _svg(draw, wide)
-    return Picture(drawn, drawn if narrow == wide else _svg(draw, narrow), alt)
+    """Draws one pair of axes at both sizes."""
+
+    def drawn(size: Size) -> Markup:
+        with mpl.rc_context(STYLE):
+            figure = Figure(figsize=size)
+            draw(figure.add_subplot())
+            return as_svg(figure)
+
+    return at_both_sizes(drawn, alt, wide, narrow)
+
+
+def at_both_sizes(draw: Callable[[Size], Markup], alt: str, wide: Size, narrow: Size) -> Picture:
+    """Draws for wide pages and for phones; equal sizes are drawn once."""
+    drawn = draw(wide)
+    return Picture(drawn, drawn if narrow == wide else draw(narrow), alt)
 
 
 def as_pixels(lines: int) -> bool:
@@ -79,21 +92,20 @@ def mark_rungs(axes: Axes, rungs: list[int]) -> None:
         axes.axvline(rung, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
 
 
-def _svg(draw: Callable[[Axes], None], size: Size) -> Markup:
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.add_subplot())
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, dpi=200)
-    return _for_inlining(buffer.getvalue(), size)
+def as_svg(figure: Figure) -> Markup:
+    """The figure for inlining; within `rc_context(STYLE)`."""
+    figure.set_layout_engine("constrained")
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, dpi=200)
+    return _for_inlining(buffer.getvalue(), figure.get_figwidth())
 
 
-def _for_inlining(document: str, size: Size) -> Markup:
+def _for_inlining(document: str, inches: float) -> Markup:
     """Only the `svg` element, without metadata, group names or needless digits, its colours made variables."""
     svg = document[document.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
-    widest = f"max-width: {size[0] * _MOST_ENLARGED:.2f}in"
+    widest = f"max-width: {inches * _MOST_ENLARGED:.2f}in"
     head = rf'<svg viewBox="\1" style="{widest}" aria-hidden="true">'
     svg = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', head, svg, count=1)
     svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), svg)

@@ -19,7 +19,7 @@ from tune_mentormix.lease import hold_lease
 from tune_mentormix.recorder import Recorder
 from tune_mentormix.request import retraining_settings, stored_request
 from tune_mentormix.searcher import start_trial
-from tune_mentormix.trial_runs import Progress, record_missing_ends, run_trials
+from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials
 
 
 class PlannedSearcher(Searcher):
@@ -80,7 +80,8 @@ def run_ablation(storage: Path, name: str, progress: Progress, verbose: bool = F
         rungs = never_stop()  # every run counts in full
         with closing(Journal(ablation.path / JOURNAL_FILE)) as journal:
             recorder = Recorder(journal, [ablation])
-            recorder.record("run_started", run=ablation.runs + 1, num_samples=len(configs), rungs=[])
+            resources = recorded_resources(settings)
+            recorder.record("run_started", run=ablation.runs + 1, num_samples=len(configs), rungs=[], **resources)
             record_missing_ends(ablation, rungs, settings.epochs, recorder)
             planned: list[tuple[Trial, str | None]] = [
                 (replace(trial, attempt=trial.attempt + 1), newest_checkpoint(ablation, trial))

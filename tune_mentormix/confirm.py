@@ -22,7 +22,7 @@ from tune_mentormix.recorder import Recorder
 from tune_mentormix.request import SearchRequest, retraining_settings, stored_request
 from tune_mentormix.sealed_test import open_test_set
 from tune_mentormix.settings import FORMAT
-from tune_mentormix.trial_runs import record_missing_ends, run_trials
+from tune_mentormix.trial_runs import record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.yaml_files import write_yaml
 
 TOP_K, SEEDS = 5, 5  # where nothing else is asked for
@@ -138,7 +138,8 @@ def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress)
     with closing(Journal(confirmation.path / JOURNAL_FILE)) as journal:
         recorder = Recorder(journal, [confirmation])
         planned = confirmation.planned()
-        recorder.record("run_started", run=confirmation.runs + 1, num_samples=planned, rungs=[])
+        resources = recorded_resources(settings)
+        recorder.record("run_started", run=confirmation.runs + 1, num_samples=planned, rungs=[], **resources)
         record_missing_ends(confirmation, rungs, settings.epochs, recorder)
         unfinished = [(run, newest_checkpoint(confirmation, run)) for run in confirmation.unfinished()]
         searcher = ConfirmationSearcher(confirmation, recorder, settings.threads(), unfinished)

@@ -14,25 +14,27 @@ class Cost:
     """Training time by the trials' own clocks; starting workers and waiting are not in it."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        """`settings` as `search.yaml` holds them, with the resources of one trial."""
-        self._cpus = float(settings.get("cpus_per_trial", 1.0))
-        self._gpus = float(settings.get("gpus_per_trial") or 0.0)
+        """`settings` as `search.yaml` holds them: the resources of one trial where a run did not record its own."""
+        self._settings = settings
+        self._take_resources({})
         self.training_seconds = 0.0
+        self.cpu_hours = 0.0  # CPU cores held by training, times hours
+        self.gpu_hours = 0.0  # GPUs, or shares of them, held by training, times hours
 
     def apply(self, event: Event) -> None:
-        """Takes one event of the journal into account."""
-        if event["event"] == "report":
-            self.training_seconds += event.get("epoch_seconds") or 0.0
+        """Takes one event of the journal into account; a resume may give trials other resources than before."""
+        if event["event"] == "run_started":
+            self._take_resources(event)
+        elif event["event"] == "report":
+            seconds = event.get("epoch_seconds") or 0.0
+            self.training_seconds += seconds
+            self.cpu_hours += seconds * self._cpus / SECONDS_PER_HOUR
+            self.gpu_hours += seconds * self._gpus / SECONDS_PER_HOUR
 
-    @property
-    def cpu_hours(self) -> float:
-        """CPU cores held by training, times hours."""
-        return self.training_seconds * self._cpus / SECONDS_PER_HOUR
-
-    @property
-    def gpu_hours(self) -> float:
-        """GPUs, or shares of them, held by training, times hours."""
-        return self.training_seconds * self._gpus / SECONDS_PER_HOUR
+    def _take_resources(self, run: dict[str, Any]) -> None:
+        known = self._settings | run
+        self._cpus = float(known.get("cpus_per_trial", 1.0))
+        self._gpus = float(known.get("gpus_per_trial") or 0.0)
 
 
 def cost_of(experiment: Experiment) -> Cost:

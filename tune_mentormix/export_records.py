@@ -122,7 +122,7 @@ def compute_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
     whole, own = Cost(experiment.settings), Cost(experiment.settings)
     for event in read_events(journal) if journal.is_file() else ():
         whole.apply(event)
-        if event.get("trial") == trial.number:
+        if event.get("trial", trial.number) == trial.number:  # those of no trial say what a run gives each
             own.apply(event)
     return {
         "counted": "seconds of every epoch, run twice or not, × cpus_per_trial, gpus_per_trial",

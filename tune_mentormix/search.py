@@ -28,7 +28,7 @@ from tune_mentormix.request import SearchRequest, check_request, stored_request,
 from tune_mentormix.searcher import MentorMixSearcher
 from tune_mentormix.settings import FORMAT, SearchSettings
 from tune_mentormix.study import SearchStudy
-from tune_mentormix.trial_runs import Progress, record_missing_ends, run_trials
+from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.yaml_files import write_yaml
 
 
@@ -102,7 +102,13 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
             rungs.apply(event)
             patience.apply(event)
         recorder = Recorder(journal, [experiment, study, rungs, patience])
-        recorder.record("run_started", run=experiment.runs + 1, num_samples=settings.num_samples, rungs=rungs.epochs)
+        recorder.record(
+            "run_started",
+            run=experiment.runs + 1,
+            num_samples=settings.num_samples,
+            rungs=rungs.epochs,
+            **recorded_resources(settings),
+        )
         record_missing_ends(experiment, rungs, settings.epochs, recorder)
         interrupted = [t for t in experiment.unfinished() if not (pbt and is_paused(t, rungs.epochs))]
         searcher: Searcher = MentorMixSearcher(

@@ -79,6 +79,11 @@ def run_trials(
     return limits.reason or "finished"
 
 
+def recorded_resources(settings: SearchSettings) -> dict[str, float]:
+    """What one trial of a run may use, as `run_started` says it; a resume may change that."""
+    return {"cpus_per_trial": settings.cpus_per_trial, "gpus_per_trial": settings.gpus()}
+
+
 def record_missing_ends(experiment: Experiment, rungs: StoppingRule, epochs: int, recorder: Recorder) -> None:
     """A driver killed between a trial's last report and its end: write the end down, train nothing again."""
     for trial in experiment.unfinished():

@@ -68,6 +68,7 @@ def test_journal_lines_hold_what_scripts_rely_on(finished_search: Experiment) ->
     (started,) = events_of(finished_search, "run_started")
     (ended,) = events_of(finished_search, "run_ended")
     assert (started["run"], ended["reason"]) == (1, "finished")
+    assert (started["cpus_per_trial"], started["gpus_per_trial"]) == (1, 0)
     report = events_of(finished_search, "report")[0]
     metrics = {"val_accuracy", "val_loss", "train_loss", "mean_weight", "epoch", "epoch_seconds", "images_per_second"}
     assert metrics | {"time", "event", "trial", "selected_clean_fraction"} <= set(report)

@@ -1,0 +1,41 @@
+"""What a search cost, from its events alone."""
+
+import pytest
+
+from tune_mentormix.costs import Cost
+from tune_mentormix.journal import Event
+
+
+def cost_of_events(*events: Event) -> Cost:
+    cost = Cost({"cpus_per_trial": 2.0, "gpus_per_trial": None})
+    for event in events:
+        cost.apply(event)
+    return cost
+
+
+def run_started(**resources: float) -> Event:
+    return {"event": "run_started", **resources}
+
+
+def epoch(seconds: float | None) -> Event:
+    return {"event": "report", "trial": 0, "epoch": 1, "epoch_seconds": seconds}
+
+
+def test_each_epoch_costs_what_a_trial_had_in_its_own_run() -> None:
+    cost = cost_of_events(
+        run_started(cpus_per_trial=4.0, gpus_per_trial=0.5), epoch(3600), epoch(3600),
+        run_started(cpus_per_trial=1.0, gpus_per_trial=2.0), epoch(3600),
+    )  # fmt: skip
+    assert cost.training_seconds == 3 * 3600
+    assert (cost.cpu_hours, cost.gpu_hours) == pytest.approx((4 + 4 + 1, 0.5 + 0.5 + 2))
+
+
+def test_a_run_that_recorded_no_resources_had_those_of_the_settings() -> None:
+    cost = cost_of_events(
+        run_started(cpus_per_trial=4.0, gpus_per_trial=1.0), epoch(3600), run_started(), epoch(3600)
+    )
+    assert (cost.cpu_hours, cost.gpu_hours) == pytest.approx((4 + 2, 1))
+
+
+def test_an_epoch_of_unknown_length_costs_nothing() -> None:
+    assert cost_of_events(run_started(), epoch(None)).cpu_hours == 0

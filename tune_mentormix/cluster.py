@@ -5,14 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import ray
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.settings import SearchSettings
+
+_ANSWER_SECONDS = 5.0  # in which a cluster's port takes a connection
+_BOUNDED = {  # Ray's own patience where a port answers, but not as this cluster would: over a minute by default
+    "RAY_gcs_server_port_wait_time_s": "1",
+    "RAY_py_gcs_connect_timeout_s": "10",
+}
 
 
 @contextmanager
@@ -42,21 +51,81 @@ def _connect(address: str | None, verbose: bool) -> None:
         warnings.filterwarnings("ignore", module=r"ray\..*")
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    if address is None and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+    joins = address not in (None, "local")
+    if address and joins:
+        check_that_somebody_answers(address)
+    elif "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray writes one that everybody can read
+    said: list[bytes] = []
     try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.CRITICAL,
-            configure_logging=verbose,
-        )
+        with (
+            _bounded_patience() if joins else nullcontext(),
+            _core_output(said) if joins and not verbose else nullcontext(),
+        ):
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.CRITICAL,
+                configure_logging=verbose,
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address is None:
             raise
-        reason = str(error).splitlines()[0]
-        raise RequestError(f"no Ray cluster answers at {address!r} (--address): {reason}") from error
+        if any(b"InvalidAuthToken" in output for output in said):
+            raise RequestError(
+                f"the Ray cluster at {address!r} (--address) refuses the token: set RAY_AUTH_MODE=token and "
+                "RAY_AUTH_TOKEN as where it was started"
+            ) from error
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise RequestError(
+            f"no Ray cluster answers at {address!r} (--address): {reason}; is `ray start --head` running there?"
+        ) from error
+
+
+@contextmanager
+def _bounded_patience() -> Iterator[None]:
+    """For joining alone: starting a Ray of one's own may take longer."""
+    added = {name: seconds for name, seconds in _BOUNDED.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+@contextmanager
+def _core_output(said: list[bytes]) -> Iterator[None]:
+    """Puts what Ray's core writes to stderr, past Python and all levels of logging, into `said`."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as output:
+        os.dup2(output.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            output.seek(0)
+            said.append(output.read())
+
+
+def check_that_somebody_answers(address: str) -> None:
+    """Raises RequestError if nothing listens at a `HOST:PORT`; Ray itself would try for over a minute."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return  # `auto` or `local`: Ray's to resolve
+    if not (port.isascii() and port.isdigit() and int(port) < 2**16):
+        raise RequestError(f"address must be auto, HOST:PORT or ray://HOST:PORT, got {address!r} (--address)")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS):
+            return
+    except OSError as error:
+        reason = error.strerror or str(error) or "no answer"
+        raise RequestError(
+            f"no Ray cluster answers at {address!r} (--address): {reason}; is `ray start --head` running there?"
+        ) from error
 
 
 def trials_that_fit(settings: SearchSettings) -> int:

@@ -1,0 +1,67 @@
+"""Addresses where no cluster answers; none of these tests starts a Ray."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tune_mentormix.cluster import check_that_somebody_answers
+from tune_mentormix.errors import WRONG_REQUEST, RequestError
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Bound by this test and not listening, so nobody else can answer there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_port_where_nothing_listens_is_refused_at_once(closed_port: int, scheme: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(RequestError, match=r"no Ray cluster answers at .* refused; is `ray start --head` running"):
+        check_that_somebody_answers(f"{scheme}127.0.0.1:{closed_port}")
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("nowhere.invalid:6379", "no Ray cluster answers at 'nowhere.invalid:6379'"),
+        ("127.0.0.1:port", "address must be auto, HOST:PORT or ray://HOST:PORT"),
+        ("127.0.0.1:123456", "address must be auto, HOST:PORT or ray://HOST:PORT"),
+    ],
+)
+def test_an_address_that_cannot_be_is_one_line(address: str, complaint: str) -> None:
+    with pytest.raises(RequestError, match=complaint) as raised:
+        check_that_somebody_answers(address)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_port_that_listens_is_left_to_ray() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        check_that_somebody_answers(f"127.0.0.1:{server.getsockname()[1]}")
+    check_that_somebody_answers("auto")
+
+
+def test_a_search_at_such_an_address_ends_with_one_line_and_creates_nothing(closed_port: int, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, REPOSITORY / "run_search.py", "search", "--address", f"127.0.0.1:{closed_port}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == WRONG_REQUEST
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert "no Ray cluster answers" in ended.stderr
+    assert list(tmp_path.iterdir()) == []

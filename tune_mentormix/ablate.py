@@ -17,7 +17,7 @@ from tune_mentormix.experiment import Experiment, Trial, newest_checkpoint, read
 from tune_mentormix.journal import JOURNAL_FILE, Journal
 from tune_mentormix.lease import hold_lease
 from tune_mentormix.recorder import Recorder
-from tune_mentormix.request import retraining_settings, stored_request
+from tune_mentormix.request import SearchRequest, retraining_settings, stored_request
 from tune_mentormix.searcher import start_trial
 from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials
 
@@ -73,22 +73,28 @@ def run_ablation(storage: Path, name: str, progress: Progress, verbose: bool = F
     published = request.control_settings()["published"]
     configs = ablated_configs(best.config, published, list(request.space.distributions))
     ablation = empty_ablation(experiment, best)
-    ablation.path.mkdir(parents=True, exist_ok=True)
-    with connection(settings.address, verbose), hold_lease(ablation.path):
+    with connection(settings.address, verbose):
         check_resources(settings)
-        replay(ablation, ablation.path / JOURNAL_FILE)
-        rungs = never_stop()  # every run counts in full
-        with closing(Journal(ablation.path / JOURNAL_FILE)) as journal:
-            recorder = Recorder(journal, [ablation])
-            resources = recorded_resources(settings)
-            recorder.record("run_started", run=ablation.runs + 1, num_samples=len(configs), rungs=[], **resources)
-            record_missing_ends(ablation, rungs, settings.epochs, recorder)
-            planned: list[tuple[Trial, str | None]] = [
-                (replace(trial, attempt=trial.attempt + 1), newest_checkpoint(ablation, trial))
-                for trial in ablation.unfinished()
-            ]
-            planned += [(Trial(n, config), None) for n, config in enumerate(configs) if n not in ablation.trials]
-            searcher = PlannedSearcher(ablation, recorder, settings.threads(), planned)
-            reason = run_trials(ablation, recorder, searcher, rungs, settings, request.dataset, progress)
-            recorder.record("run_ended", run=ablation.runs, reason=reason)
+        ablation.path.mkdir(parents=True, exist_ok=True)
+        with hold_lease(ablation.path):
+            _run(ablation, configs, request, progress)
     return ablation
+
+
+def _run(ablation: Experiment, configs: list[dict[str, Any]], request: SearchRequest, progress: Progress) -> None:
+    settings = request.settings
+    replay(ablation, ablation.path / JOURNAL_FILE)
+    rungs = never_stop()  # every run counts in full
+    with closing(Journal(ablation.path / JOURNAL_FILE)) as journal:
+        recorder = Recorder(journal, [ablation])
+        resources = recorded_resources(settings)
+        recorder.record("run_started", run=ablation.runs + 1, num_samples=len(configs), rungs=[], **resources)
+        record_missing_ends(ablation, rungs, settings.epochs, recorder)
+        planned: list[tuple[Trial, str | None]] = [
+            (replace(trial, attempt=trial.attempt + 1), newest_checkpoint(ablation, trial))
+            for trial in ablation.unfinished()
+        ]
+        planned += [(Trial(n, config), None) for n, config in enumerate(configs) if n not in ablation.trials]
+        searcher = PlannedSearcher(ablation, recorder, settings.threads(), planned)
+        reason = run_trials(ablation, recorder, searcher, rungs, settings, request.dataset, progress)
+        recorder.record("run_ended", run=ablation.runs, reason=reason)

@@ -18,10 +18,8 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.settings import SearchSettings
 
 _ANSWER_SECONDS = 5.0  # in which a cluster's port takes a connection
-_BOUNDED = {  # Ray's own patience where a port answers, but not as this cluster would: over a minute by default
-    "RAY_gcs_server_port_wait_time_s": "1",
-    "RAY_py_gcs_connect_timeout_s": "10",
-}
+# Ray's attempts to join where a port answers, but is no Ray: one, of half a minute, and not the twenty of the default.
+_ATTEMPTS = ("RAY_gcs_server_port_wait_time_s", "1")
 
 
 @contextmanager
@@ -59,7 +57,7 @@ def _connect(address: str | None, verbose: bool) -> None:
     said: list[bytes] = []
     try:
         with (
-            _bounded_patience() if joins else nullcontext(),
+            _one_attempt() if joins else nullcontext(),
             _core_output(said) if joins and not verbose else nullcontext(),
         ):
             ray.init(
@@ -84,14 +82,15 @@ def _connect(address: str | None, verbose: bool) -> None:
 
 
 @contextmanager
-def _bounded_patience() -> Iterator[None]:
+def _one_attempt() -> Iterator[None]:
     """For joining alone: starting a Ray of one's own may take longer."""
-    added = {name: seconds for name, seconds in _BOUNDED.items() if name not in os.environ}
-    os.environ.update(added)
+    name, attempts = _ATTEMPTS
+    before = os.environ.get(name)
+    os.environ[name] = before or attempts
     try:
         yield
     finally:
-        for name in added:
+        if before is None:
             del os.environ[name]
 
 

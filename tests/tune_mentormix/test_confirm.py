@@ -10,9 +10,11 @@ import pytest
 
 from tests.conftest import SearchRunner
 from tests.tune_mentormix.conftest import SEEDS, TOP_K, confirmation_of, copy_of, quiet
+from tests.tune_mentormix.test_interruptions import start, wait_for_reports
 from tune_mentormix.cli import run
 from tune_mentormix.confirm import confirm_search
 from tune_mentormix.confirmation import Confirmation
+from tune_mentormix.confirmation_record import confirmed_rows
 from tune_mentormix.confirmation_tables import print_confirmation
 from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
 from tune_mentormix.experiment import Experiment, read_experiment
@@ -97,6 +99,24 @@ def test_interrupted_and_resumed_it_ends_the_same_and_the_test_set_stays_sealed_
     whole = confirmation_of(confirmed)
     assert {n: t.curve for n, t in resumed.trials.items()} == {n: t.curve for n, t in whole.trials.items()}
     assert resumed.openings[-1]["results"] == whole.openings[-1]["results"]
+    assert len(resumed.openings) == 1
+
+
+def test_killed_in_the_middle_and_called_again_it_shows_the_same_table(
+    finished_search: Experiment, confirmed: Experiment, tmp_path: Path
+) -> None:
+    storage = copy_of(finished_search, tmp_path)
+    counts = ("--top-k", str(TOP_K), "--seeds", str(SEEDS))
+    driver = start("confirm", "done", *counts, "--storage", str(storage))
+    wait_for_reports(driver, storage / "done" / "confirmation" / "journal.jsonl", 6)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    cut, whole = confirmation_of(read_experiment(storage, "done")), confirmation_of(confirmed)
+    assert (cut.state(), cut.openings) == ("interrupted", [])
+    assert cut.epochs_run < whole.epochs_run
+    resumed = confirm_search(storage, "done", None, None, {}, quiet)
+    assert confirmed_rows(resumed) == confirmed_rows(whole)
+    assert {n: t.curve for n, t in resumed.trials.items()} == {n: t.curve for n, t in whole.trials.items()}
     assert len(resumed.openings) == 1
 
 

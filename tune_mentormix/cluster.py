@@ -18,7 +18,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.settings import SearchSettings
 
 _ANSWER_SECONDS = 5.0  # in which a cluster's port takes a connection
-# Ray's attempts to join where a port answers, but is no Ray: one, of half a minute, and not the twenty of the default.
+# Ray's attempts to join where a port answers but is no Ray: one, of half a minute, and not the default's twenty.
 _ATTEMPTS = ("RAY_gcs_server_port_wait_time_s", "1")
 
 

@@ -23,7 +23,7 @@ from tune_mentormix.space import SearchSpace, check_grid, load_space, parse_spac
 from tune_mentormix.start_from import first_trials
 from tune_mentormix.yaml_files import YamlDocument
 
-EPOCHS_AFTER_BURN_IN = 0.05  # of a trial: the least a trial trains with weights before the first rung
+EPOCHS_AFTER_BURN_IN = 0.15  # of a trial: what it trains with weights before the first rung (docs/search-policy.md)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,158 @@
+"""Who searches in `search_efficiency`: this project's study and rungs, Ray's own classes, full-length searches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial
+from problems import Problem
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
+from simulation import Proposal
+
+from tune_mentormix.experiment import Trial
+from tune_mentormix.journal import Event
+from tune_mentormix.request import EPOCHS_AFTER_BURN_IN
+from tune_mentormix.schedulers import Rungs, rung_epochs
+from tune_mentormix.settings import SearchSettings
+from tune_mentormix.study import SearchStudy
+
+DEFAULTS = SearchSettings()
+
+
+def first_rung(problem: Problem, epochs_after_burn_in: float = EPOCHS_AFTER_BURN_IN) -> int:
+    """Where `SearchRequest.first_rung` puts it."""
+    return max(1, round(problem.epochs * (problem.longest_burn_in + epochs_after_burn_in)))
+
+
+class Ours:
+    """`SearchStudy` and `Rungs`, fed the events that a journal would hold; the three controls come first."""
+
+    def __init__(
+        self, problem: Problem, seed: int, sampler: str = DEFAULTS.sampler, rungs: Rungs | None = None
+    ) -> None:
+        """With the shipped policy, unless told otherwise."""
+        self._problem = problem
+        self._study = self._new_study(sampler, seed)
+        factor = DEFAULTS.reduction_factor
+        self._rungs = rungs or Rungs(rung_epochs(first_rung(problem), factor, problem.epochs), factor)
+        self._proposed = 0
+        self._controls = ["published", "mixup", "plain"]
+
+    def _new_study(self, sampler: str, seed: int) -> SearchStudy:
+        return SearchStudy(self._problem.space, sampler, seed)
+
+    def propose(self) -> Proposal:
+        """A control, or what the study proposes."""
+        number, self._proposed = self._proposed, self._proposed + 1
+        control = self._controls.pop(0) if self._controls else None
+        if control:
+            params = self._problem.published
+            self._study.enter(Trial(number, params, control))
+        else:
+            params = self._study.propose(number)
+        self._apply({"event": "proposed", "trial": number, "config": params, "control": control})
+        return Proposal(number, params, is_baseline=control in ("mixup", "plain"))
+
+    def report(self, number: int, epoch: int, accuracy: float) -> bool:
+        """As `AshaScheduler` and `TuneRecorder` do, in their order."""
+        is_last = epoch == self._problem.epochs
+        goes_on = is_last or self._rungs.goes_on(number, epoch, accuracy)
+        self._apply({"event": "report", "trial": number, "epoch": epoch, "val_accuracy": accuracy})
+        if is_last or not goes_on:
+            self._apply({"event": "finished" if is_last else "stopped", "trial": number, "epoch": epoch})
+        return goes_on
+
+    def _apply(self, event: Event) -> None:
+        self._study.apply(event)
+        self._rungs.apply(event)
+
+
+class FullLength:
+    """Optuna's sampler alone: every trial is trained to the end."""
+
+    def __init__(self, problem: Problem, seed: int, sampler: str) -> None:
+        """`sampler` by its name in `search`."""
+        self._problem = problem
+        self._study = SearchStudy(problem.space, sampler, seed)
+        self._proposed = 0
+
+    def propose(self) -> Proposal:
+        """What the sampler proposes."""
+        number, self._proposed = self._proposed, self._proposed + 1
+        return Proposal(number, self._study.propose(number))
+
+    def report(self, number: int, epoch: int, accuracy: float) -> bool:
+        """Always goes on."""
+        self._study.apply({"event": "report", "trial": number, "epoch": epoch, "val_accuracy": accuracy})
+        if epoch == self._problem.epochs:
+            self._study.apply({"event": "finished", "trial": number})
+        return True
+
+
+@dataclass
+class _RayTrial:
+    """What of Tune's `Trial` the scheduler looks at."""
+
+    trial_id: str
+
+
+class Ray:
+    """Ray's `OptunaSearch` and `ASHAScheduler`, told what `TuneController` would tell them, in its order.
+
+    That is: a report goes to the scheduler first, and to the searcher only if the trial goes on; a trial stopped
+    early is complete for both, with its last result. On the last result of a trial, which is `done`, the scheduler
+    is not asked.
+    """
+
+    def __init__(self, problem: Problem, seed: int, sampler: BaseSampler | None = None, **asha: Any) -> None:
+        """`asha` are options of `ASHAScheduler` besides its `max_t`; by default, all is as Ray ships it."""
+        self._problem = problem
+        seed_of_sampler = int(np.random.SeedSequence([seed, 7]).generate_state(1)[0])
+        options: dict[str, Any] = {"sampler": sampler} if sampler else {"seed": seed_of_sampler}
+        self._searcher: Any = OptunaSearch(problem.space.distributions, metric="val_accuracy", mode="max", **options)
+        self._scheduler: Any = ASHAScheduler(metric="val_accuracy", mode="max", max_t=problem.epochs, **asha)
+        self._trials: list[_RayTrial] = []
+
+    def propose(self) -> Proposal:
+        """What `OptunaSearch` suggests."""
+        trial = _RayTrial(str(len(self._trials)))
+        self._trials.append(trial)
+        params = self._searcher.suggest(trial.trial_id)
+        self._scheduler.on_trial_add(None, trial)
+        return Proposal(int(trial.trial_id), params)
+
+    def told(self, number: int) -> FrozenTrial:
+        """A trial as Optuna knows it."""
+        trial: FrozenTrial = self._searcher._ot_study.trials[number]
+        return trial
+
+    def report(self, number: int, epoch: int, accuracy: float) -> bool:
+        """As `TuneController._process_trial_result` and `stop_trial` do."""
+        trial = self._trials[number]
+        result = {"val_accuracy": accuracy, "training_iteration": epoch}
+        is_done = epoch == self._problem.epochs
+        if not is_done and self._scheduler.on_trial_result(None, trial, result) != TrialScheduler.STOP:
+            self._searcher.on_trial_result(trial.trial_id, result)
+            return True
+        self._scheduler.on_trial_complete(None, trial, result)
+        self._searcher.on_trial_complete(trial.trial_id, result=result)
+        return False
+
+
+def random_with_ray_asha(problem: Problem, seed: int) -> Ray:
+    """Random search stopped early as Ray ships it."""
+    return Ray(problem, seed, sampler=RandomSampler(seed=int(np.random.SeedSequence([seed, 8]).generate_state(1)[0])))
+
+
+def ray_with_our_rungs(problem: Problem, seed: int) -> Ray:
+    """Ray's classes, told what this project knows: where burn-in ends, and how many to keep."""
+    return Ray(
+        problem,
+        seed,
+        grace_period=first_rung(problem),
+        reduction_factor=DEFAULTS.reduction_factor,
+    )

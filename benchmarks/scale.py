@@ -1,0 +1,153 @@
+"""A search of a thousand one-second trials: what the driver adds, and whether it grows with the number of trials.
+
+Everything is real (Ray, `start_search`, journal, TPE, checkpoints, TensorBoard) but the training: in the place of the
+trainable stands one that sleeps a second, reports once and saves an empty checkpoint, so that `SLOTS` trials run
+side by side on any machine. Ideal is that every slot trains one trial a second without a pause: the trials after
+the first `SLOTS`, by `SLOTS`, in seconds. The wall clock counts from when the first `SLOTS` trials had ended, since
+starting the workers is no matter of scale, to the end of the last trial.
+
+    python benchmarks/scale.py [--json FILE] [--trials 1000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+import torch
+from local_ray import local_ray
+from measurement import write_result
+from ray.tune import Trainable
+
+from tune_mentormix import trial_runs
+from tune_mentormix.experiment import Experiment
+from tune_mentormix.journal import JOURNAL_FILE, read_events
+from tune_mentormix.request import check_request
+from tune_mentormix.search import start_search
+from tune_mentormix.settings import SearchSettings
+from tune_mentormix.study import SearchStudy
+
+CPUS = 2
+SLOTS = 8
+TRIAL_SECONDS = 1.0
+WINDOWS = 10
+
+
+class SleepingTrial(Trainable):
+    """Trains nothing for a second; stands where `MentorMixTrainable` does."""
+
+    def setup(self, config: dict[str, Any], dataset: object = None) -> None:
+        """Takes the data as the real one does."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """The next trial in the same process."""
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The only epoch; the accuracy falls with the percentile's distance from 0.6, so that TPE has work to do."""
+        time.sleep(TRIAL_SECONDS)
+        settings = self.config["settings"]
+        return {"epoch": 1, "val_accuracy": 0.9 - abs(settings["loss_p_percentile"] - 0.6), "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to keep."""
+
+    def load_checkpoint(self, checkpoint: object) -> None:
+        """Nothing to load."""
+
+
+@dataclass
+class Watch:
+    """Notes the driver's memory and processor time as trials end."""
+
+    process: psutil.Process = field(default_factory=psutil.Process)
+    seen: dict[int, tuple[float, float, int]] = field(default_factory=dict)  # ended → clock, CPU seconds, bytes
+
+    def __call__(self, experiment: Experiment) -> None:
+        """The search's progress callback."""
+        ended = experiment.counts()["finished"]
+        if ended not in self.seen:
+            self.seen[ended] = (time.perf_counter(), time.process_time(), self.process.memory_info().rss)
+
+    def at(self, ended: int) -> tuple[float, float, int]:
+        """What was noted when so many trials had ended, or the next number that was noted."""
+        return self.seen[min(number for number in self.seen if number >= ended)]
+
+
+def proposal_seconds(journal: Path, settings: SearchSettings, trials: int) -> float:
+    """Seconds the next proposal takes in a study that knows so many trials."""
+    study = SearchStudy(check_request(settings).space, settings.sampler, settings.seed)
+    for event in _events_of(journal, trials):
+        study.apply(event)
+    started = time.perf_counter()
+    study.propose(trials)
+    return time.perf_counter() - started
+
+
+def _events_of(journal: Path, trials: int) -> Iterator[dict[str, Any]]:
+    return (event for event in read_events(journal) if event.get("trial", 0) < trials)
+
+
+def main() -> None:
+    """Measure, print the table, and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--trials", type=int, default=1000)
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(1)
+    trials, window = arguments.trials, arguments.trials // WINDOWS
+    trial_runs.MentorMixTrainable = SleepingTrial  # type: ignore[attr-defined, assignment]  # the only thing not real
+    watch = Watch()
+    rows: list[dict[str, Any]] = []
+    with TemporaryDirectory() as storage, local_ray(CPUS):
+        settings = SearchSettings(
+            name="scale",
+            storage=Path(storage),
+            max_images=150,
+            trial={"batch_size": 32},
+            epochs=1,
+            num_samples=trials,
+            cpus_per_trial=CPUS / SLOTS,
+            max_concurrent=SLOTS,
+        )
+        experiment = start_search(settings, watch)
+        for end in range(window, trials + 1, window):
+            clock, cpu, memory = watch.at(end)
+            clock_before, cpu_before, _ = watch.at(max(end - window, 1))
+            rows.append(
+                {
+                    "trials": end,
+                    "seconds_per_trial": (clock - clock_before) / window,
+                    "driver_cpu_seconds_per_trial": (cpu - cpu_before) / window,
+                    "driver_megabytes": memory / 2**20,
+                    "proposal_seconds": proposal_seconds(experiment.path / JOURNAL_FILE, settings, end),
+                }
+            )
+
+    wall = watch.at(trials)[0] - watch.at(SLOTS)[0]
+    ideal = (trials - SLOTS) / SLOTS * TRIAL_SECONDS
+    ratios = {
+        "overhead_over_ideal": wall / ideal,
+        "driver_memory_growth": watch.at(trials)[2] / watch.at(trials // 5)[2],
+    }
+    print(f"{trials} trials of {TRIAL_SECONDS:g} s in {SLOTS} slots: {wall:.0f} s where {ideal:.0f} s are ideal")
+    print(f"{'trials':>7}{'s/trial':>10}{'driver CPU s/trial':>20}{'driver MB':>12}{'proposal s':>12}")
+    for row in rows:
+        print(
+            f"{row['trials']:7}{row['seconds_per_trial']:10.3f}{row['driver_cpu_seconds_per_trial']:20.3f}"
+            f"{row['driver_megabytes']:12.0f}{row['proposal_seconds']:12.3f}"
+        )
+    print(f"overhead over ideal {ratios['overhead_over_ideal']:.2f}, memory {ratios['driver_memory_growth']:.2f}")
+    if arguments.json is not None:
+        write_result(arguments.json, "scale", torch.device("cpu"), 1, rows, ratios)
+
+
+if __name__ == "__main__":
+    main()

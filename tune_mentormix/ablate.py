@@ -10,7 +10,8 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from tune_mentormix.ablation import ablated_configs, empty_ablation
-from tune_mentormix.cluster import check_resources, connection
+from tune_mentormix.cluster import connection
+from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.early_stopping import never_stop
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, Trial, newest_checkpoint, read_experiment, replay
@@ -74,7 +75,7 @@ def run_ablation(storage: Path, name: str, progress: Progress, verbose: bool = F
     configs = ablated_configs(best.config, published, list(request.space.distributions))
     ablation = empty_ablation(experiment, best)
     with connection(settings.address, verbose):
-        check_resources(settings)
+        check_cluster(settings)
         ablation.path.mkdir(parents=True, exist_ok=True)
         with hold_lease(ablation.path):
             _run(ablation, configs, request, progress)

@@ -11,9 +11,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
 
 import ray
 
+import search_spaces
+import trainables
+import tune_mentormix
 from tune_mentormix.errors import RequestError
 from tune_mentormix.settings import SearchSettings
 
@@ -62,6 +67,7 @@ def _connect(address: str | None, verbose: bool) -> None:
         ):
             ray.init(
                 address=address or "local",
+                runtime_env=_own_code() if joins else None,
                 include_dashboard=None if address else False,
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.CRITICAL,
@@ -125,6 +131,12 @@ def check_that_somebody_answers(address: str) -> None:
         raise RequestError(
             f"no Ray cluster answers at {address!r} (--address): {reason}; is `ray start --head` running there?"
         ) from error
+
+
+def _own_code() -> dict[str, Any]:
+    """Has every node run this code, whatever it has itself: our packages travel, nothing else of this folder does."""
+    packages = [str(Path(str(package.__file__)).parent) for package in (tune_mentormix, trainables, search_spaces)]
+    return {"py_modules": packages, "excludes": ["__pycache__"]}
 
 
 def trials_that_fit(settings: SearchSettings) -> int:

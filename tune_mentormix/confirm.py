@@ -9,7 +9,8 @@ from typing import Any
 
 from trainables.errors import DatasetError
 from tune_mentormix.candidates import choose_candidates, confirmation_seeds, ranked_trials
-from tune_mentormix.cluster import check_resources, connection
+from tune_mentormix.cluster import connection
+from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.confirmation import CONFIRMATION_FOLDER, REQUEST_FILE, Confirmation, read_confirmation
 from tune_mentormix.confirmation_searcher import ConfirmationSearcher, rule_out_failed
 from tune_mentormix.early_stopping import never_stop
@@ -72,7 +73,7 @@ def confirm_search(
         raise RequestError(f"{name} has no trial that ran to the end yet: there is nothing to confirm")
     request = stored_request(experiment, settings)
     with connection(settings.address, verbose):
-        check_resources(settings)
+        check_cluster(settings)
         path = experiment.path / CONFIRMATION_FOLDER
         path.mkdir(exist_ok=True)
         with hold_lease(path):

@@ -14,7 +14,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from tune_mentormix.cluster import check_resources, connection, decide_gpus
+from tune_mentormix.cluster import connection, decide_gpus
+from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, newest_checkpoint, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
@@ -50,7 +51,7 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     request = check_request(settings.model_copy(update={"name": name}))
     with connection(settings.address, verbose):
         settings = decide_gpus(request.settings)
-        check_resources(settings)
+        check_cluster(settings)
         _create(path)
         experiment = Experiment(path, {"format": FORMAT, **settings.model_dump(mode="json")})
         experiment.settings["provenance"] = provenance(request.dataset)
@@ -86,7 +87,7 @@ def resume_search(
             )
         request = stored_request(experiment, settings)
         with connection(settings.address, verbose):
-            check_resources(settings)
+            check_cluster(settings)
             return _run(experiment, request, progress)
 
 

@@ -1,0 +1,103 @@
+"""What is checked on every node of a joined cluster before anything is created: its packages, and the storage."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tune_mentormix.cluster import check_resources
+from tune_mentormix.errors import RequestError
+from tune_mentormix.node_report import NodeReport, report_node, report_packages
+from tune_mentormix.settings import SearchSettings
+from tune_mentormix.storage_probe import reads_probe, storage_probe
+
+ANSWER_SECONDS = 120.0  # for all nodes at once; most of it is a node fetching the code and starting a worker
+SHARED = "on a cluster --storage must be a folder that every node sees, such as NFS"
+
+
+def check_cluster(settings: SearchSettings) -> None:
+    """Checks that trials can run where they will be sent.
+
+    On this machine alone, that is the resources; on a joined cluster every node is asked, too, in a task that takes
+    no resources: whether it has what a trial imports, in the driver's versions, and sees the same storage.
+
+    Raises:
+        RequestError: one line that names the node, and what is wrong there. Nothing is left behind.
+    """
+    check_resources(settings)
+    if (settings.address or os.environ.get("RAY_ADDRESS")) not in (None, "", "local"):
+        check_nodes(settings.storage)
+
+
+def check_nodes(storage: Path) -> None:
+    """Asks every node that can run trials. Raises RequestError as `check_cluster` says."""
+    with storage_probe(storage) as folder:
+        reports = _ask(_nodes_with_cpus(), folder)
+        seen = {node_id: reads_probe(folder, node_id) for node_id in reports}
+    here = report_packages("the driver")
+    for node_id, report in reports.items():
+        reason = objection(report, here, seen[node_id], storage)
+        if reason:
+            raise RequestError(reason)
+
+
+def objection(report: NodeReport, here: NodeReport, seen: bool, storage: Path) -> str | None:
+    """Why no trial should run on a node, in one line, or None.
+
+    Args:
+        report: of the node.
+        here: of this process.
+        seen: whether the file that the node wrote into the storage was found from here.
+        storage: as asked for.
+    """
+    if report.missing:
+        needed = ", ".join(report.missing)
+        return f"node {report.node} lacks {needed}: install there what this machine has, or use its container"
+    differing = {name: found for name, found in report.versions.items() if found != here.versions[name]}
+    if differing:
+        name, found = next(iter(differing.items()))
+        return f"node {report.node} has {name} {found}, this machine {here.versions[name]}: install the same on both"
+    if report.storage_error:
+        return f"node {report.node} cannot use storage {storage}: {report.storage_error}; {SHARED}"
+    if not seen:
+        return f"storage {storage} on node {report.node} is another folder than here: {SHARED}"
+    return None
+
+
+def _nodes_with_cpus() -> dict[str, str]:
+    """Of every live node that can run trials: its identity, and a name that people know."""
+    return {
+        node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0
+    }
+
+
+def _ask(nodes: dict[str, str], folder: Path) -> dict[str, NodeReport]:
+    ask = ray.remote(num_cpus=0, max_retries=0)(report_node)
+    tasks = {
+        node_id: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
+            node_id, name, folder
+        )
+        for node_id, name in nodes.items()
+    }
+    ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=ANSWER_SECONDS)
+    return {node_id: _report(nodes[node_id], task) for node_id, task in tasks.items()}
+
+
+def _report(node: str, task: Any) -> NodeReport:
+    try:
+        report: NodeReport = ray.get(task, timeout=0)
+    except GetTimeoutError as error:
+        raise RequestError(
+            f"node {node} did not answer within {ANSWER_SECONDS:.0f} s: look at it, try again"
+        ) from error
+    except RayError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RequestError(f"node {node} cannot run the search's code: {reason}") from error
+    return report

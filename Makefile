@@ -4,13 +4,17 @@
 SHELL := /bin/bash
 UV := $(shell command -v uv || echo .boot/bin/uv)
 
-.PHONY: search test check install
+.PHONY: search test soak check install
 
 search: install
 	@.venv/bin/python run_search.py $(ARGS)
 
 test: install
 	.venv/bin/python -m pytest $(ARGS)
+
+# Kills drivers, workers and nodes at random under searches: SOAK_KILLS of each kind, SOAK_SEED to repeat one.
+soak: install
+	OMP_NUM_THREADS=1 .venv/bin/python -m tests.faults.soak $(ARGS)
 
 check: install
 	.venv/bin/ruff check

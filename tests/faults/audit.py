@@ -25,19 +25,21 @@ class Audit:
     wrong: list[str] = field(default_factory=list)
 
 
-def audit(experiment: Path, asked: int, checkpoint_every: int, undisturbed: Path | None = None) -> Audit:
+def audit(
+    experiment: Path, asked: int, checkpoint_every: int, torn: int = 0, undisturbed: Path | None = None
+) -> Audit:
     """Reads the journal of a finished search and checks it, event by event.
 
     Every trial asked for exists exactly once, with one configuration, and has come to exactly one end, after which
     nothing more is reported of it; none failed. Its epochs are 1, 2, …, E without a gap. An epoch that ran again gave
     the same accuracy as before, to the last bit. What ran again is at most what a trial had done since its newest
-    checkpoint, once for every time it was started again; a checkpoint that was torn counts as never written, so
-    twice that once one was.
+    checkpoint, once for every time it was started again, and once more for every checkpoint that was torn.
 
     Args:
         experiment: the folder of the search.
         asked: how many trials were asked for.
         checkpoint_every: epochs between checkpoints.
+        torn: how many checkpoints were torn.
         undisturbed: the folder of a search of the same settings to which nothing happened. Then the configurations
             and curves must be the same, to the last bit. This holds only where proposals and ends do not depend on
             which trial was faster: random sampling, nobody stopped early.
@@ -52,7 +54,7 @@ def audit(experiment: Path, asked: int, checkpoint_every: int, undisturbed: Path
     for trial, its_events in sorted(by_trial.items()):
         _audit_trial(found, trial, its_events)
     found.lost += sum(trial not in by_trial for trial in range(asked))
-    if found.repeated > checkpoint_every * found.restarts:
+    if found.repeated > checkpoint_every * (found.restarts + torn):
         found.wrong.append(f"{found.repeated} epochs ran again in {found.restarts} restarts")
     if undisturbed is not None and curves(experiment) != curves(undisturbed):
         found.wrong.append("curves differ from those of the undisturbed search")

@@ -69,7 +69,7 @@ def _soak(storage: Path, cluster: LocalCluster, rng: random.Random, kills: int) 
         driver = Driver(storage, f"search-{turn}", cluster.address, SMALL | (INDEPENDENT if independent else {}))
         done += _run_with_faults(driver, cluster, rng, plan)
         reference = undisturbed.experiment if independent else None
-        audits.append(audit(driver.experiment, TRIALS, CHECKPOINT_EVERY, reference))
+        audits.append(audit(driver.experiment, TRIALS, CHECKPOINT_EVERY, undisturbed=reference))
         print(f"{driver.experiment.name}: {dict(done)} after {time.monotonic() - began:.0f} s", flush=True)
     return _print_table(done, audits)
 

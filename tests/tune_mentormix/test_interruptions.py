@@ -120,22 +120,41 @@ def test_a_signal_ends_a_search_cleanly_and_the_old_handlers_return(
     assert signal.getsignal(number) is before
 
 
-def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(
+def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint_and_may_lose_more_workers_as_it_gets_ahead(
     ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
 ) -> None:
-    killed: list[int] = []
+    kill_after = [5, 10]  # epochs
 
     def kill_a_worker(experiment: Experiment) -> None:
-        if experiment.epochs_run >= 5 and not killed:
-            killed.append(experiment.unfinished()[0].number)
+        if kill_after and experiment.epochs_run >= kill_after[0]:
+            kill_after.pop(0)
             worker_processes()[0].kill()
 
-    settings = small_settings(tmp_path, name="lost", epochs=20, num_samples=1, checkpoint_every=2)
+    settings = small_settings(tmp_path, name="lost", epochs=20, num_samples=1, checkpoint_every=2, max_restarts=1)
     experiment = start_search(settings, kill_a_worker)
     (trial,) = experiment.trials.values()
-    assert (trial.state, trial.attempt) == ("finished", 2)
+    assert (trial.state, trial.attempt) == ("finished", 3)
     assert list(trial.curve) == list(range(1, 21))
-    assert experiment.epochs_run <= 20 + 2, "at most the epochs since its last checkpoint run again"
+    assert experiment.epochs_run <= 20 + 2 * 2, "at most the epochs since its last checkpoint run again"
+    folders = {Path(path).parent.name for _, path in trial.checkpoints}
+    assert folders == {"trial-0000", "trial-0000-attempt-2", "trial-0000-attempt-3"}
+
+
+def test_a_trial_that_takes_its_worker_down_every_time_fails(
+    ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
+) -> None:
+    killed: set[int] = set()
+
+    def kill_every_worker(experiment: Experiment) -> None:
+        for process in worker_processes():
+            if process.pid not in killed:
+                killed.add(process.pid)
+                process.kill()
+
+    settings = small_settings(tmp_path, name="deadly", epochs=20, num_samples=1, max_restarts=1)
+    (trial,) = start_search(settings, kill_every_worker).trials.values()
+    assert (trial.state, trial.attempt, len(killed)) == ("failed", 2, 2)
+    assert "lost 2 times without a new epoch" in str(trial.error)
 
 
 def worker_processes() -> list[psutil.Process]:

@@ -1,28 +1,12 @@
-"""What a driver killed at an unlucky moment leaves behind, made on purpose."""
+"""What a machine that dies at an unlucky moment leaves behind, made on purpose."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from trainables.manifest import STATE_FILE
 from tune_mentormix.experiment import read_experiment
-from tune_mentormix.journal import JOURNAL_FILE
-
-
-def cut_after_last_proposal(experiment: Path) -> int:
-    """Cuts the journal off after the newest first proposal of a trial, as if the driver had died right then.
-
-    Returns:
-        The trial's number.
-    """
-    journal = experiment / JOURNAL_FILE
-    lines = journal.read_bytes().splitlines(keepends=True)
-    events = [json.loads(line) for line in lines if line.endswith(b"\n")]
-    last = max(n for n, event in enumerate(events) if event["event"] == "proposed" and event["attempt"] == 1)
-    journal.write_bytes(b"".join(lines[: last + 1]))
-    return int(events[last]["trial"])
 
 
 def tear_newest_checkpoint(experiment: Path) -> int:

@@ -62,13 +62,17 @@ class Driver:
         return sum(event["event"] == kind for event in read_events(journal)) if journal.exists() else 0
 
     def wait_for_reports(self, wanted: int) -> bool:
-        """Until the journal holds so many reports; False if the search ended before.
+        """Until the journal holds so many reports; False if the search ended before."""
+        return self.wait_for("report", wanted)
+
+    def wait_for(self, kind: str, wanted: int) -> bool:
+        """Until the journal holds so many events of a kind; False if the search ended before.
 
         Raises:
             AssertionError: if it takes too long, or the driver failed.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self.events("report") < wanted:
+        while self.events(kind) < wanted:
             if not self.is_running():
                 assert self._process is not None
                 assert self._process.returncode == 0, self.output.read_text()[-2000:]

@@ -159,8 +159,11 @@ def test_a_trial_that_takes_its_worker_down_every_time_fails(
 
 def worker_processes() -> list[psutil.Process]:
     """The processes that train, of the Ray that this process started."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if any("Trainable" in word for word in process.cmdline())
-    ]
+    return [process for process in psutil.Process().children(recursive=True) if trains(process)]
+
+
+def trains(process: psutil.Process) -> bool:
+    try:
+        return any("Trainable" in word for word in process.cmdline())
+    except psutil.Error:  # it ended just now
+        return False

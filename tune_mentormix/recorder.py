@@ -111,9 +111,7 @@ class TuneRecorder(Callback):
         if self._record_end(number) or self._experiment.trials[number].has_ended:
             return
         if not self._restarts.take_up_again(number):
-            error = (
-                f"worker lost {self._restarts.allowed + 1} times without a new epoch: {cause_of(trial.get_error())}"
-            )
+            error = f"worker lost {self._restarts.allowed + 1} times without a new epoch: {cause_of(trial)}"
             self._recorder.record("failed", trial=number, error=error, worker_lost=True)
 
     def _record_end(self, number: int) -> bool:
@@ -133,7 +131,12 @@ def how_it_ended(experiment: Experiment, rungs: StoppingRule, number: int, epoch
     return "stopped" if rungs.stopped(number) else None
 
 
-def cause_of(error: BaseException | None) -> str:
-    """The last line of an error's text that says something: Ray puts the cause there."""
-    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+def cause_of(trial: Any) -> str:
+    """The last line that says something of what Tune wrote about a trial's latest error: Ray puts the cause there.
+
+    From Tune's own folder on this machine; `Trial.get_error` looks in the storage, where it is only copied later.
+    """
+    file = trial.error_file
+    text = Path(file).read_text() if file and Path(file).is_file() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "the reason is not known"

@@ -155,6 +155,7 @@ def test_a_trial_that_takes_its_worker_down_every_time_fails(
     (trial,) = start_search(settings, kill_every_worker).trials.values()
     assert (trial.state, trial.attempt, len(killed)) == ("failed", 2, 2)
     assert "lost 2 times without a new epoch" in str(trial.error)
+    assert "not known" not in str(trial.error), "the cause is Ray's"
 
 
 def worker_processes() -> list[psutil.Process]:

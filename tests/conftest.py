@@ -23,6 +23,12 @@ def quiet(_experiment: Experiment) -> None:
     """Shows no progress."""
 
 
+def folder_of(experiment: Experiment) -> Path:
+    """Of an experiment on a disk."""
+    assert isinstance(experiment.path, Path)
+    return experiment.path
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     ray.init(

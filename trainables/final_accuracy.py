@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from trainables.checkpoints import load_checkpoint
 from trainables.datasets import Dataset
 from trainables.settings import TrialSettings
 from trainables.sources import Images, Labels
+from trainables.stored_checkpoint import local_copy
 from trainables.training import DeviceDataset, Trainer
 
 
@@ -25,7 +25,7 @@ def final_accuracy(
     Args:
         config: the fields of `TrialSettings`.
         dataset: what the trial trained on.
-        checkpoint: the folder of its newest one; None where there is none.
+        checkpoint: the folder or the URI of its newest one; None where there is none.
         images: [N, H, W, C] uint8.
         labels: [N] int64.
         threads: of torch on a CPU.
@@ -39,7 +39,8 @@ def final_accuracy(
     torch.set_num_threads(threads)
     trainer = Trainer(TrialSettings(**config), DeviceDataset(dataset, "cuda" if torch.cuda.is_available() else "cpu"))
     if checkpoint is not None:
-        load_checkpoint(trainer, Path(checkpoint))
+        with local_copy(checkpoint) as folder:
+            load_checkpoint(trainer, folder)
     while trainer.epoch < trainer.settings.epochs:
         trainer.train_epoch()
     device = trainer.data.device

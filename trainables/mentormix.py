@@ -1,22 +1,26 @@
 """MentorMix as a Ray Tune trainable: the only place here that knows Ray, and all it does is translate.
 
 A failure of the trial itself (diverged, out of memory, bad settings) is a result, not an exception: running
-it again would fail again. An exception that does leave this class is the worker's, and worth a retry.
+it again would fail again. An exception that does leave this class is the worker's or the storage's, worth a retry.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from ray.train._internal.storage import StorageContext
 from ray.tune import Trainable
 
 from trainables.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from trainables.datasets import Dataset
 from trainables.settings import TrialSettings
+from trainables.stored_checkpoint import local_copy, patiently
 from trainables.training import DeviceDataset, Trainer, TrainingDiverged
 
 logger = logging.getLogger(__name__)
@@ -29,8 +33,8 @@ class MentorMixTrainable(Trainable):
     """One trial after another in the same process; the dataset is copied to the device once.
 
     Use with `tune.with_parameters(MentorMixTrainable, dataset=...)`. The configuration holds
-    `settings`, the fields of `TrialSettings`; `threads`, for torch on the CPU; `resume_from`, the folder of a
-    checkpoint to go on from, or None; and `trial` and `attempt`, its numbers, which are not used here.
+    `settings`, the fields of `TrialSettings`; `threads`, for torch on the CPU; `resume_from`, the folder or the URI
+    of a checkpoint to go on from, or None; and `trial` and `attempt`, its numbers, which are not used here.
 
     A result is `Trainer.train_epoch`'s metrics, with `done` after the last epoch. A trial that fails
     reports `failure`, the reason in one line, with `done`, `epoch`, and a `val_accuracy` of NaN.
@@ -72,6 +76,18 @@ class MentorMixTrainable(Trainable):
         if self._trainer is not None:
             save_checkpoint(self._trainer, Path(checkpoint_dir))
 
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Write a checkpoint and let Tune bring it to the storage; where that is full or away, wait for it.
+
+        Raises:
+            OSError: if the storage could not be written for long.
+        """
+        storage = self._storage
+        if checkpoint_dir is not None or storage is None:
+            return super().save(checkpoint_dir)
+        with TemporaryDirectory(prefix="checkpoint-") as folder:
+            return patiently(lambda: self._save(folder, storage))
+
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Go on from a folder that `save_checkpoint` wrote."""
         if self._trainer is not None:
@@ -86,18 +102,31 @@ class MentorMixTrainable(Trainable):
         self._trainer = None
         self._failure = ""
         self._epoch = 0
-        self._attempt(lambda: self._build(config))
+        with ExitStack() as stack:
+            resume_from = config["resume_from"]
+            checkpoint = stack.enter_context(local_copy(resume_from)) if resume_from is not None else None
+            self._attempt(lambda: self._build(config, checkpoint))
 
-    def _build(self, config: dict[str, Any]) -> None:
+    def _build(self, config: dict[str, Any], checkpoint: Path | None) -> None:
         torch.set_num_threads(config["threads"])
         settings = TrialSettings(**config["settings"])
         if self._data is None:
             self._data = DeviceDataset(self._dataset, "cuda" if torch.cuda.is_available() else "cpu")
         trainer = Trainer(settings, self._data)
-        if config["resume_from"] is not None:
-            load_checkpoint(trainer, Path(config["resume_from"]))
+        if checkpoint is not None:
+            load_checkpoint(trainer, checkpoint)
         self._epoch = trainer.epoch
         self._trainer = trainer
+
+    def _save(self, checkpoint_dir: str, storage: StorageContext) -> Any:
+        before = storage.current_checkpoint_index
+        try:
+            return super().save(checkpoint_dir)
+        except (OSError, RuntimeError) as error:
+            storage.current_checkpoint_index = before  # the driver counts those only that were stored
+            if isinstance(error, OSError) or "cluster storage" not in str(error):
+                raise
+            raise OSError("this machine does not see the run's folder in the storage") from error
 
     def _attempt(self, work: Callable[[], object]) -> None:
         """Do `work`; whatever it raises ends the trial, and is kept as the reason."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -15,11 +13,12 @@ from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.early_stopping import never_stop
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, Trial, newest_checkpoint, read_experiment, replay
-from tune_mentormix.journal import JOURNAL_FILE, Journal
+from tune_mentormix.journal import JOURNAL_FILE
 from tune_mentormix.lease import hold_lease
-from tune_mentormix.recorder import Recorder
+from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, retraining_settings, stored_request
 from tune_mentormix.searcher import start_trial
+from tune_mentormix.storage import Location
 from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials
 
 
@@ -53,7 +52,7 @@ class PlannedSearcher(Searcher):
         """Nothing to do: the journal is the state."""
 
 
-def run_ablation(storage: Path, name: str, progress: Progress, verbose: bool = False) -> Experiment:
+def run_ablation(storage: Location, name: str, progress: Progress, verbose: bool = False) -> Experiment:
     """Trains what is left of the best trial's ablation.
 
     Args:
@@ -86,10 +85,10 @@ def _run(ablation: Experiment, configs: list[dict[str, Any]], request: SearchReq
     settings = request.settings
     replay(ablation, ablation.path / JOURNAL_FILE)
     rungs = never_stop()  # every run counts in full
-    with closing(Journal(ablation.path / JOURNAL_FILE)) as journal:
+    with open_journal(ablation) as journal:
         recorder = Recorder(journal, [ablation])
         resources = recorded_resources(settings)
-        recorder.record("run_started", run=ablation.runs + 1, num_samples=len(configs), rungs=[], **resources)
+        recorder.begin_run(run=ablation.runs + 1, num_samples=len(configs), rungs=[], **resources)
         record_missing_ends(ablation, rungs, settings.epochs, recorder)
         planned: list[tuple[Trial, str | None]] = [
             (replace(trial, attempt=trial.attempt + 1), newest_checkpoint(ablation, trial))

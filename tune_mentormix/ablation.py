@@ -32,9 +32,9 @@ def read_ablation(experiment: Experiment) -> Experiment | None:
     best = experiment.best()
     if best is None:
         return None
-    ablation = empty_ablation(experiment, best)
-    journal = ablation.path / JOURNAL_FILE
-    return replay(ablation, journal) if journal.is_file() else None
+    empty = empty_ablation(experiment, best)
+    ablation = replay(empty, empty.path / JOURNAL_FILE)
+    return ablation if ablation.runs else None
 
 
 def empty_ablation(experiment: Experiment, best: Trial) -> Experiment:

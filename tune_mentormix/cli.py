@@ -14,6 +14,7 @@ from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, Requ
 from tune_mentormix.experiment import Experiment, list_experiments, read_experiment
 from tune_mentormix.lease import refuse_if_held
 from tune_mentormix.progress import SearchProgress, TrainingProgress
+from tune_mentormix.storage import Location, StorageError, as_location
 
 app = typer.Typer(
     help="Find the MentorMix settings for your noisy-labelled images.",
@@ -28,8 +29,20 @@ def _option(text: str, default: str | bool = False) -> Any:
     return typer.Option(help=text, show_default=default)
 
 
+def parse_storage(value: str | Path) -> Location:
+    """Of --storage. Raises RequestError if it is neither a folder nor the URI of an object store."""
+    try:
+        return as_location(value)
+    except ValueError as error:
+        raise RequestError(f"storage: {error} (--storage)") from error
+
+
+REPORT_DEFAULT = "report.html in the experiment's folder; of one in an object store, NAME-report.html here"
+STORAGE_HELP = "Where experiments live: a folder, or an URI such as s3://bucket/folder."
 Name = Annotated[str, typer.Argument(help="The experiment's name.", show_default=False)]
-Storage = Annotated[Path, typer.Option(help="The folder that holds experiments.")]
+Storage = Annotated[  # a Location; Typer knows no unions
+    Any, typer.Option(help=STORAGE_HELP, parser=parse_storage, metavar="FOLDER|URI")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Let Ray talk.")]
 NumSamples = Annotated[int | None, _option("Trials in all, the controls among them.", "20, or as before")]
@@ -81,7 +94,7 @@ def search(
     patience: Patience = None,
     trial_timeout: TrialTimeout = None,
     tracker: Annotated[list[str] | None, _option("Besides TensorBoard: wandb, mlflow.", "none")] = None,
-    storage: Annotated[str | None, _option("The folder that holds experiments.", "results")] = None,
+    storage: Annotated[str | None, _option(STORAGE_HELP, "results")] = None,
     address: Address = None,
     assignments: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = NOTHING_SET,
     verbose: Verbose = False,
@@ -268,7 +281,10 @@ def predict(
 @app.command()
 def report(
     name: Name,
-    out: Annotated[Path | None, _option("The HTML file to write.", "report.html in the experiment's folder")] = None,
+    out: Annotated[
+        Path | None,
+        _option("The HTML file to write.", REPORT_DEFAULT),
+    ] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help=ABLATE_HELP)] = False,
     storage: Storage = STORAGE,
     verbose: Verbose = False,
@@ -284,7 +300,7 @@ def report(
             raise typer.Exit(INTERRUPTED)
     from tune_mentormix.report.page import write_report  # imports matplotlib and Optuna
 
-    console.print_written(write_report(experiment, out or experiment.path / "report.html"))
+    console.print_written(write_report(experiment, out or default_report(experiment)))
 
 
 @app.command()
@@ -328,6 +344,9 @@ def run(arguments: list[str]) -> int:
     except RequestError as error:
         console.print_error(str(error))
         return WRONG_REQUEST
+    except StorageError as error:
+        console.print_error(f"{error} (--storage)")
+        return WRONG_REQUEST
     except SearchFailedError as error:
         console.print_error(str(error))
         return FAILED
@@ -339,6 +358,12 @@ def command() -> str:
         return "tune-mentormix"
     python = os.path.relpath(sys.executable)
     return f"{sys.executable if python.startswith('..') else python} {sys.argv[0]}"
+
+
+def default_report(experiment: Experiment) -> Path:
+    """In the experiment's folder, where that can be opened in a browser."""
+    path = experiment.path
+    return path / "report.html" if isinstance(path, Path) else Path(f"{experiment.name}-report.html")
 
 
 def _end(experiment: Experiment) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from trainables.errors import DatasetError
@@ -16,13 +14,13 @@ from tune_mentormix.confirmation_searcher import ConfirmationSearcher, rule_out_
 from tune_mentormix.early_stopping import never_stop
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, newest_checkpoint, read_experiment
-from tune_mentormix.journal import JOURNAL_FILE, Journal
 from tune_mentormix.lease import hold_lease, refuse_if_held
 from tune_mentormix.provenance import provenance
-from tune_mentormix.recorder import Recorder
+from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, retraining_settings, stored_request
 from tune_mentormix.sealed_test import open_test_set
 from tune_mentormix.settings import FORMAT
+from tune_mentormix.storage import Location
 from tune_mentormix.trial_runs import record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.yaml_files import write_yaml
 
@@ -33,7 +31,7 @@ Progress = Callable[[Confirmation], None]
 
 
 def confirm_search(
-    storage: Path,
+    storage: Location,
     name: str,
     top_k: int | None,
     seeds: int | None,
@@ -136,11 +134,11 @@ def _begin_or_extend(
 def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress) -> None:
     settings, dataset = request.settings, request.dataset
     rungs = never_stop()  # nobody is stopped early: every run counts in full
-    with closing(Journal(confirmation.path / JOURNAL_FILE)) as journal:
+    with open_journal(confirmation) as journal:
         recorder = Recorder(journal, [confirmation])
         planned = confirmation.planned()
         resources = recorded_resources(settings)
-        recorder.record("run_started", run=confirmation.runs + 1, num_samples=planned, rungs=[], **resources)
+        recorder.begin_run(run=confirmation.runs + 1, num_samples=planned, rungs=[], **resources)
         record_missing_ends(confirmation, rungs, settings.epochs, recorder)
         unfinished = [(run, newest_checkpoint(confirmation, run)) for run in confirmation.unfinished()]
         searcher = ConfirmationSearcher(confirmation, recorder, settings.threads(), unfinished)

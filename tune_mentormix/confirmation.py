@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -19,6 +18,7 @@ from tune_mentormix.experiment import Experiment, Trial, replay
 from tune_mentormix.intervals import Interval, mean_interval, paired_differences
 from tune_mentormix.journal import JOURNAL_FILE, Event
 from tune_mentormix.settings import refuse_newer
+from tune_mentormix.storage import Location
 from tune_mentormix.yaml_files import read_yaml
 
 CONFIRMATION_FOLDER = "confirmation"
@@ -162,7 +162,7 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
     return confirmation
 
 
-def read_openings(path: Path) -> list[dict[str, Any]]:
+def read_openings(path: Location) -> list[dict[str, Any]]:
     """Every opening of the test set that was written down, oldest first. Raises RequestError if it is damaged."""
     file = path / SEALED_TEST_FILE
     try:

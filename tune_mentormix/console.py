@@ -6,6 +6,7 @@ Results go to stdout, errors to stderr. Every accuracy says its split and its la
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from rich.text import Text
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.findings import find
 from tune_mentormix.formats import format_accuracy, format_duration, format_value
+from tune_mentormix.storage import Location
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
 
@@ -42,6 +44,11 @@ def print_json(document: Any) -> None:
 def print_error(message: str) -> None:
     """One line on stderr."""
     stderr.print(f"error: {message}", style="red", markup=False)
+
+
+def print_note(message: str) -> None:
+    """One line on stderr about something that passes by itself, or did."""
+    stderr.print(message, style="yellow", markup=False)
 
 
 def print_trained(report: dict[str, float], epochs: int, labels: str, out: Path) -> None:
@@ -99,7 +106,7 @@ def print_status(experiment: Experiment) -> None:
         stdout.print(line, style="yellow", markup=False)
 
 
-def print_list(experiments: list[Experiment], storage: Path) -> None:
+def print_list(experiments: list[Experiment], storage: Location) -> None:
     """All searches of a storage folder."""
     if not experiments:
         stdout.print(f"no searches in {storage}")
@@ -203,6 +210,6 @@ def _ended(experiment: Experiment) -> str:
     return f"{WHY_ENDED.get(experiment.ended or '', 'interrupted')} after {format_duration(experiment.seconds)}"
 
 
-def storage_option(storage: Path) -> str:
+def storage_option(storage: Location) -> str:
     """Where experiments lie, for a command printed; nothing where that is the default."""
-    return "" if storage == Path("results") else f" --storage {storage}"
+    return "" if storage == Path("results") else f" --storage {shlex.quote(str(storage))}"

@@ -41,6 +41,6 @@ def cost_of(experiment: Experiment) -> Cost:
     """Of all runs of the experiment so far."""
     cost = Cost(experiment.settings)
     journal = experiment.path / JOURNAL_FILE
-    for event in read_events(journal) if journal.is_file() else ():
+    for event in read_events(journal):
         cost.apply(event)
     return cost

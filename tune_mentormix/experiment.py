@@ -6,17 +6,17 @@ The driver keeps one such object up to date while it runs, a reader builds one f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from trainables.manifest import is_whole
+from trainables.manifest import MANIFEST_FILE, STATE_FILE, is_whole
 from tune_mentormix.errors import RequestError
 from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.lease import holder_of
 from tune_mentormix.published import BASELINES
 from tune_mentormix.settings import FORMAT, check_name
+from tune_mentormix.storage import Location, RemotePath, folders_holding
 from tune_mentormix.yaml_files import read_yaml
 
 SEARCH_FILE = "search.yaml"
@@ -86,7 +86,7 @@ class Trial:
 class Experiment:
     """A search as its journal tells it."""
 
-    path: Path
+    path: Location
     settings: dict[str, Any]  # as search.yaml holds them
     trials: dict[int, Trial] = field(default_factory=dict)
     runs: int = 0
@@ -210,21 +210,36 @@ class Experiment:
 
 
 def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
-    """The folder of the trial's newest checkpoint that is there and whole."""
-    for _, relative in reversed(trial.checkpoints):
-        folder = experiment.path.resolve() / relative
-        if is_whole(folder):
-            return str(folder)
-    return None
+    """The trial's newest checkpoint that is there and whole: its folder, or its URI on an object store."""
+    places = (_whole_checkpoint(experiment, path) for _, path in reversed(trial.checkpoints))
+    return next((place for place in places if place), None)
 
 
 def checkpoint_at(experiment: Experiment, trial: Trial, epoch: int) -> str | None:
     """The path, relative to the experiment, of a whole checkpoint of the trial after so many epochs."""
     paths = [path for at, path in reversed(trial.checkpoints) if at == epoch]
-    return next((path for path in paths if is_whole(experiment.path.resolve() / path)), None)
+    return next((path for path in paths if _whole_checkpoint(experiment, path)), None)
 
 
-def experiment_path(storage: Path, name: str) -> Path:
+def _whole_checkpoint(experiment: Experiment, path: str) -> str | None:
+    """Where a checkpoint lies, if it is there and whole."""
+    if isinstance(experiment.path, RemotePath):
+        remote = experiment.path / path
+        return str(remote) if _is_all_there(remote) else None
+    folder = experiment.path.resolve() / path
+    return str(folder) if is_whole(folder) else None
+
+
+def _is_all_there(folder: RemotePath) -> bool:
+    """Whether a checkpoint was uploaded to its last byte; whoever downloads it compares the digest."""
+    try:
+        recorded = json.loads((folder / MANIFEST_FILE).read_text())
+        return bool(recorded["bytes"] == (folder / STATE_FILE).size())
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+
+
+def experiment_path(storage: Location, name: str) -> Location:
     """The folder of an experiment. Raises RequestError if the name is not safe as one."""
     try:
         return storage / check_name(name)
@@ -232,7 +247,7 @@ def experiment_path(storage: Path, name: str) -> Path:
         raise RequestError(f"name {error}") from error
 
 
-def read_experiment(storage: Path, name: str) -> Experiment:
+def read_experiment(storage: Location, name: str) -> Experiment:
     """Reads an experiment from its folder.
 
     Raises:
@@ -240,6 +255,8 @@ def read_experiment(storage: Path, name: str) -> Experiment:
     """
     path = experiment_path(storage, name)
     if not (path / SEARCH_FILE).is_file():
+        if isinstance(storage, RemotePath):
+            storage.check_bucket()
         raise RequestError(f"there is no experiment {name!r} in {storage}{_others(storage)}")
     document = read_yaml(path / SEARCH_FILE)
     written = document.values.get("format")
@@ -249,15 +266,16 @@ def read_experiment(storage: Path, name: str) -> Experiment:
     return replay(Experiment(path, document.values, num_samples=asked), path / JOURNAL_FILE)
 
 
-def list_experiments(storage: Path) -> list[Experiment]:
+def list_experiments(storage: Location) -> list[Experiment]:
     """All experiments of a storage folder, by name."""
-    return [read_experiment(storage, name) for name in _names(storage)]
+    if isinstance(storage, RemotePath):
+        storage.check_bucket()
+    return [read_experiment(storage, name) for name in folders_holding(storage, SEARCH_FILE)]
 
 
-def replay(experiment: Experiment, journal: Path) -> Experiment:
+def replay(experiment: Experiment, journal: Location) -> Experiment:
     """Applies all events of a journal file, if there is one."""
-    events: Iterable[Event] = read_events(journal) if journal.is_file() else ()
-    for event in events:
+    for event in read_events(journal):
         try:
             experiment.apply(event)
         except (KeyError, TypeError) as error:
@@ -265,10 +283,6 @@ def replay(experiment: Experiment, journal: Path) -> Experiment:
     return experiment
 
 
-def _names(storage: Path) -> list[str]:
-    return sorted(folder.parent.name for folder in storage.glob(f"*/{SEARCH_FILE}"))
-
-
-def _others(storage: Path) -> str:
-    names = _names(storage)
+def _others(storage: Location) -> str:
+    names = folders_holding(storage, SEARCH_FILE)
     return f"; there are: {', '.join(names[:10])}" if names else " (nothing was searched there yet)"

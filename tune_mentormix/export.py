@@ -15,6 +15,7 @@ from trainables.checkpoints import CheckpointError, Which, read_weights
 from trainables.errors import MissingPackageError, ModelFileError
 from trainables.model_files import ModelDescription, ModelFile, write_model
 from trainables.onnx_file import check_onnx_packages, write_onnx
+from trainables.stored_checkpoint import local_copy
 from tune_mentormix.confirmation_record import confirmed_winner
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, Trial, newest_checkpoint
@@ -121,7 +122,8 @@ def _model_of(experiment: Experiment, trial: Trial, which: Which) -> tuple[Model
     folder = newest_checkpoint(experiment, trial)
     if folder is None:
         raise CheckpointError(f"trial {trial.number} has no whole checkpoint")
-    trained = read_weights(Path(folder), which)
+    with local_copy(folder) as local:
+        trained = read_weights(local, which)
     try:
         class_names = json.loads((experiment.path / LABEL_NOISE_FILE).read_text(encoding="utf-8"))["class_names"]
         description = ModelDescription(

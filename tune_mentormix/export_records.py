@@ -120,7 +120,7 @@ def compute_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
     """CPU-hours and GPU-hours of the whole search, and of this trial."""
     journal = experiment.path / JOURNAL_FILE
     whole, own = Cost(experiment.settings), Cost(experiment.settings)
-    for event in read_events(journal) if journal.is_file() else ():
+    for event in read_events(journal):
         whole.apply(event)
         if event.get("trial", trial.number) == trial.number:  # those of no trial say what a run gives each
             own.apply(event)

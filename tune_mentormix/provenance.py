@@ -14,6 +14,7 @@ from typing import Any
 
 import tune_mentormix
 from trainables.datasets import Dataset
+from tune_mentormix.storage import Location
 from tune_mentormix.yaml_files import write_atomically
 
 LABEL_NOISE_FILE = "label_noise.json"
@@ -55,7 +56,7 @@ def package_versions() -> dict[str, str]:
     }
 
 
-def write_label_noise(path: Path, dataset: Dataset) -> None:
+def write_label_noise(path: Location, dataset: Dataset) -> None:
     """Writes what is known of the wrong labels: how many, and which classes are mistaken for which.
 
     `transition_matrix[i][j]` is the share of training images of true class i that are labelled j. Both are null where

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 from ray.tune import Callback
 
+from tune_mentormix.console import print_note
 from tune_mentormix.early_stopping import StoppingRule
+from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.journal import Event, Journal
+from tune_mentormix.journal import JOURNAL_FILE, Event, Journal
+from tune_mentormix.storage import relative_to, why_not_writable
 
 REPORTED = (
     "val_accuracy",
@@ -42,6 +45,17 @@ class Restarts(Protocol):
         """The trial's worker was lost; says whether the trial starts again."""
 
 
+@contextmanager
+def open_journal(experiment: Experiment) -> Iterator[Journal]:
+    """The experiment's journal to write to. Raises RequestError if its storage cannot be used now."""
+    try:
+        journal = Journal(experiment.path / JOURNAL_FILE, print_note)
+    except OSError as error:
+        raise RequestError(f"{experiment.path} cannot be written: {error.strerror} (--storage)") from error
+    with closing(journal):
+        yield journal
+
+
 class Recorder:
     """Appends events to the journal and hands each to all readers."""
 
@@ -50,10 +64,30 @@ class Recorder:
         self._readers = readers
 
     def record(self, event: str, **fields: Any) -> None:
-        """Writes one event; when this returns it is on the disk and every reader knows it."""
+        """Writes one event; when this returns it is stored, or waits to be, and every reader knows it."""
         entry = self._journal.append(event, **fields)
         for reader in self._readers:
             reader.apply(entry)
+
+    def begin_run(self, **fields: Any) -> None:
+        """Writes down that a run begins. Raises RequestError if the storage cannot take even that."""
+        self.record("run_started", **fields)
+        if not self.is_stored:
+            raise RequestError("the journal cannot be written, so nothing was started (--storage)")
+
+    def write_due(self) -> None:
+        """Writes what waits to be stored, if it is time to."""
+        self._journal.write_due()
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether nothing that something follows from waits to be stored."""
+        return self._journal.is_stored
+
+    @property
+    def given_up(self) -> str | None:
+        """Why nothing more can be stored, in one line, once that is certain or has lasted too long."""
+        return self._journal.given_up
 
 
 class TuneRecorder(Callback):
@@ -75,6 +109,7 @@ class TuneRecorder(Callback):
         self._epochs = epochs
         self._restarts = restarts
         self._on_event = on_event
+        self.storage_error: str | None = None  # why trials cannot write or read their checkpoints
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Shows progress."""
@@ -96,7 +131,7 @@ class TuneRecorder(Callback):
 
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
         """Records where a checkpoint lies, relative to the experiment, so that the folder can be moved."""
-        path = Path(checkpoint.path).relative_to(self._experiment.path.resolve()).as_posix()
+        path = relative_to(self._experiment.path, checkpoint.path)
         number, attempt = trial.config["trial"], trial.config["attempt"]
         epoch = trial.last_result["epoch"]
         self._recorder.record("checkpoint", trial=number, attempt=attempt, epoch=epoch, path=path)
@@ -106,11 +141,22 @@ class TuneRecorder(Callback):
         self._record_end(trial.config["trial"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker was lost: the trial starts again, unless it had ended or this was once too often."""
+        """A worker was lost: the trial starts again, unless it had ended or this was once too often.
+
+        One that waited in vain for the storage did not fail: it is resume's, unless another machine has better luck.
+        """
         number = trial.config["trial"]
         if self._record_end(number) or self._experiment.trials[number].has_ended:
             return
+        waited_in_vain = isinstance(trial.get_error(), OSError)
+        if waited_in_vain:
+            self.storage_error = why_not_writable(self._experiment.path)
+        if self.storage_error:
+            return
         if not self._restarts.take_up_again(number):
+            if waited_in_vain:
+                self.storage_error = cause_of(trial)
+                return
             error = f"worker lost {self._restarts.allowed + 1} times without a new epoch: {cause_of(trial)}"
             self._recorder.record("failed", trial=number, error=error, worker_lost=True)
 

@@ -22,6 +22,9 @@ from tune_mentormix.searcher import start_trial
 class RestartingSearcher(Searcher):
     """Before any other searcher: proposes lost trials again, and is not finished while one that runs may be lost.
 
+    While the journal cannot be written, it proposes nothing, and keeps back a proposal that the journal lacks: no trial
+    runs that a resume would not know.
+
     A trial's worker may be lost `allowed` times without a new epoch in between. So machines that come and go do not
     use a trial up, as long as it gets ahead; one that takes its own worker down (out of the host's memory, say) does
     at the same epoch every time, and fails.
@@ -40,6 +43,7 @@ class RestartingSearcher(Searcher):
         self._losses: Counter[int] = Counter()  # since the trial's last new epoch
         self._lost: list[int] = []
         self._running: set[str] = set()
+        self._held: dict[str, Any] | None = None  # proposed, and not stored yet
 
     def got_ahead(self, trial: int) -> None:
         """The trial reports an epoch for the first time."""
@@ -55,10 +59,16 @@ class RestartingSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         """The next trial as Tune hands it to the trainable; None while there may be one later; or FINISHED."""
-        proposed = self._go_on(self._lost.pop(0)) if self._lost else self._inner(trial_id)
+        try:
+            proposed = self._held or self._next(trial_id)
+        except OSError:  # of the storage, looking for checkpoints: later
+            return None
         if isinstance(proposed, str):
             return None if self._running else proposed
-        if proposed is not None:
+        if proposed is not None and not self._recorder.is_stored:
+            self._held, proposed = proposed, None
+        elif proposed is not None:
+            self._held = None
             self._running.add(trial_id)
         return proposed
 
@@ -72,11 +82,17 @@ class RestartingSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to do: the journal is the state."""
 
+    def _next(self, trial_id: str) -> dict[str, Any] | str | None:
+        if not self._recorder.is_stored:
+            return None
+        return self._go_on() if self._lost else self._inner(trial_id)
+
     def _inner(self, trial_id: str) -> dict[str, Any] | str | None:
         return self._searcher.suggest(trial_id)
 
-    def _go_on(self, number: int) -> dict[str, Any]:
-        trial = self._experiment.trials[number]
+    def _go_on(self) -> dict[str, Any]:
+        trial = self._experiment.trials[self._lost[0]]
         checkpoint = newest_checkpoint(self._experiment, trial)
+        self._lost.pop(0)
         again = replace(trial, attempt=trial.attempt + 1)
         return start_trial(self._recorder, again, self._experiment.runs, self._threads, checkpoint)

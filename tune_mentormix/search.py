@@ -6,29 +6,31 @@ ended, unfinished ones are proposed again under their old numbers, each from its
 
 from __future__ import annotations
 
-from contextlib import closing
+import shutil
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
+from trainables.datasets import Dataset
 from tune_mentormix.cluster import connection, decide_gpus
 from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, newest_checkpoint, read_experiment
-from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
+from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.lease import hold_lease
 from tune_mentormix.patience import Patience
 from tune_mentormix.population import PopulationSearcher, is_paused
 from tune_mentormix.provenance import LABEL_NOISE_FILE, provenance, write_label_noise
 from tune_mentormix.published import control_configs
-from tune_mentormix.recorder import Recorder
+from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, check_request, stored_request, stored_settings
 from tune_mentormix.searcher import MentorMixSearcher
 from tune_mentormix.settings import FORMAT, SearchSettings
 from tune_mentormix.study import SearchStudy
+from tune_mentormix.storage import Location, RemotePath
 from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.yaml_files import write_yaml
 
@@ -48,26 +50,26 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     path = experiment_path(settings.storage, name)
     if path.exists():
         raise RequestError(f"{path} exists already; choose another --name, or go on with: resume {name}")
+    if isinstance(path, RemotePath):
+        path.check_bucket()
     request = check_request(settings.model_copy(update={"name": name}))
     with connection(settings.address, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
-        _create(path)
         experiment = Experiment(path, {"format": FORMAT, **settings.model_dump(mode="json")})
         experiment.settings["provenance"] = provenance(request.dataset)
-        with hold_lease(path):
-            write_yaml(path / SEARCH_FILE, experiment.settings)
-            write_label_noise(path / LABEL_NOISE_FILE, request.dataset)
+        with ExitStack() as held:
+            _create(experiment, request.dataset, held)
             return _run(experiment, replace(request, settings=settings), progress)
 
 
 def resume_search(
-    storage: Path, name: str, changes: dict[str, Any], progress: Progress, verbose: bool = False
+    storage: Location, name: str, changes: dict[str, Any], progress: Progress, verbose: bool = False
 ) -> Experiment:
     """Goes on with a search after any interruption, or extends a finished one.
 
     Args:
-        storage: the folder that holds experiments.
+        storage: the folder, or the place in an object store, that holds experiments.
         name: the experiment's.
         changes: settings that may differ in this run (`num_samples`, `address`, resources, `time_budget`).
         progress: as in `start_search`.
@@ -97,14 +99,13 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
     pbt = settings.scheduler == "pbt"
     rungs = request.rungs()
     patience = Patience(settings.patience)
-    with closing(Journal(experiment.path / JOURNAL_FILE)) as journal:
+    with open_journal(experiment) as journal:
         for event in read_events(experiment.path / JOURNAL_FILE):
             study.apply(event)
             rungs.apply(event)
             patience.apply(event)
         recorder = Recorder(journal, [experiment, study, rungs, patience])
-        recorder.record(
-            "run_started",
+        recorder.begin_run(
             run=experiment.runs + 1,
             num_samples=settings.num_samples,
             rungs=rungs.epochs,
@@ -136,10 +137,32 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
     return experiment
 
 
-def _create(path: Path) -> None:
+def _create(experiment: Experiment, dataset: Dataset, held: ExitStack) -> None:
+    """Makes the experiment, held until `held` is closed; leaves nothing behind if that fails."""
+    path = experiment.path
     try:
         path.mkdir(parents=True)
     except FileExistsError as error:
         raise RequestError(f"{path} exists already; choose another --name") from error
     except OSError as error:
         raise RequestError(f"storage {path.parent} cannot be written: {error.strerror} (--storage)") from error
+    try:
+        held.enter_context(hold_lease(path))
+        write_yaml(path / SEARCH_FILE, experiment.settings)
+        write_label_noise(path / LABEL_NOISE_FILE, dataset)
+    except OSError as error:
+        held.close()
+        _remove(path)
+        raise RequestError(f"storage {path.parent} cannot be written: {error.strerror} (--storage)") from error
+    except RequestError:
+        _remove(path)
+        raise
+
+
+def _remove(path: Location) -> None:
+    if isinstance(path, RemotePath):
+        for name in (SEARCH_FILE, LABEL_NOISE_FILE):
+            with suppress(OSError):
+                (path / name).unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)

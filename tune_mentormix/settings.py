@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from trainables.presets import PRESETS
 from trainables.settings import DataSettings, NetworkName, Seed, TrialSettings, UserPath
 from tune_mentormix.errors import RequestError
 from tune_mentormix.messages import describe
+from tune_mentormix.storage import Location, as_location
 from tune_mentormix.yaml_files import YamlDocument, parse_yaml, read_yaml
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -25,6 +35,12 @@ PresetName = Literal["reference", "paper"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"]
 SchedulerName = Literal["asha", "hyperband", "median", "pbt", "none"]
 Seconds = Annotated[float, Field(gt=0)]
+StorageSetting = Annotated[
+    Location,
+    PlainValidator(as_location),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string"}),
+]
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -55,7 +71,7 @@ class SearchSettings(DataSettings):
     checkpoint_every: Annotated[int | None, Field(ge=1)] = None  # epochs; None: ten times in a trial
     max_restarts: Annotated[int, Field(ge=0)] = 3  # of a trial whose worker was lost
     tracker: list[TrackerName] = Field(default_factory=list)  # besides TensorBoard
-    storage: Path = Path("results")
+    storage: StorageSetting = Path("results")
     address: str | None = None  # of a Ray cluster; None: this machine
 
     @field_validator("name")
@@ -69,13 +85,6 @@ class SearchSettings(DataSettings):
     @classmethod
     def _read_duration(cls, value: Any) -> Any:
         return parse_duration(value) if isinstance(value, str) else value
-
-    @field_validator("storage", mode="before")
-    @classmethod
-    def _refuse_uris(cls, value: Any) -> Any:
-        if isinstance(value, str) and "://" in value and not value.startswith("file://"):
-            raise ValueError(f"must be a folder (one that every node sees, on a cluster), got {value!r}")
-        return value.removeprefix("file://") if isinstance(value, str) else value
 
     @field_validator("trial")
     @classmethod

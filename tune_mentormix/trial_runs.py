@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,15 +14,18 @@ from trainables.datasets import Dataset
 from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster import trials_that_fit
 from tune_mentormix.early_stopping import EarlyStopping, StoppingRule
+from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.hung_trials import HungTrials
 from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
 from tune_mentormix.restarts import RestartingSearcher
 from tune_mentormix.settings import SearchSettings
+from tune_mentormix.storage import tune_storage
 from tune_mentormix.trackers import tracker_callbacks
 
 Progress = Callable[[Experiment], None]
+TURN_SECONDS = 0.2  # of waiting for the storage, once no trial runs any more
 
 
 def run_trials(
@@ -46,17 +50,27 @@ def run_trials(
 
     Returns:
         Why the run ended: `finished`, `interrupted`, `time_budget`, `epoch_budget` or `all_failing`.
+
+    Raises:
+        SearchFailedError: if the storage could not be used for long; what was stored stays, and can be gone on with.
     """
     limits = SearchLimits(experiment, settings.time_budget, settings.epoch_budget)
     watch = [HungTrials(recorder, experiment, settings.trial_timeout)] if settings.trial_timeout else []
     searcher = RestartingSearcher(searcher, experiment, recorder, settings.threads(), settings.max_restarts)
-    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, lambda: progress(experiment))
+
+    def at_every_turn() -> None:
+        recorder.write_due()
+        if recorder.given_up or callback.storage_error:
+            limits.reason = limits.reason or "storage"
+        progress(experiment)
+
+    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, at_every_turn)
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
     with limits.heed_signals():
         tune.run(
             _trainable(settings, dataset),
             name=str(experiment.runs),
-            storage_path=str((experiment.path / "runs").resolve()),
+            **tune_storage(experiment.path / "runs"),
             metric="val_accuracy",
             mode="max",
             search_alg=searcher,
@@ -76,6 +90,14 @@ def run_trials(
             trial_dirname_creator=_trial_folder,
             verbose=0,
         )
+        while not (recorder.is_stored or limits.reason or recorder.given_up):
+            recorder.write_due()
+            time.sleep(TURN_SECONDS)
+    unwritten = callback.storage_error
+    lost = recorder.given_up or (f"checkpoints could not be written for long: {unwritten}" if unwritten else None)
+    if lost:
+        recorder.record("run_ended", run=experiment.runs, reason="storage")
+        raise SearchFailedError(f"{lost}. What was stored is safe: once the storage works again, go on")
     return limits.reason or "finished"
 
 

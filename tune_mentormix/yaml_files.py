@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tune_mentormix.errors import RequestError
+from tune_mentormix.storage import Location, RemotePath
 
 MAX_BYTES = 1_000_000
 
@@ -33,15 +33,16 @@ class YamlDocument:
         return f"{self.source}, line {self.lines[path]}" if path else self.source
 
 
-def read_yaml(path: Path) -> YamlDocument:
+def read_yaml(path: Location) -> YamlDocument:
     """Reads one mapping.
 
     Raises:
         RequestError: if the file cannot be read, is too large, is not YAML or not one mapping with unique keys.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise RequestError(f"{path} has {path.stat().st_size:,} bytes; a settings file has at most {MAX_BYTES:,}")
+        size = path.size() if isinstance(path, RemotePath) else path.stat().st_size
+        if size > MAX_BYTES:
+            raise RequestError(f"{path} has {size:,} bytes; a settings file has at most {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}") from error
@@ -66,19 +67,26 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
     return YamlDocument(values, source, lines)
 
 
-def write_yaml(path: Path, values: dict[str, Any]) -> None:
+def write_yaml(path: Location, values: dict[str, Any]) -> None:
     """Writes a mapping so that a crash leaves either the old file or the new one, whole."""
     write_atomically(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Location, text: str) -> None:
     """Writes text beside `path`, flushes it to the disk and moves it into place."""
+    if isinstance(path, RemotePath):  # appears whole by itself
+        path.write_bytes(text.encode())
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # where the disk is full, a part would take what is left of it
+        raise
 
 
 def _note_lines(

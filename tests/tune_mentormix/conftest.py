@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import folder_of
 from tune_mentormix.confirm import confirm_search
 from tune_mentormix.confirmation import Confirmation, read_confirmation
 from tune_mentormix.experiment import Experiment, read_experiment
@@ -18,7 +19,7 @@ def quiet(_confirmation: Confirmation) -> None:
 
 def copy_of(experiment: Experiment, storage: Path) -> Path:
     """The same experiment in a storage folder of its own, which is returned."""
-    shutil.copytree(experiment.path, storage / experiment.name)
+    shutil.copytree(folder_of(experiment), storage / experiment.name)
     return storage
 
 

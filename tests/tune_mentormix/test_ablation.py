@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import folder_of
 from tune_mentormix.ablate import run_ablation
 from tune_mentormix.ablation import ablated_configs, ablation_rows, read_ablation
 from tune_mentormix.errors import RequestError
@@ -18,7 +19,7 @@ def quiet(_ablation: Experiment) -> None:
 @pytest.fixture
 def searched(finished_search: Experiment, tmp_path: Path) -> Experiment:
     """A finished search whose best is a trial that was proposed, not the published setting."""
-    shutil.copytree(finished_search.path, tmp_path / "done")
+    shutil.copytree(folder_of(finished_search), tmp_path / "done")
     best = finished_search.trials[4]
     journal = Journal(tmp_path / "done" / "journal.jsonl")
     report = {**best.reports[best.epoch], "val_accuracy": 0.99}
@@ -59,7 +60,7 @@ def test_an_ablation_trains_each_move_once_and_the_report_shows_it(searched: Exp
 def test_there_is_nothing_to_move_back_before_a_trial_ran_to_the_end(
     finished_search: Experiment, tmp_path: Path
 ) -> None:
-    shutil.copytree(finished_search.path, tmp_path / "done")
+    shutil.copytree(folder_of(finished_search), tmp_path / "done")
     (tmp_path / "done" / "journal.jsonl").write_text("")
     with pytest.raises(RequestError, match="nothing to move back"):
         run_ablation(tmp_path, "done", quiet)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from tests.conftest import folder_of
 from tune_mentormix.errors import RequestError
 from tune_mentormix.evaluate import evaluate_export
 from tune_mentormix.experiment import Experiment, read_experiment
@@ -31,7 +32,7 @@ def folder(finished_search: Experiment, tmp_path_factory: pytest.TempPathFactory
 def interrupted_search(finished_search: Experiment, tmp_path: Path) -> Experiment:
     """The finished search as it would be, had its driver died when trial 0 had its checkpoint of epoch 3."""
     path = tmp_path / "cut"
-    shutil.copytree(finished_search.path, path)
+    shutil.copytree(folder_of(finished_search), path)
     lines = (path / JOURNAL_FILE).read_text().splitlines(keepends=True)
     events = [json.loads(line) for line in lines]
     last = next(
@@ -119,7 +120,7 @@ def test_an_unfinished_search_is_exported_with_the_weights_it_has_and_labelled_s
 def test_without_a_whole_checkpoint_all_but_the_weights_is_exported_and_it_says_so(
     interrupted_search: Experiment, tmp_path: Path
 ) -> None:
-    shutil.rmtree(interrupted_search.path / "runs")
+    shutil.rmtree(folder_of(interrupted_search) / "runs")
     exported = export_best(interrupted_search, tmp_path / "best")
     assert exported.model is None
     names = {path.name for path in (tmp_path / "best").iterdir()}
@@ -136,7 +137,7 @@ def test_an_earlier_export_is_replaced_and_its_record_of_openings_kept(
 ) -> None:
     out = export_best(finished_search, tmp_path / "best").folder
     (out / OPENINGS_FILE).write_text('{"event": "opened"}\n')
-    shutil.rmtree(interrupted_search.path / "runs")
+    shutil.rmtree(folder_of(interrupted_search) / "runs")
     export_best(interrupted_search, out)
     assert not (out / "model.safetensors").exists()
     assert (out / OPENINGS_FILE).read_text() == '{"event": "opened"}\n'

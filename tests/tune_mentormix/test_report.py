@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib import pyplot as plt
 
+from tests.conftest import folder_of
 from tests.tune_mentormix.simulated_search import NO_FAILURES, SimulatedFailures, simulate_search
 from tune_mentormix.cli import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
@@ -53,7 +54,7 @@ def built(searched: Experiment) -> Report:
 
 @pytest.fixture(scope="module")
 def page(searched: Experiment) -> Page:
-    return Page(write_report(searched, searched.path / "report.html").read_text(encoding="utf-8"))
+    return Page(write_report(searched, folder_of(searched) / "report.html").read_text(encoding="utf-8"))
 
 
 def words(page: Page) -> str:
@@ -90,7 +91,7 @@ def test_the_answer_comes_first_with_split_labels_and_controls(searched: Experim
 
 
 def test_a_report_loads_nothing_and_runs_nothing(searched: Experiment, page: Page) -> None:
-    html = (searched.path / "report.html").read_text(encoding="utf-8")
+    html = (folder_of(searched) / "report.html").read_text(encoding="utf-8")
     assert all(reference.startswith(("#", "data:")) for reference in page.loads)
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
     assert not re.search(r"url\((?!['\"]?#)|@import", html)
@@ -103,14 +104,14 @@ def test_what_others_wrote_is_shown_and_not_obeyed(page: Page) -> None:
 def test_hostile_class_names_are_shown_in_the_heat_map(tmp_path: Path) -> None:
     experiment = simulate_search(tmp_path, "hostile", 4, epochs=6)
     noise = {"noise_rate": 0.5, "class_names": [HOSTILE, "b"], "transition_matrix": [[0.5, 0.5], [0.5, 0.5]]}
-    (experiment.path / "label_noise.json").write_text(json.dumps(noise))
+    (folder_of(experiment) / "label_noise.json").write_text(json.dumps(noise))
     page = Page(write_report(experiment, tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "script" not in page.tags
     assert HOSTILE in words(page)
 
 
 def test_every_picture_has_words_for_those_who_do_not_see_it(searched: Experiment) -> None:
-    html = (searched.path / "report.html").read_text(encoding="utf-8")
+    html = (folder_of(searched) / "report.html").read_text(encoding="utf-8")
     pictures = re.findall(r'<div class="picture[^"]*"([^>]*)>', html)
     assert len(pictures) >= 10
     assert all(re.search(r'role="img" aria-label="[^"]{20,}"', attributes) for attributes in pictures)
@@ -169,7 +170,7 @@ def test_a_search_of_any_outcome_has_a_report(
 
 
 def test_a_search_that_has_not_begun_has_a_report(tmp_path: Path) -> None:
-    simulate_search(tmp_path, "new", 1, epochs=6).path.joinpath("journal.jsonl").unlink()
+    (simulate_search(tmp_path, "new", 1, epochs=6).path / "journal.jsonl").unlink()
     page = words(Page(write_report(read_experiment(tmp_path, "new"), tmp_path / "report.html").read_text()))
     assert "No result yet" in page
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.conftest import folder_of
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, newest_checkpoint, read_experiment
 from tune_mentormix.journal import read_events
@@ -78,7 +79,7 @@ def test_journal_lines_hold_what_scripts_rely_on(finished_search: Experiment) ->
 
 def test_every_trial_can_be_watched_in_tensorboard(finished_search: Experiment) -> None:
     for number in finished_search.trials:
-        (events,) = (finished_search.path / "runs" / "1" / f"trial-{number:04d}").glob("events.out.tfevents.*")
+        (events,) = (folder_of(finished_search) / "runs" / "1" / f"trial-{number:04d}").glob("events.out.tfevents.*")
         assert b"ray/tune/val_accuracy" in events.read_bytes()
 
 
@@ -136,7 +137,7 @@ def test_fewer_trials_than_were_started_cannot_be_asked_for(finished_search: Exp
 @pytest.fixture
 def copied_search(finished_search: Experiment, tmp_path: Path) -> Experiment:
     """The finished search in another folder, as if it had been moved there; tests may change it."""
-    shutil.copytree(finished_search.path, tmp_path / "moved" / "done")
+    shutil.copytree(folder_of(finished_search), tmp_path / "moved" / "done")
     return read_experiment(tmp_path / "moved", "done")
 
 

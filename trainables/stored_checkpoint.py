@@ -1,0 +1,58 @@
+"""Checkpoints on an object store, or on any storage that is full or out of reach for a while."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 600.0  # with a storage that cannot be used
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
+
+Result = TypeVar("Result")
+
+
+@contextmanager
+def local_copy(checkpoint: str) -> Iterator[Path]:
+    """A checkpoint as a local folder: its own, or a temporary copy of what lies under an URI.
+
+    Raises:
+        OSError: if the storage could not be used for `PATIENCE_SECONDS`.
+    """
+    if "://" not in checkpoint:
+        yield Path(checkpoint)
+        return
+    with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
+        patiently(lambda: _download(checkpoint, folder))
+        yield Path(folder)
+
+
+def patiently(work: Callable[[], Result]) -> Result:
+    """Does `work`, again and again while it raises OSError: a trial had better wait than lose its epochs.
+
+    Raises:
+        OSError: the last one, after `PATIENCE_SECONDS`.
+    """
+    began, wait = time.monotonic(), FIRST_WAIT_SECONDS
+    while True:
+        try:
+            return work()
+        except OSError as error:
+            if time.monotonic() - began + wait > PATIENCE_SECONDS:
+                raise
+            logger.warning("the storage cannot be used, trying again: %s", error)
+        time.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+
+def _download(uri: str, folder: str) -> None:
+    from pyarrow.fs import FileSystem, copy_files  # only where there is an object store
+
+    filesystem, path = FileSystem.from_uri(uri)
+    copy_files(path, folder, source_filesystem=filesystem)

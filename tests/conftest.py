@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
+# Of the object store that some tests start; Ray's workers have the environment in which Ray was started.
+os.environ |= {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": "us-east-1"}
+os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
+os.environ["STORAGE_PATIENCE_SECONDS"] = "10"
 
 import pytest
 import ray
 
+from tests.object_store import ObjectStore
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.search import start_search
 from tune_mentormix.settings import SearchSettings, read_settings
@@ -27,6 +32,14 @@ def folder_of(experiment: Experiment) -> Path:
     """Of an experiment on a disk."""
     assert isinstance(experiment.path, Path)
     return experiment.path
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """An S3-compatible server on the loopback interface."""
+    store = ObjectStore()
+    yield store
+    store.stop()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import TypeVar
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 600.0  # with a storage that cannot be used
+PATIENCE_SECONDS = float(os.environ.get("STORAGE_PATIENCE_SECONDS", "600"))  # with one that cannot be used
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
 
 Result = TypeVar("Result")

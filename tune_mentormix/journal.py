@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from trainables.stored_checkpoint import PATIENCE_SECONDS
 from tune_mentormix.errors import RequestError, TakenOverError
 from tune_mentormix.formats import format_duration
 from tune_mentormix.journal_file import AppendedFile, read_lines
@@ -36,7 +37,6 @@ EVENTS = (
 BUFFERED = ("report",)  # on an object store, where every write is a request; nothing is decided by them alone
 BUFFER_SECONDS = 2.0
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 30.0
-GIVE_UP_SECONDS = 600.0  # after which a search ends whose journal cannot be written
 
 Event = dict[str, Any]
 
@@ -97,7 +97,7 @@ class Journal:
         if isinstance(self._trouble, TakenOverError):
             return str(self._trouble)
         lasted = time.monotonic() - self._trouble_since
-        if lasted < GIVE_UP_SECONDS:
+        if lasted < PATIENCE_SECONDS:
             return None
         return f"the journal could not be written for {format_duration(lasted)}: {_reason(self._trouble)}"
 
@@ -121,7 +121,7 @@ class Journal:
         now = time.monotonic()
         if self._trouble is None and not isinstance(error, TakenOverError):
             self._trouble_since, self._wait = now, FIRST_RETRY_SECONDS
-            limit = format_duration(GIVE_UP_SECONDS)
+            limit = format_duration(PATIENCE_SECONDS)
             self._say(f"the journal cannot be written: {_reason(error)}. Trying again for {limit}; nothing is lost")
         self._trouble = error
         self._next_try, self._wait = now + self._wait, min(2 * self._wait, LONGEST_RETRY_SECONDS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from tune_mentormix.messages import unknown
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
+PROBE_BYTES = 1_000_000
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 _SECRET = re.compile(r"secret|password|passwd|token|access.?key|account.?key|credential|signature", re.IGNORECASE)
 _DENIED = re.compile(r"denied|forbidden|invalid_access_key|invalid_client|signature|token|credential|HTTP status 403")
@@ -212,6 +213,19 @@ def tune_storage(folder: Location) -> dict[str, Any]:
     if isinstance(folder, RemotePath):
         return {"storage_path": folder.key, "storage_filesystem": folder.filesystem}
     return {"storage_path": str(folder.resolve())}
+
+
+def why_not_writable(folder: Location) -> str | None:
+    """Why nothing of the size of a small checkpoint can be written now, found out by trying; None: it can."""
+    probe = folder / ".probe"
+    try:
+        probe.write_bytes(bytes(PROBE_BYTES))
+        return None
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
 
 
 def folders_holding(storage: Location, file: str) -> list[str]:

@@ -22,8 +22,8 @@ from tune_mentormix.searcher import start_trial
 class RestartingSearcher(Searcher):
     """Before any other searcher: proposes lost trials again, and is not finished while one that runs may be lost.
 
-    While the journal cannot be written, it proposes nothing, and keeps back a proposal that the journal lacks: no trial
-    runs that a resume would not know.
+    While the journal cannot be written, it proposes nothing, and keeps back a proposal that the journal lacks: no
+    trial runs that a resume would not know.
 
     A trial's worker may be lost `allowed` times without a new epoch in between. So machines that come and go do not
     use a trial up, as long as it gets ahead; one that takes its own worker down (out of the host's memory, say) does

@@ -29,8 +29,8 @@ from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, check_request, stored_request, stored_settings
 from tune_mentormix.searcher import MentorMixSearcher
 from tune_mentormix.settings import FORMAT, SearchSettings
-from tune_mentormix.study import SearchStudy
 from tune_mentormix.storage import Location, RemotePath
+from tune_mentormix.study import SearchStudy
 from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.yaml_files import write_yaml
 

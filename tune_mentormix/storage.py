@@ -20,6 +20,7 @@ from tune_mentormix.messages import unknown
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
+GOOGLE_RETRY_SECONDS = 6  # as long as S3 takes to give up
 PROBE_BYTES = 1_000_000
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 _SECRET = re.compile(r"secret|password|passwd|token|access.?key|account.?key|credential|signature", re.IGNORECASE)
@@ -156,7 +157,7 @@ class RemotePath:
         except StorageError:
             return
         if not known:
-            raise RequestError(f"there is no bucket {bucket!r} in {self._shown()}: create it first")
+            raise RequestError(f"there is no bucket {bucket!r} in {self._shown()}: create it first (--storage)")
 
     def _info(self) -> FileInfo:
         with self._said():
@@ -182,7 +183,7 @@ class RemotePath:
         except OSError as error:
             raise StorageError(f"{self._shown()} {_reason(error)}") from error
         except ValueError as error:
-            raise RequestError(f"{self} is no storage: {_first_line(error)}") from error
+            raise RequestError(f"{self._shown()} cannot be used: {_first_line(error)} (--storage)") from error
 
 
 Location = Path | RemotePath
@@ -239,6 +240,8 @@ def folders_holding(storage: Location, file: str) -> list[str]:
 def _connect(root: str) -> tuple[FileSystem, str]:
     from pyarrow.fs import FileSystem
 
+    if root.startswith(("gs:", "gcs:")) and "retry_limit_seconds" not in root:
+        root += f"{'&' if '?' in root else '?'}retry_limit_seconds={GOOGLE_RETRY_SECONDS}"  # else a quarter of an hour
     filesystem, bucket = FileSystem.from_uri(root)
     return filesystem, bucket.strip("/")
 

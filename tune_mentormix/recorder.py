@@ -100,7 +100,7 @@ class TuneRecorder(Callback):
         rungs: StoppingRule,
         epochs: int,
         restarts: Restarts,
-        on_event: Callable[[], None],
+        on_event: Callable[[], object],
     ) -> None:
         """`on_event` is called after every event and at every turn of Tune's loop, to show progress."""
         self._recorder = recorder

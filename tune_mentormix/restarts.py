@@ -9,6 +9,7 @@ checkpoint that is whole.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,12 +32,22 @@ class RestartingSearcher(Searcher):
     """
 
     def __init__(
-        self, searcher: Searcher, experiment: Experiment, recorder: Recorder, threads: int, allowed: int
+        self,
+        searcher: Searcher,
+        experiment: Experiment,
+        recorder: Recorder,
+        threads: int,
+        allowed: int,
+        is_over: Callable[[], bool],
     ) -> None:
-        """Stands before `searcher`; `experiment`, `recorder` and `threads` are what `start_trial` needs."""
+        """Stands before `searcher`; `experiment`, `recorder` and `threads` are what `start_trial` needs.
+
+        `is_over` says whether the run is to end: while nothing runs, Tune asks nobody but the searcher.
+        """
         super().__init__()
         self.allowed = allowed
         self._searcher = searcher
+        self._is_over = is_over
         self._experiment = experiment
         self._recorder = recorder
         self._threads = threads
@@ -59,6 +70,8 @@ class RestartingSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         """The next trial as Tune hands it to the trainable; None while there may be one later; or FINISHED."""
+        if self._is_over():
+            return str(Searcher.FINISHED)
         try:
             proposed = self._held or self._next(trial_id)
         except OSError:  # of the storage, looking for checkpoints: later

@@ -20,7 +20,7 @@ from tune_mentormix.messages import unknown
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
-GOOGLE_RETRY_SECONDS = 6  # as long as S3 takes to give up
+GOOGLE_RETRY_SECONDS = 6  # as long as S3 takes; by itself it goes on for a quarter of an hour
 PROBE_BYTES = 1_000_000
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 _SECRET = re.compile(r"secret|password|passwd|token|access.?key|account.?key|credential|signature", re.IGNORECASE)
@@ -241,7 +241,9 @@ def _connect(root: str) -> tuple[FileSystem, str]:
     from pyarrow.fs import FileSystem
 
     if root.startswith(("gs:", "gcs:")) and "retry_limit_seconds" not in root:
-        root += f"{'&' if '?' in root else '?'}retry_limit_seconds={GOOGLE_RETRY_SECONDS}"  # else a quarter of an hour
+        root += (
+            f"{'&' if '?' in root else '?'}retry_limit_seconds={GOOGLE_RETRY_SECONDS}"  # else a quarter of an hour
+        )
     filesystem, bucket = FileSystem.from_uri(root)
     return filesystem, bucket.strip("/")
 

@@ -56,15 +56,16 @@ def run_trials(
     """
     limits = SearchLimits(experiment, settings.time_budget, settings.epoch_budget)
     watch = [HungTrials(recorder, experiment, settings.trial_timeout)] if settings.trial_timeout else []
-    searcher = RestartingSearcher(searcher, experiment, recorder, settings.threads(), settings.max_restarts)
 
-    def at_every_turn() -> None:
+    def is_over() -> bool:
         recorder.write_due()
         if recorder.given_up or callback.storage_error:
             limits.reason = limits.reason or "storage"
         progress(experiment)
+        return limits.stop_all()
 
-    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, at_every_turn)
+    searcher = RestartingSearcher(searcher, experiment, recorder, settings.threads(), settings.max_restarts, is_over)
+    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, is_over)
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
     with limits.heed_signals():
         tune.run(

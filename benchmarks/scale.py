@@ -31,6 +31,7 @@ from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.request import check_request
 from tune_mentormix.search import start_search
 from tune_mentormix.settings import SearchSettings
+from tune_mentormix.storage import Location
 from tune_mentormix.study import SearchStudy
 
 CPUS = 2
@@ -80,7 +81,7 @@ class Watch:
         return self.seen[min(number for number in self.seen if number >= ended)]
 
 
-def proposal_seconds(journal: Path, settings: SearchSettings, trials: int) -> float:
+def proposal_seconds(journal: Location, settings: SearchSettings, trials: int) -> float:
     """Seconds the next proposal takes in a study that knows so many trials."""
     study = SearchStudy(check_request(settings).space, settings.sampler, settings.seed)
     for event in _events_of(journal, trials):
@@ -90,7 +91,7 @@ def proposal_seconds(journal: Path, settings: SearchSettings, trials: int) -> fl
     return time.perf_counter() - started
 
 
-def _events_of(journal: Path, trials: int) -> Iterator[dict[str, Any]]:
+def _events_of(journal: Location, trials: int) -> Iterator[dict[str, Any]]:
     return (event for event in read_events(journal) if event.get("trial", 0) < trials)
 
 

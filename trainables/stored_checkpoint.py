@@ -19,12 +19,16 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 30.0
 Result = TypeVar("Result")
 
 
+class StorageUnavailableError(OSError):
+    """A storage could not be used for long; no fault of the trial that waited for it."""
+
+
 @contextmanager
 def local_copy(checkpoint: str) -> Iterator[Path]:
     """A checkpoint as a local folder: its own, or a temporary copy of what lies under an URI.
 
     Raises:
-        OSError: if the storage could not be used for `PATIENCE_SECONDS`.
+        StorageUnavailableError: if the storage could not be used for `PATIENCE_SECONDS`.
     """
     if "://" not in checkpoint:
         yield Path(checkpoint)
@@ -38,7 +42,7 @@ def patiently(work: Callable[[], Result]) -> Result:
     """Does `work`, again and again while it raises OSError: a trial had better wait than lose its epochs.
 
     Raises:
-        OSError: the last one, after `PATIENCE_SECONDS`.
+        StorageUnavailableError: with the last reason, after `PATIENCE_SECONDS`.
     """
     began, wait = time.monotonic(), FIRST_WAIT_SECONDS
     while True:
@@ -46,7 +50,7 @@ def patiently(work: Callable[[], Result]) -> Result:
             return work()
         except OSError as error:
             if time.monotonic() - began + wait > PATIENCE_SECONDS:
-                raise
+                raise StorageUnavailableError(error.errno, error.strerror or str(error)) from error
             logger.warning("the storage cannot be used, trying again: %s", error)
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT_SECONDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,10 +13,11 @@ from tune_mentormix.cluster import check_resources
 from tune_mentormix.errors import RequestError
 from tune_mentormix.node_report import NodeReport, report_node, report_packages
 from tune_mentormix.settings import SearchSettings
+from tune_mentormix.storage import Location
 from tune_mentormix.storage_probe import reads_probe, storage_probe
 
 ANSWER_SECONDS = 120.0  # for all nodes at once; most of it is a node fetching the code and starting a worker
-SHARED = "on a cluster --storage must be a folder that every node sees, such as NFS"
+SHARED = "on a cluster --storage must be a folder that every node sees, such as NFS, or s3://…"
 
 
 def check_cluster(settings: SearchSettings) -> None:
@@ -34,7 +34,7 @@ def check_cluster(settings: SearchSettings) -> None:
         check_nodes(settings.storage)
 
 
-def check_nodes(storage: Path) -> None:
+def check_nodes(storage: Location) -> None:
     """Asks every node that can run trials. Raises RequestError as `check_cluster` says."""
     with storage_probe(storage) as folder:
         reports = _ask(_nodes_with_cpus(), folder)
@@ -46,7 +46,7 @@ def check_nodes(storage: Path) -> None:
             raise RequestError(reason)
 
 
-def objection(report: NodeReport, here: NodeReport, seen: bool, storage: Path) -> str | None:
+def objection(report: NodeReport, here: NodeReport, seen: bool, storage: Location) -> str | None:
     """Why no trial should run on a node, in one line, or None.
 
     Args:
@@ -78,7 +78,7 @@ def _nodes_with_cpus() -> dict[str, str]:
     }
 
 
-def _ask(nodes: dict[str, str], folder: Path) -> dict[str, NodeReport]:
+def _ask(nodes: dict[str, str], folder: Location) -> dict[str, NodeReport]:
     ask = ray.remote(num_cpus=0, max_retries=0)(report_node)
     tasks = {
         node_id: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(

@@ -9,7 +9,6 @@ import platform
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 
 from tune_mentormix.storage_probe import FROM_DRIVER, reads_probe, write_probe
 
@@ -46,7 +45,7 @@ def report_packages(node: str, storage_error: str | None = None) -> NodeReport:
     return NodeReport(node, versions, missing, storage_error)
 
 
-def report_node(node_id: str, name: str, probe: Path) -> NodeReport:
+def report_node(node_id: str, name: str, probe: Location) -> NodeReport:
     """What the node says, after it has read the driver's file from the storage and written its own.
 
     Args:

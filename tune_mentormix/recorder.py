@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from ray.tune import Callback
 
+from trainables.stored_checkpoint import StorageUnavailableError
 from tune_mentormix.console import print_note
 from tune_mentormix.early_stopping import StoppingRule
 from tune_mentormix.errors import RequestError
@@ -148,7 +150,7 @@ class TuneRecorder(Callback):
         number = trial.config["trial"]
         if self._record_end(number) or self._experiment.trials[number].has_ended:
             return
-        waited_in_vain = isinstance(trial.get_error(), OSError)
+        waited_in_vain = StorageUnavailableError.__name__ in cause_of(trial)
         if waited_in_vain:
             self.storage_error = why_not_writable(self._experiment.path)
         if self.storage_error:

@@ -20,7 +20,7 @@ def tear_newest_checkpoint(experiment: Path) -> int:
     state = next(
         path
         for _, folder in reversed(trial.checkpoints)
-        if (path := read.path / folder / STATE_FILE).is_file()  # Tune keeps the newest two
+        if (path := experiment / folder / STATE_FILE).is_file()  # Tune keeps the newest two
     )
     os.truncate(state, state.stat().st_size // 2)
     return trial.number

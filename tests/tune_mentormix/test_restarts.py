@@ -42,7 +42,9 @@ def recorder_and_searcher(tmp_path: Path) -> tuple[Recorder, RestartingSearcher]
     experiment = Experiment(tmp_path, {})
     recorder = Recorder(Journal(tmp_path / JOURNAL_FILE), [experiment])
     recorder.record("run_started", run=1, num_samples=1, rungs=[])
-    return recorder, RestartingSearcher(OneTrial(recorder), experiment, recorder, threads=1, allowed=ALLOWED)
+    return recorder, RestartingSearcher(
+        OneTrial(recorder), experiment, recorder, threads=1, allowed=ALLOWED, is_over=lambda: False
+    )
 
 
 def test_a_lost_trial_is_the_next_attempt_from_its_newest_whole_checkpoint(

@@ -15,6 +15,7 @@ from tune_mentormix.early_stopping import StoppingRule
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.journal import JOURNAL_FILE, Event, Journal
+from tune_mentormix.retention import Retention
 from tune_mentormix.storage import relative_to, why_not_writable
 
 REPORTED = (
@@ -102,6 +103,7 @@ class TuneRecorder(Callback):
         rungs: StoppingRule,
         epochs: int,
         restarts: Restarts,
+        retention: Retention,
         on_event: Callable[[], object],
     ) -> None:
         """`on_event` is called after every event and at every turn of Tune's loop, to show progress."""
@@ -110,6 +112,7 @@ class TuneRecorder(Callback):
         self._rungs = rungs
         self._epochs = epochs
         self._restarts = restarts
+        self._retention = retention
         self._on_event = on_event
         self.storage_error: str | None = None  # why trials cannot write or read their checkpoints
 
@@ -137,6 +140,7 @@ class TuneRecorder(Callback):
         number, attempt = trial.config["trial"], trial.config["attempt"]
         epoch = trial.last_result["epoch"]
         self._recorder.record("checkpoint", trial=number, attempt=attempt, epoch=epoch, path=path)
+        self._retention.prune(number)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Records how a trial ended, if it did."""

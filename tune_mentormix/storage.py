@@ -7,6 +7,7 @@ which is imported when the first request is made. An object appears whole or not
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -141,6 +142,11 @@ class RemotePath:
             found = self.filesystem.get_file_info(FileSelector(self.key, allow_not_found=True))
         yield from (self / info.base_name for info in found)
 
+    def remove_tree(self) -> None:
+        """Removes everything below; nothing where nothing is."""
+        with self._said(), suppress(FileNotFoundError):
+            self.filesystem.delete_dir(self.key)
+
     def download(self, folder: Path) -> None:
         """Copies everything below into a local folder."""
         from pyarrow.fs import copy_files
@@ -214,6 +220,14 @@ def tune_storage(folder: Location) -> dict[str, Any]:
     if isinstance(folder, RemotePath):
         return {"storage_path": folder.key, "storage_filesystem": folder.filesystem}
     return {"storage_path": str(folder.resolve())}
+
+
+def remove_folder(folder: Location) -> None:
+    """Removes a folder with all that is in it; nothing where there is none. Raises OSError if that cannot be."""
+    if isinstance(folder, RemotePath):
+        folder.remove_tree()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def why_not_writable(folder: Location) -> str | None:

@@ -20,6 +20,7 @@ from tune_mentormix.hung_trials import HungTrials
 from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
 from tune_mentormix.restarts import RestartingSearcher
+from tune_mentormix.retention import Retention, trial_folder
 from tune_mentormix.settings import SearchSettings
 from tune_mentormix.storage import tune_storage
 from tune_mentormix.trackers import tracker_callbacks
@@ -65,7 +66,8 @@ def run_trials(
         return limits.stop_all()
 
     searcher = RestartingSearcher(searcher, experiment, recorder, settings.threads(), settings.max_restarts, is_over)
-    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, is_over)
+    retention = Retention(experiment, rungs.epochs if settings.scheduler == "pbt" else ())
+    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, retention, is_over)
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
     with limits.heed_signals():
         tune.run(
@@ -83,7 +85,7 @@ def run_trials(
             max_failures=0,  # the searcher sees to lost workers
             raise_on_failed_trial=False,
             checkpoint_config=CheckpointConfig(
-                checkpoint_frequency=settings.epochs_between_checkpoints(), checkpoint_at_end=True, num_to_keep=2
+                checkpoint_frequency=settings.epochs_between_checkpoints(), checkpoint_at_end=True
             ),
             stop=limits,
             callbacks=[callback, *watch, *tracker_callbacks(settings.tracker, experiment.name)],
@@ -124,6 +126,4 @@ def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:
 
 
 def _trial_folder(trial: Any) -> str:
-    """One an attempt: behind a cut network the worker of an earlier one may still be writing."""
-    number, attempt = trial.config["trial"], trial.config["attempt"]
-    return f"trial-{number:04d}" if attempt == 1 else f"trial-{number:04d}-attempt-{attempt}"
+    return trial_folder(trial.config["trial"], trial.config["attempt"])

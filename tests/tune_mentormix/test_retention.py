@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from tune_mentormix.experiment import Experiment
+from tune_mentormix.retention import Retention, trial_folder
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    experiment = Experiment(tmp_path, {})
+    for trial in (1, 10):
+        experiment.apply({"time": 0, "event": "proposed", "trial": trial, "config": {}})
+    return experiment
+
+
+def write(experiment: Experiment, trial: int, epoch: int, path: str) -> None:
+    assert isinstance(experiment.path, Path)
+    (experiment.path / path).mkdir(parents=True, exist_ok=True)
+    experiment.apply({"time": 0, "event": "checkpoint", "trial": trial, "epoch": epoch, "path": path})
+
+
+def left(experiment: Experiment) -> list[str]:
+    assert isinstance(experiment.path, Path)
+    return sorted(folder.relative_to(experiment.path).as_posix() for folder in experiment.path.glob("runs/*/*/*"))
+
+
+def test_the_newest_two_of_a_trial_stay_whichever_attempt_wrote_them(experiment: Experiment) -> None:
+    retention = Retention(experiment)
+    write(experiment, 10, 1, "runs/1/trial-0010/checkpoint_000000")
+    for epoch, attempt in ((1, 1), (2, 1), (3, 2), (4, 2)):
+        write(experiment, 1, epoch, f"runs/1/{trial_folder(1, attempt)}/checkpoint_{epoch:06d}")
+        retention.prune(1)
+    assert left(experiment) == [
+        "runs/1/trial-0001-attempt-2/checkpoint_000003",
+        "runs/1/trial-0001-attempt-2/checkpoint_000004",
+        "runs/1/trial-0010/checkpoint_000000",
+    ]
+
+
+def test_copies_and_boundaries_stay(experiment: Experiment) -> None:
+    retention = Retention(experiment, at_boundaries=[2])
+    own = "runs/1/trial-0001/checkpoint_00000"
+    for epoch in (1, 2):
+        write(experiment, 1, epoch, f"{own}{epoch}")
+    write(experiment, 1, 3, "runs/1/trial-0010/checkpoint_000003")
+    for epoch in (4, 5, 6):
+        write(experiment, 1, epoch, f"{own}{epoch}")
+        retention.prune(1)
+    assert left(experiment) == [f"{own}2", f"{own}5", f"{own}6", "runs/1/trial-0010/checkpoint_000003"]
+
+
+def test_a_checkpoint_that_cannot_be_deleted_is_left_alone(experiment: Experiment, tmp_path: Path) -> None:
+    write(experiment, 1, 1, "runs/1/trial-0001/a")
+    for epoch in (2, 3):
+        write(experiment, 1, epoch, f"runs/1/trial-0001/{epoch}")
+    (tmp_path / "runs/1/trial-0001/a").rmdir()
+    (tmp_path / "runs/1/trial-0001/a").write_text("no folder")
+    Retention(experiment).prune(1)
+    assert len(left(experiment)) == 3

@@ -153,7 +153,8 @@ def test_a_trial_that_takes_its_worker_down_every_time_fails(
 
     settings = small_settings(tmp_path, name="deadly", epochs=20, num_samples=1, max_restarts=1)
     (trial,) = start_search(settings, kill_every_worker).trials.values()
-    assert (trial.state, trial.attempt, len(killed)) == ("failed", 2, 2)
+    assert (trial.state, trial.attempt) == ("failed", 2)
+    assert len(killed) >= 2, "Ray itself replaces a worker that dies before the trial reaches it"
     assert "lost 2 times without a new epoch" in str(trial.error)
     assert "not known" not in str(trial.error), "the cause is Ray's"
 

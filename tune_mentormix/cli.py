@@ -55,6 +55,9 @@ CpusPerTrial = Annotated[float | None, _option("CPU cores of one trial.", "1, or
 GpusPerTrial = Annotated[
     float | None, _option("GPUs of one trial, or a share of one.", "1 if there are any; of a resume, as before")
 ]
+TrialsPerGpu = Annotated[
+    str | None, _option("Trials that share a GPU, or auto: as many as its memory allows.", "as --gpus-per-trial says")
+]
 MaxConcurrent = Annotated[int | None, _option("Trials at once.", "as many as fit")]
 ExportFolder = Annotated[Path, typer.Argument(help="What export or train wrote.", show_default=False)]
 DataDir = Annotated[Path | None, _option("Where the dataset lies now.", "as exported")]
@@ -88,6 +91,7 @@ def search(
     seed: Annotated[int | None, _option("Of proposals and trials.", "0")] = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
+    trials_per_gpu: TrialsPerGpu = None,
     max_concurrent: MaxConcurrent = None,
     time_budget: TimeBudget = None,
     epoch_budget: EpochBudget = None,
@@ -122,6 +126,7 @@ def resume(
     trial_timeout: TrialTimeout = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
+    trials_per_gpu: TrialsPerGpu = None,
     max_concurrent: MaxConcurrent = None,
     storage: Storage = STORAGE,
     address: Address = None,

@@ -18,7 +18,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.messages import describe
 from tune_mentormix.published import control_configs
-from tune_mentormix.settings import BUDGETS, RECORD_KEYS, SearchSettings
+from tune_mentormix.settings import BUDGETS, RECORD_KEYS, SearchSettings, changed
 from tune_mentormix.space import SearchSpace, check_grid, load_space, parse_space
 from tune_mentormix.start_from import first_trials
 from tune_mentormix.yaml_files import YamlDocument
@@ -84,13 +84,13 @@ def stored_settings(
         RequestError: one line that names the setting, its value and what is allowed.
     """
     stored = {key: value for key, value in experiment.settings.items() if key not in leave_out}
-    changed = {key: value for key, value in (changes or {}).items() if value is not None}
+    given = {key: value for key, value in (changes or {}).items() if value is not None}
     try:
-        return SearchSettings.model_validate(stored | changed)
+        return SearchSettings.model_validate(changed(stored, given))
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        place = f"--{key.replace('_', '-')}" if key in changed else SEARCH_FILE
+        place = f"--{key.replace('_', '-')}" if key in given else SEARCH_FILE
         raise RequestError(f"{describe(first, SearchSettings)} ({place})") from error
 
 

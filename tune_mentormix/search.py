@@ -21,6 +21,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, newest_checkpoint, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.lease import hold_lease
+from tune_mentormix.packing import decide_packing
 from tune_mentormix.patience import Patience
 from tune_mentormix.population import PopulationSearcher, is_paused
 from tune_mentormix.provenance import LABEL_NOISE_FILE, provenance, write_label_noise
@@ -56,8 +57,9 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     with connection(settings.address, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
+        settings, packing = decide_packing(replace(request, settings=settings))
         experiment = Experiment(path, {"format": FORMAT, **settings.model_dump(mode="json")})
-        experiment.settings["provenance"] = provenance(request.dataset)
+        experiment.settings["provenance"] = provenance(request.dataset) | packing
         with ExitStack() as held:
             _create(experiment, request.dataset, held)
             return _run(experiment, replace(request, settings=settings), progress)
@@ -90,7 +92,8 @@ def resume_search(
         request = stored_request(experiment, settings)
         with connection(settings.address, verbose):
             check_cluster(settings)
-            return _run(experiment, request, progress)
+            settings, _ = decide_packing(request)
+            return _run(experiment, replace(request, settings=settings), progress)
 
 
 def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:

@@ -30,6 +30,20 @@ def test_settings_survive_a_round_trip() -> None:
     assert SearchSettings.model_validate(settings.model_dump(mode="json")) == settings
 
 
+def test_of_two_ways_to_share_gpus_the_option_displaces_the_one_in_the_file(tmp_path: Path) -> None:
+    settings = read_settings(write(tmp_path, "gpus_per_trial: 1.0\n"), {"trials_per_gpu": "4"})
+    assert (settings.gpus_per_trial, settings.trials_per_gpu, settings.gpus()) == (None, 4, 0.25)
+    settings = read_settings(write(tmp_path, "trials_per_gpu: 4\n"), {"gpus_per_trial": 0.5})
+    assert (settings.trials_per_gpu, settings.gpus()) == (None, 0.5)
+
+
+@pytest.mark.parametrize("trials", [1, 2, 3, 6, 7, 16, 60])
+def test_as_many_trials_as_asked_for_fit_a_gpu_as_ray_counts(trials: int) -> None:
+    share = SearchSettings(trials_per_gpu=trials).gpus()
+    assert trials * round(share * 10_000) <= 10_000
+    assert int(1 / share) == trials
+
+
 def test_only_the_demonstration_adds_noise_unasked(tmp_path: Path) -> None:
     assert read_settings(None, {}).noise == 0.4
     assert read_settings(None, {"dataset": "folder", "data_dir": str(tmp_path)}).noise == 0
@@ -51,6 +65,9 @@ def test_only_the_demonstration_adds_noise_unasked(tmp_path: Path) -> None:
         ({"name": "../../x"}, "name: must match"),
         ({"name": "a" * 65}, "name: must match"),
         ({"time_budget": "soon"}, "time_budget: must be a duration like 90s, 30m or 2h, got 'soon'"),
+        ({"trials_per_gpu": 0}, r"trials_per_gpu: must be auto or a whole number of at least 1, got 0 \(--trials"),
+        ({"trials_per_gpu": "many"}, "trials_per_gpu: must be auto or a whole number of at least 1, got 'many'"),
+        ({"trials_per_gpu": "4", "gpus_per_trial": 0.5}, "leave out --gpus-per-trial or --trials-per-gpu"),
         ({"epochs": 5, "grace_period": 6}, r"grace_period must be at most epochs \(5\), got 6"),
     ],
 )

@@ -41,6 +41,7 @@ class Trial:
     reports: dict[int, dict[str, float | None]] = field(default_factory=dict)  # epoch → metrics
     checkpoints: list[tuple[int, str]] = field(default_factory=list)  # epoch, path in the experiment; oldest first
     error: str | None = None
+    gpus: float | None = None  # its own share, once it ran out of memory with that of the others
 
     @property
     def epoch(self) -> int:
@@ -122,6 +123,7 @@ class Experiment:
             trial = self.trials.setdefault(event["trial"], Trial(event["trial"], event["config"], control, given))
             trial.config = event["config"]  # a population's trials change theirs as they go on
             trial.state, trial.attempt = "running", event.get("attempt", trial.attempt)
+            trial.gpus = event.get("gpus")
         else:
             self._apply_to_trial(kind, self.trials[event["trial"]], event)
 

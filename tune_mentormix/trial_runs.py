@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ray import tune
-from ray.tune import CheckpointConfig
+from ray.tune import CheckpointConfig, PlacementGroupFactory
 from ray.tune.search import Searcher
 
 from trainables.datasets import Dataset
@@ -65,7 +65,9 @@ def run_trials(
         progress(experiment)
         return limits.stop_all()
 
-    searcher = RestartingSearcher(searcher, experiment, recorder, settings.threads(), settings.max_restarts, is_over)
+    searcher = RestartingSearcher(
+        searcher, experiment, recorder, settings.threads(), settings.max_restarts, is_over, settings.gpus()
+    )
     retention = Retention(experiment, rungs.epochs if settings.scheduler == "pbt" else ())
     callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, retention, is_over)
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
@@ -118,10 +120,16 @@ def record_missing_ends(experiment: Experiment, rungs: StoppingRule, epochs: int
 
 
 def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:
-    """The trainable with its data, put once into Ray's object store, and what one trial may use."""
-    resources: dict[str, float] = {"cpu": settings.cpus_per_trial}
-    if settings.gpus():
-        resources["gpu"] = settings.gpus()
+    """The trainable with its data, put once into Ray's object store, and what each trial may use.
+
+    Tune asks for every trial, and reuses a worker only for one that is to have the same.
+    """
+    cpus, gpus = settings.cpus_per_trial, settings.gpus()
+
+    def resources(config: dict[str, Any]) -> PlacementGroupFactory:
+        own = max(gpus, config["gpus"] or 0.0) if gpus else 0.0
+        return PlacementGroupFactory([{"CPU": cpus, "GPU": own} if own else {"CPU": cpus}])
+
     return tune.with_resources(tune.with_parameters(MentorMixTrainable, dataset=dataset), resources)
 
 

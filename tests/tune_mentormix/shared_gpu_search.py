@@ -1,0 +1,74 @@
+"""A search of trials that share a pretended GPU, one of which is cut off from more memory in its first epoch.
+
+A program of its own, because the pretended GPU needs a Ray of its own. Prints one JSON document.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import ray
+
+from tune_mentormix.cli import run
+from tune_mentormix.experiment import Experiment
+from tune_mentormix.search import start_search
+from tune_mentormix.settings import read_settings
+
+HEADROOM = 24 * 2**20  # bytes, of address space: enough for whatever is not a batch
+IMAGES, SIDE = 800, 32
+
+
+class MemoryTaken:
+    """Called at every turn of the search; lets the first worker that trains have no more memory than it has.
+
+    Later would be too late: torch keeps what it had once, and may need no more.
+    """
+
+    def __init__(self) -> None:
+        self._limit = sys.maxsize
+        self._victim: psutil.Process | None = None
+
+    def __call__(self, experiment: Experiment) -> None:
+        trials = experiment.trials.values()
+        if len(trials) == 2 and all(trial.attempt == 1 for trial in trials):
+            self._victim = self._victim or next(filter(_trains, psutil.Process().children(recursive=True)), None)
+            if self._victim:
+                self._limit = min(self._limit, self._victim.memory_info().vms + HEADROOM)
+                self._victim.rlimit(psutil.RLIMIT_AS, (self._limit, self._limit))
+
+
+def _trains(process: psutil.Process) -> bool:
+    return any("Trainable.train" in word for word in process.cmdline())  # as Ray calls it meanwhile
+
+
+def main(folder: Path) -> None:
+    """Searches in `folder`."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
+    np.savez(folder / "images.npz", images=images, labels=rng.integers(0, 4, IMAGES))
+    ray.init(
+        address="local",
+        num_cpus=2,
+        num_gpus=1,
+        include_dashboard=False,
+        object_store_memory=100_000_000,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    storage = folder / "storage"
+    refused = run(["search", "--trials-per-gpu", "auto", "--storage", str(storage)])
+    created = storage.exists()
+
+    options = {"name": "shared", "storage": str(storage), "dataset": "arrays", "data_dir": str(folder / "images.npz")}
+    small = {"num_samples": 3, "epochs": 4, "scheduler": "none", "trials_per_gpu": 2, "trial": {"batch_size": 640}}
+    start_search(read_settings(None, options | small), MemoryTaken())
+    print(json.dumps({"refused": refused, "created": created}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -9,8 +9,9 @@ import logging
 import random
 from typing import Any
 
-import psutil
 from ray.cluster_utils import Cluster
+
+from tests.worker_processes import worker_processes
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 80_000_000
@@ -35,7 +36,7 @@ class LocalCluster:
 
     def kill_node(self, rng: random.Random) -> bool:
         """Kills all processes of a node that trains, as if its machine had gone, and adds a new node."""
-        parents = {worker.ppid() for worker in self.workers()}
+        parents = {worker.ppid() for worker in worker_processes()}
         nodes = [node for node in self._cluster.worker_nodes if _raylet(node) in parents]
         if not nodes:
             return False
@@ -45,14 +46,10 @@ class LocalCluster:
 
     def kill_worker(self, rng: random.Random) -> bool:
         """Kills a process that trains; False if there is none at the moment."""
-        workers = self.workers()
+        workers = worker_processes()
         if workers:
             rng.choice(workers).kill()
         return bool(workers)
-
-    def workers(self) -> list[psutil.Process]:
-        """The processes that train."""
-        return [process for process in psutil.Process().children(recursive=True) if _trains(process)]
 
     def close(self) -> None:
         self._cluster.shutdown()  # type: ignore[no-untyped-call]
@@ -60,13 +57,6 @@ class LocalCluster:
     @staticmethod
     def _common() -> dict[str, Any]:
         return {"node_ip_address": LOOPBACK, "object_store_memory": OBJECT_STORE_BYTES}
-
-
-def _trains(process: psutil.Process) -> bool:
-    try:
-        return any("Trainable" in word for word in process.cmdline())
-    except psutil.Error:
-        return False
 
 
 def _raylet(node: Any) -> int:

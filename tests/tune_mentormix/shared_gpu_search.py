@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import ray
 
+from tests.worker_processes import worker_processes
 from tune_mentormix.cli import run
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.search import start_search
@@ -36,14 +37,10 @@ class MemoryTaken:
     def __call__(self, experiment: Experiment) -> None:
         trials = experiment.trials.values()
         if len(trials) == 2 and all(trial.attempt == 1 for trial in trials):
-            self._victim = self._victim or next(filter(_trains, psutil.Process().children(recursive=True)), None)
+            self._victim = self._victim or next(iter(worker_processes("Trainable.train")), None)
             if self._victim:
                 self._limit = min(self._limit, self._victim.memory_info().vms + HEADROOM)
                 self._victim.rlimit(psutil.RLIMIT_AS, (self._limit, self._limit))
-
-
-def _trains(process: psutil.Process) -> bool:
-    return any("Trainable.train" in word for word in process.cmdline())  # as Ray calls it meanwhile
 
 
 def main(folder: Path) -> None:

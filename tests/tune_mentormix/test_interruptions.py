@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from tests.worker_processes import worker_processes
 from tune_mentormix.errors import INTERRUPTED
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.journal import read_events
@@ -157,15 +157,3 @@ def test_a_trial_that_takes_its_worker_down_every_time_fails(
     assert len(killed) >= 2, "Ray itself replaces a worker that dies before the trial reaches it"
     assert "lost 2 times without a new epoch" in str(trial.error)
     assert "not known" not in str(trial.error), "the cause is Ray's"
-
-
-def worker_processes() -> list[psutil.Process]:
-    """The processes that train, of the Ray that this process started."""
-    return [process for process in psutil.Process().children(recursive=True) if trains(process)]
-
-
-def trains(process: psutil.Process) -> bool:
-    try:
-        return any("Trainable" in word for word in process.cmdline())
-    except psutil.Error:  # it ended just now
-        return False

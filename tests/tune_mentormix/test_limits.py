@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
+from tests.worker_processes import worker_processes
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, read_experiment
 from tune_mentormix.export import export_best
@@ -16,12 +16,6 @@ from tune_mentormix.settings import SearchSettings
 
 def quiet(_experiment: Experiment) -> None:
     """Shows no progress."""
-
-
-def worker_processes() -> list[psutil.Process]:
-    """The processes that train, of the Ray that this process started."""
-    children = psutil.Process().children(recursive=True)
-    return [process for process in children if any("Trainable" in word for word in process.cmdline())]
 
 
 def test_an_epoch_budget_ends_the_search_and_a_larger_one_goes_on_until_patience_does(

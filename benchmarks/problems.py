@@ -14,11 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from optuna.distributions import (
-    BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
-    IntDistribution,
 )
+from scipy.interpolate import RegularGridInterpolator
 
 from tune_mentormix.published import published_setting
 from tune_mentormix.space import SearchSpace
@@ -56,47 +55,55 @@ class Problem(Protocol):
 
 
 class TabulatedCurves:
-    """Real trials on a grid, which is searched by index: what is looked up was trained, nothing is interpolated."""
+    """Real trials on a grid, over the same continuous space as a search: linear between the grid's curves.
+
+    So no contestant can propose a point twice, and what one seed of training brought at a single point counts for
+    less than what its neighbours share.
+    """
 
     def __init__(self, path: Path, longest_burn_in: float) -> None:
-        """Reads a table of `tabulate_curves.py`, without the configurations that burn in longer (percent)."""
+        """Reads a table of `tabulate_curves.py`, for burn-ins up to so many percent."""
         table = json.loads(path.read_text(encoding="utf-8"))
         self.name = path.stem
         self.epochs = table["epochs"]
         grid: dict[str, list[Any]] = table["grid"]
-        grid["burn_in"] = [value for value in grid["burn_in"] if value <= longest_burn_in]
-        self.longest_burn_in = longest_burn_in / 100
-        self._names = list(grid)
-        self._curves = np.zeros((*map(len, grid.values()), self.epochs))
+        counts = np.zeros((*map(len, grid.values()), self.epochs))
         for index in product(*(range(len(values)) for values in grid.values())):
-            self._curves[index] = table["correct"][",".join(map(str, index))]
-        self._curves /= table["validation_images"]
-        self.space = SearchSpace({name: _indices(values) for name, values in grid.items()}, {})
-        setting = published_setting(table["noise"] / 100, 10)
-        self.published = {name: _index(values, setting[name]) for name, values in grid.items()}
-        self.best = float(self._curves[..., -1].max())
-        self.average = float(self._curves[..., -1].mean())
+            counts[index] = table["correct"][",".join(map(str, index))]
+        axes = (np.log2(grid["mixup_alpha"]), grid["loss_p_percentile"], grid["burn_in"])
+        curves = np.moveaxis(counts / table["validation_images"], 3, 0)  # second_reweight first
+        self._curves = [RegularGridInterpolator(axes, values) for values in curves]
+        self._seen: dict[tuple[Any, ...], Any] = {}
+        self.longest_burn_in = longest_burn_in / 100
+        alphas, percentiles = grid["mixup_alpha"], grid["loss_p_percentile"]
+        self.space = SearchSpace(
+            {
+                "mixup_alpha": FloatDistribution(alphas[0], alphas[-1], log=True),
+                "loss_p_percentile": FloatDistribution(percentiles[0], percentiles[-1]),
+                "burn_in": FloatDistribution(0, longest_burn_in),
+                "second_reweight": CategoricalDistribution([False, True]),
+            },
+            {},
+        )
+        self.published = published_setting(table["noise"] / 100, 10)
+        inside = [index for index, value in enumerate(grid["burn_in"]) if value <= longest_burn_in]
+        ends = curves[:, :, :, inside, -1]
+        self.best, self.average = float(ends.max()), float(ends.mean())
 
     def report(self, params: Params, epoch: int, seed: int) -> float:
-        """What was measured."""
+        """What was measured at the points around."""
         return float(self._curve(params)[epoch - 1])
 
     def truth(self, params: Params) -> float:
-        """What was measured at the end."""
+        """What was measured at the end at the points around."""
         return float(self._curve(params)[-1])
 
     def _curve(self, params: Params) -> Any:
-        return self._curves[tuple(int(params[name]) for name in self._names)]
-
-
-def _indices(values: list[Any]) -> BaseDistribution:
-    if isinstance(values[0], bool):
-        return CategoricalDistribution(values)
-    return IntDistribution(0, len(values) - 1)
-
-
-def _index(values: list[Any], value: Any) -> Any:
-    return value if isinstance(value, bool) else values.index(value)
+        point = (math.log2(params["mixup_alpha"]), params["loss_p_percentile"], params["burn_in"])
+        key = (*point, params["second_reweight"])
+        if key not in self._seen:
+            self._seen[key] = self._curves[int(params["second_reweight"])](point).ravel()
+        return self._seen[key]
 
 
 class CrossingCurves:

@@ -28,9 +28,9 @@ from scipy.stats import gmean
 from search_efficiency import TRIALS, target_of
 from simulation import Budget, epochs_until, simulate, truth_after
 
-from tune_mentormix import samplers, schedulers
+from tune_mentormix import rungs, samplers
 from tune_mentormix.journal import Event
-from tune_mentormix.schedulers import Rungs, rung_epochs
+from tune_mentormix.rungs import Rungs, rung_epochs
 from tune_mentormix.study import SearchStudy
 
 WIDEST = 30.0  # percent
@@ -83,7 +83,7 @@ class _Variant(Ours):
     """Ours with another policy."""
 
     def __init__(self, problem: Problem, seed: int, policy: Policy) -> None:
-        schedulers.LEAST_AT_RUNG = policy.least
+        rungs.LEAST_AT_RUNG = policy.least
         options = {"multivariate": True, "constant_liar": True} | policy.tpe
         samplers.SAMPLERS["tpe"] = lambda space, search_seed, seed: TPESampler(seed=seed, **options)
         self._tell_complete = policy.tell_complete

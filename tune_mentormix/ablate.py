@@ -10,13 +10,13 @@ from ray.tune.search import Searcher
 from tune_mentormix.ablation import ablated_configs, empty_ablation
 from tune_mentormix.cluster import connection
 from tune_mentormix.cluster_checks import check_cluster
-from tune_mentormix.early_stopping import never_stop
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, Trial, newest_checkpoint, read_experiment, replay
 from tune_mentormix.journal import JOURNAL_FILE
 from tune_mentormix.lease import hold_lease
 from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, retraining_settings, stored_request
+from tune_mentormix.schedulers import never_stop
 from tune_mentormix.searcher import start_trial
 from tune_mentormix.storage import Location
 from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials

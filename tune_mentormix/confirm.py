@@ -11,13 +11,13 @@ from tune_mentormix.cluster import connection
 from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.confirmation import CONFIRMATION_FOLDER, REQUEST_FILE, Confirmation, read_confirmation
 from tune_mentormix.confirmation_searcher import ConfirmationSearcher, rule_out_failed
-from tune_mentormix.early_stopping import never_stop
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, newest_checkpoint, read_experiment
 from tune_mentormix.lease import hold_lease, refuse_if_held
 from tune_mentormix.provenance import provenance
 from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, retraining_settings, stored_request
+from tune_mentormix.schedulers import never_stop
 from tune_mentormix.sealed_test import open_test_set
 from tune_mentormix.settings import FORMAT
 from tune_mentormix.storage import Location

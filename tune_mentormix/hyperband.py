@@ -6,7 +6,7 @@ Where early epochs mislead, the later brackets still judge well; where they do n
 from __future__ import annotations
 
 from tune_mentormix.journal import Event
-from tune_mentormix.schedulers import Rungs
+from tune_mentormix.rungs import Rungs
 
 
 class Brackets:

@@ -11,11 +11,11 @@ from ray.tune import Callback
 
 from trainables.stored_checkpoint import StorageUnavailableError
 from tune_mentormix.console import print_note
-from tune_mentormix.early_stopping import StoppingRule
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.journal import JOURNAL_FILE, Event, Journal
 from tune_mentormix.retention import Retention
+from tune_mentormix.schedulers import StoppingRule
 from tune_mentormix.storage import relative_to, why_not_writable
 
 REPORTED = (

@@ -13,11 +13,11 @@ from trainables.datasets import Dataset, load_dataset
 from trainables.errors import DatasetError, NetworkError
 from trainables.networks import check_network
 from trainables.settings import TrialSettings
-from tune_mentormix.early_stopping import RULES, StoppingRule
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.messages import describe
 from tune_mentormix.published import control_configs
+from tune_mentormix.schedulers import RULES, StoppingRule
 from tune_mentormix.settings import BUDGETS, RECORD_KEYS, SearchSettings, changed
 from tune_mentormix.space import SearchSpace, check_grid, load_space, parse_space
 from tune_mentormix.start_from import first_trials

@@ -1,56 +1,63 @@
-"""Asynchronous successive halving (Li et al. 2020, "ASHA"), as a fold over the journal.
+"""Who is stopped early: the rules by name, each a fold over the journal, and the one adapter that Ray Tune asks.
 
-Nobody is stopped before `LEAST_AT_RUNG` trials stand at a rung. Controls are neither stopped nor counted: they are
-compared with at the last epoch.
+The rules are ours rather than Ray's because they must be rebuilt from the journal on resume (Ray never saves ASHA's
+rungs, ray#30838) and because Ray's ASHA stops a trial for being below one single earlier one.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from typing import Any, Protocol
 
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tune_mentormix.boundaries import Boundaries
+from tune_mentormix.hyperband import Brackets
 from tune_mentormix.journal import Event
+from tune_mentormix.median_rule import MedianRule
+from tune_mentormix.rungs import Rungs, rung_epochs
 
-LEAST_AT_RUNG = 4
 
+class StoppingRule(Protocol):
+    """What stops trials early."""
 
-class Rungs:
-    """The rungs of a search and what was decided at each; a decision once made stands."""
-
-    def __init__(self, epochs: list[int], factor: float) -> None:
-        """Rungs after these epochs; at each, the best 1 in `factor` go on."""
-        self.epochs = epochs
-        self._factor = factor
-        self._accuracies: dict[int, dict[int, float]] = {epoch: {} for epoch in epochs}
-        self._controls: set[int] = set()
-        self._stopped: set[int] = set()
+    epochs: list[int]  # at which trials are compared
 
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account, deciding as the live scheduler did."""
-        if event["event"] == "proposed" and event.get("control"):
-            self._controls.add(event["trial"])
-        elif event["event"] == "report" and event["val_accuracy"] is not None:
-            self.goes_on(event["trial"], event["epoch"], event["val_accuracy"])
 
     def goes_on(self, trial: int, epoch: int, accuracy: float) -> bool:
-        """Notes a report and says whether the trial goes on."""
-        at_rung = self._accuracies.get(epoch)
-        if at_rung is not None and trial not in at_rung and trial not in self._controls:
-            at_rung[trial] = accuracy
-            better = sum(other > accuracy for other in at_rung.values())
-            if len(at_rung) >= LEAST_AT_RUNG and better >= math.ceil(len(at_rung) / self._factor):
-                self._stopped.add(trial)
-        return trial not in self._stopped
+        """Notes a report and says whether the trial goes on; one that does not is stopped, or paused."""
 
     def stopped(self, trial: int) -> bool:
-        """Whether a rung stopped the trial."""
-        return trial in self._stopped
+        """Whether the trial was stopped."""
 
 
-def rung_epochs(first: int, factor: float, epochs: int) -> list[int]:
-    """`first`, `first · factor`, `first · factor²`, … below `epochs`."""
-    rungs = []
-    rung = float(first)
-    while round(rung) < epochs:
-        rungs.append(round(rung))
-        rung *= factor
-    return rungs
+def never_stop() -> StoppingRule:
+    """The rule by which every trial runs to its end."""
+    return Rungs([], 2)
+
+
+# name → rule, from the first epoch of comparison, the factor by which rungs grow, and the epochs of a trial
+RULES: dict[str, Callable[[int, float, int], StoppingRule]] = {
+    "asha": lambda first, factor, epochs: Rungs(rung_epochs(first, factor, epochs), factor),
+    "hyperband": lambda first, factor, epochs: Brackets(rung_epochs(first, factor, epochs), factor),
+    "median": lambda first, factor, epochs: MedianRule(first, epochs),
+    "pbt": lambda first, factor, epochs: Boundaries(first, epochs),
+    "none": lambda first, factor, epochs: never_stop(),
+}
+
+
+class EarlyStopping(FIFOScheduler):
+    """Asks the rule at every report."""
+
+    def __init__(self, rule: StoppingRule) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._rule = rule
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Ray's hook: stop or continue."""
+        if "failure" in result:
+            return str(TrialScheduler.CONTINUE)
+        goes_on = self._rule.goes_on(trial.config["trial"], result["epoch"], result["val_accuracy"])
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)

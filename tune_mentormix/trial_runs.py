@@ -13,7 +13,6 @@ from ray.tune.search import Searcher
 from trainables.datasets import Dataset
 from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster import trials_that_fit
-from tune_mentormix.early_stopping import EarlyStopping, StoppingRule
 from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.hung_trials import HungTrials
@@ -21,6 +20,7 @@ from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
 from tune_mentormix.restarts import RestartingSearcher
 from tune_mentormix.retention import Retention, trial_folder
+from tune_mentormix.schedulers import EarlyStopping, StoppingRule
 from tune_mentormix.settings import SearchSettings
 from tune_mentormix.storage import tune_storage
 from tune_mentormix.trackers import tracker_callbacks

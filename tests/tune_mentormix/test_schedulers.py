@@ -1,9 +1,20 @@
+"""What every stopping rule promises."""
+
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune_mentormix.schedulers import LEAST_AT_RUNG, Rungs, rung_epochs
+from tune_mentormix.schedulers import RULES, StoppingRule
+
+EPOCHS = 12
+DECIDING = sorted(RULES.keys() - {"pbt"})  # which pauses, and leaves the decision to the searcher
+STOPPING = sorted(RULES.keys() - {"pbt", "none"})
+
+
+def make(name: str) -> StoppingRule:
+    return RULES[name](3, 2, EPOCHS)
 
 
 def proposed(trial: int, control: str | None = None) -> dict[str, Any]:
@@ -14,60 +25,58 @@ def report(trial: int, epoch: int, accuracy: float | None) -> dict[str, Any]:
     return {"event": "report", "trial": trial, "epoch": epoch, "val_accuracy": accuracy}
 
 
-def test_rungs_grow_by_the_factor_and_end_before_the_last_epoch() -> None:
-    assert rung_epochs(2, 2, 16) == [2, 4, 8]
-    assert rung_epochs(3, 3, 100) == [3, 9, 27, 81]
-    assert rung_epochs(10, 2, 10) == []
+def train(rule: StoppingRule, trial: int, accuracy: float) -> int:
+    """Trains a trial of constant accuracy until the rule stops it; returns the epochs run."""
+    rule.apply(proposed(trial))
+    for epoch in range(1, EPOCHS + 1):
+        if not rule.goes_on(trial, epoch, accuracy):
+            return epoch
+    return EPOCHS
 
 
-def test_nobody_is_stopped_before_enough_trials_stand_at_the_rung() -> None:
-    rungs = Rungs([5], 2)
-    falling = [rungs.goes_on(trial, 5, 0.9 - 0.1 * trial) for trial in range(LEAST_AT_RUNG)]
-    assert falling == [True] * (LEAST_AT_RUNG - 1) + [False]
-
-
-def test_between_rungs_nobody_is_stopped() -> None:
-    rungs = Rungs([5], 2)
-    for trial in range(10):
-        assert rungs.goes_on(trial, 4, -trial)
-
-
-def test_a_control_is_neither_stopped_nor_counted() -> None:
-    rungs = Rungs([5], 2)
-    for trial in range(10):
-        rungs.apply(proposed(trial, "plain"))
-        rungs.apply(report(trial, 5, 0.9))
-    rungs.apply(proposed(10))
-    assert rungs.goes_on(10, 5, 0.1)
-    assert rungs.goes_on(0, 5, 0.0)
-
-
-def test_a_decision_once_made_stands_when_the_epoch_is_run_again() -> None:
-    rungs = Rungs([5], 2)
-    assert rungs.goes_on(0, 5, 0.1)
-    for trial in range(1, 9):
-        rungs.goes_on(trial, 5, 0.9)
-    assert rungs.goes_on(0, 5, 0.1)
-
-
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 8), st.floats(0, 1)), max_size=80))
-def test_replayed_rungs_decide_as_the_live_ones_did(reports: list[tuple[int, int, float]]) -> None:
-    live, replayed = Rungs([2, 4], 2), Rungs([2, 4], 2)
+@pytest.mark.parametrize("name", DECIDING)
+@given(
+    reports=st.lists(st.tuples(st.integers(0, 12), st.integers(1, EPOCHS), st.floats(0, 1) | st.none()), max_size=120)
+)
+def test_a_replayed_rule_decides_as_the_live_one_did(name: str, reports: list[tuple[int, int, float | None]]) -> None:
+    live, replayed = make(name), make(name)
+    for trial in range(13):
+        for rule in (live, replayed):
+            rule.apply(proposed(trial, "plain" if trial == 0 else None))
     for trial, epoch, accuracy in reports:
-        goes_on = live.goes_on(trial, epoch, accuracy)
+        goes_on = not live.stopped(trial) if accuracy is None else live.goes_on(trial, epoch, accuracy)
         replayed.apply(report(trial, epoch, accuracy))
         assert replayed.stopped(trial) is not goes_on
 
 
-@given(st.permutations(range(12)))
-def test_the_best_trial_is_never_stopped(order: list[int]) -> None:
-    rungs = Rungs([3], 2)
-    for trial in order:
-        goes_on = rungs.goes_on(trial, 3, trial / 12)
-        assert goes_on or trial != 11
+@pytest.mark.parametrize("name", STOPPING)
+@given(order=st.permutations(range(14)))
+def test_the_best_trial_runs_to_its_end_and_some_others_do_not(name: str, order: list[int]) -> None:
+    rule = make(name)
+    epochs = {trial: train(rule, trial, trial / 14) for trial in order}
+    assert epochs[13] == EPOCHS
 
 
-def test_a_report_without_accuracy_changes_nothing() -> None:
-    rungs = Rungs([3], 2)
-    rungs.apply(report(0, 3, None))
-    assert not rungs.stopped(0)
+@pytest.mark.parametrize("name", STOPPING)
+def test_hopeless_trials_are_stopped_at_an_epoch_of_comparison_and_nobody_before_the_grace_period(name: str) -> None:
+    rule = make(name)
+    epochs = [train(rule, trial, 0.9 - trial / 100) for trial in range(30)]
+    assert min(epochs) == 3
+    assert EPOCHS in epochs
+    assert all(rule.stopped(trial) == (ran < EPOCHS) for trial, ran in enumerate(epochs))
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_controls_are_neither_stopped_nor_counted(name: str) -> None:
+    rule = make(name)
+    for trial in range(20):
+        rule.apply(proposed(trial, "plain"))
+        assert all(rule.goes_on(trial, epoch, 0.9) for epoch in range(1, EPOCHS + 1))
+    assert train(rule, 20, 0.1) == EPOCHS
+    assert rule.goes_on(0, EPOCHS, 0.0)
+
+
+def test_hyperband_lets_some_trials_skip_the_first_rung() -> None:
+    rule = make("hyperband")
+    first_stop = [train(rule, trial, 0.9 - trial / 100) for trial in range(30)]
+    assert {3, 6} <= set(first_stop)

@@ -1,0 +1,73 @@
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tune_mentormix.rungs import LEAST_AT_RUNG, Rungs, rung_epochs
+
+
+def proposed(trial: int, control: str | None = None) -> dict[str, Any]:
+    return {"event": "proposed", "trial": trial, "control": control}
+
+
+def report(trial: int, epoch: int, accuracy: float | None) -> dict[str, Any]:
+    return {"event": "report", "trial": trial, "epoch": epoch, "val_accuracy": accuracy}
+
+
+def test_rungs_grow_by_the_factor_and_end_before_the_last_epoch() -> None:
+    assert rung_epochs(2, 2, 16) == [2, 4, 8]
+    assert rung_epochs(3, 3, 100) == [3, 9, 27, 81]
+    assert rung_epochs(10, 2, 10) == []
+
+
+def test_nobody_is_stopped_before_enough_trials_stand_at_the_rung() -> None:
+    rungs = Rungs([5], 2)
+    falling = [rungs.goes_on(trial, 5, 0.9 - 0.1 * trial) for trial in range(LEAST_AT_RUNG)]
+    assert falling == [True] * (LEAST_AT_RUNG - 1) + [False]
+
+
+def test_between_rungs_nobody_is_stopped() -> None:
+    rungs = Rungs([5], 2)
+    for trial in range(10):
+        assert rungs.goes_on(trial, 4, -trial)
+
+
+def test_a_control_is_neither_stopped_nor_counted() -> None:
+    rungs = Rungs([5], 2)
+    for trial in range(10):
+        rungs.apply(proposed(trial, "plain"))
+        rungs.apply(report(trial, 5, 0.9))
+    rungs.apply(proposed(10))
+    assert rungs.goes_on(10, 5, 0.1)
+    assert rungs.goes_on(0, 5, 0.0)
+
+
+def test_a_decision_once_made_stands_when_the_epoch_is_run_again() -> None:
+    rungs = Rungs([5], 2)
+    assert rungs.goes_on(0, 5, 0.1)
+    for trial in range(1, 9):
+        rungs.goes_on(trial, 5, 0.9)
+    assert rungs.goes_on(0, 5, 0.1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 8), st.floats(0, 1)), max_size=80))
+def test_replayed_rungs_decide_as_the_live_ones_did(reports: list[tuple[int, int, float]]) -> None:
+    live, replayed = Rungs([2, 4], 2), Rungs([2, 4], 2)
+    for trial, epoch, accuracy in reports:
+        goes_on = live.goes_on(trial, epoch, accuracy)
+        replayed.apply(report(trial, epoch, accuracy))
+        assert replayed.stopped(trial) is not goes_on
+
+
+@given(st.permutations(range(12)))
+def test_the_best_trial_is_never_stopped(order: list[int]) -> None:
+    rungs = Rungs([3], 2)
+    for trial in order:
+        goes_on = rungs.goes_on(trial, 3, trial / 12)
+        assert goes_on or trial != 11
+
+
+def test_a_report_without_accuracy_changes_nothing() -> None:
+    rungs = Rungs([3], 2)
+    rungs.apply(report(0, 3, None))
+    assert not rungs.stopped(0)

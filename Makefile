@@ -2,6 +2,8 @@
 # ARGS goes to the command: make search ARGS="search --num-samples 50"
 
 SHELL := /bin/bash
+# Processes that run tests, each with a small Ray of its own.
+WORKERS ?= 2
 UV := $(shell command -v uv || echo .boot/bin/uv)
 
 .PHONY: search test soak check install
@@ -10,7 +12,7 @@ search: install
 	@.venv/bin/python run_search.py $(ARGS)
 
 test: install
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Kills drivers, workers and nodes at random under searches: SOAK_KILLS of each kind, SOAK_SEED to repeat one.
 soak: install

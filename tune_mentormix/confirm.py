@@ -16,11 +16,12 @@ from tune_mentormix.experiment import Experiment, newest_checkpoint, read_experi
 from tune_mentormix.lease import hold_lease, refuse_if_held
 from tune_mentormix.provenance import provenance
 from tune_mentormix.recorder import Recorder, open_journal
-from tune_mentormix.request import SearchRequest, retraining_settings, stored_request
+from tune_mentormix.request import SearchRequest, stored_request
 from tune_mentormix.schedulers import never_stop
 from tune_mentormix.sealed_test import open_test_set
 from tune_mentormix.settings import FORMAT
 from tune_mentormix.storage import Location
+from tune_mentormix.stored_settings import retraining_settings
 from tune_mentormix.trial_runs import record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.yaml_files import write_yaml
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -27,10 +26,11 @@ from tune_mentormix.population import PopulationSearcher, is_paused
 from tune_mentormix.provenance import LABEL_NOISE_FILE, provenance, write_label_noise
 from tune_mentormix.published import control_configs
 from tune_mentormix.recorder import Recorder, open_journal
-from tune_mentormix.request import SearchRequest, check_request, stored_request, stored_settings
+from tune_mentormix.request import SearchRequest, check_request, stored_request
 from tune_mentormix.searcher import MentorMixSearcher
-from tune_mentormix.settings import FORMAT, SearchSettings
+from tune_mentormix.settings import FORMAT, SearchSettings, default_name
 from tune_mentormix.storage import Location, RemotePath
+from tune_mentormix.stored_settings import resumed_settings
 from tune_mentormix.study import SearchStudy
 from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.yaml_files import write_yaml
@@ -47,7 +47,7 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     Raises:
         RequestError: before anything is created, if the search cannot run as asked.
     """
-    name = settings.name or f"{settings.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = settings.name or default_name(settings)
     path = experiment_path(settings.storage, name)
     if path.exists():
         raise RequestError(f"{path} exists already; choose another --name, or go on with: resume {name}")
@@ -82,13 +82,7 @@ def resume_search(
     """
     with hold_lease(read_experiment(storage, name).path):
         experiment = read_experiment(storage, name)  # again: nobody else writes from here on
-        asked_before = {"num_samples": experiment.num_samples or None}
-        settings = stored_settings(experiment, asked_before | changes | {"storage": storage})
-        if settings.num_samples < len(experiment.trials):
-            raise RequestError(
-                f"num_samples must be at least {len(experiment.trials)}, the trials started already, "
-                f"got {settings.num_samples} (--num-samples)"
-            )
+        settings = resumed_settings(experiment, storage, changes)
         request = stored_request(experiment, settings)
         with connection(settings.address, verbose):
             check_cluster(settings)

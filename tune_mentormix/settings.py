@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -203,6 +204,11 @@ def refuse_newer(document: YamlDocument) -> None:
         raise RequestError(
             f"{document.source} has format {written!r}, this version reads up to {FORMAT}: upgrade tune-mentormix"
         )
+
+
+def default_name(settings: SearchSettings) -> str:
+    """Of a search that was given none: the dataset and the time."""
+    return f"{settings.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def check_name(name: str) -> str:

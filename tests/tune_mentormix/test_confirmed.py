@@ -14,7 +14,7 @@ from tune_mentormix.experiment import Experiment, newest_checkpoint
 from tune_mentormix.export import export_best
 from tune_mentormix.exported import read_exported
 from tune_mentormix.report.page import write_report
-from tune_mentormix.request import stored_settings
+from tune_mentormix.stored_settings import stored_settings
 from tune_mentormix.yaml_files import read_yaml
 
 

@@ -1,0 +1,246 @@
+"""Searches as jobs of a shared Ray cluster: submitted, listed, followed, stopped and gone on with.
+
+The storage knows what was submitted and how each search stands; Ray adds what it remembers, which a restarted head
+does not. So everything but sending, stopping and logs answers without the cluster, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
+from tune_mentormix.job_package import STOP_SECONDS, entrypoint, runtime_env
+from tune_mentormix.jobs_api import JobsApi, is_loopback, jobs_address
+from tune_mentormix.lease import refuse_if_held
+from tune_mentormix.requested_space import read_space
+from tune_mentormix.settings import SearchSettings, default_name
+from tune_mentormix.storage import Location, RemotePath
+from tune_mentormix.stored_settings import resumed_settings, stored_settings
+from tune_mentormix.submissions import (
+    Action,
+    Submission,
+    forget_submission,
+    latest_submission,
+    record_submission,
+    submitted_names,
+)
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails
+
+POLL_SECONDS = 0.5
+MARGIN_SECONDS = 15.0  # for a killed driver, and for Ray to notice
+ALIVE = ("PENDING", "RUNNING")  # of Ray's states
+
+JobState = Literal["pending", "running", "finished", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A submitted search: its latest job, and how it stands by storage and cluster."""
+
+    name: str  # of the experiment
+    submission_id: str
+    state: JobState  # pending: its driver has not begun; interrupted: `submit --resume` goes on
+    started: float  # Unix seconds
+    ended: float | None  # where Ray remembers it
+    message: str  # why it failed, else empty
+
+    def as_json(self) -> dict[str, Any]:
+        """What `jobs --json` shows."""
+        return asdict(self)
+
+
+class ClusterJobs:
+    """The jobs of one cluster whose experiments live in one storage."""
+
+    def __init__(self, address: str | None, storage: Location, insecure: bool = False) -> None:
+        """Settles where both are; no request is made.
+
+        Args:
+            address: of the cluster's dashboard, `http://HOST:8265`; None: as the environment says.
+            storage: a folder that this machine and all nodes see, or a place in an object store.
+            insecure: whether an open cluster beyond loopback may be used.
+
+        Raises:
+            RequestError: if the address is no such URL, or the storage a relative folder and the cluster elsewhere.
+        """
+        self._api = JobsApi(jobs_address(address), insecure)
+        self._storage = _seen_by_the_cluster(storage, self._api.address)
+
+    def submit(self, settings: SearchSettings) -> Job:
+        """Sends a new search; its name is the job's.
+
+        Raises:
+            RequestError: before anything is sent, if the name is taken or the space makes no sense; or if the cluster
+                does not take it. Nothing is left behind then.
+        """
+        written_out, _ = read_space(settings)
+        name = settings.name or default_name(settings)
+        path = experiment_path(self._storage, name)
+        if path.exists():
+            raise RequestError(f"{path} exists already; choose another --name, or go on with: submit --resume {name}")
+        self._refuse_if_alive(name)
+        sent = written_out.model_copy(update={"name": name, "storage": self._storage, "address": None})
+        return self._send(name, "search", sent.model_dump(mode="json"))
+
+    def resume(self, name: str, changes: dict[str, Any]) -> Job:
+        """Goes on with a search, however it ended; one whose driver never began is sent again.
+
+        Args:
+            name: the experiment's.
+            changes: settings that may differ in this run, by key; None changes nothing.
+
+        Raises:
+            RequestError: if there is no such search, or it runs, or the changes make no sense.
+        """
+        given = {key: value for key, value in changes.items() if value is not None and key != "address"}
+        path = experiment_path(self._storage, name)
+        if not (path / SEARCH_FILE).is_file():
+            return self._send_again(name, given)
+        experiment = read_experiment(self._storage, name)
+        refuse_if_held(path)
+        self._refuse_if_alive(name)
+        resumed_settings(experiment, self._storage, given)
+        return self._send(name, "resume", given)
+
+    def stop(self, name: str, wait: bool = True) -> None:
+        """Interrupts a search so that it can be gone on with.
+
+        Args:
+            name: the experiment's.
+            wait: until its driver has ended; it is given `STOP_SECONDS` for that.
+
+        Raises:
+            RequestError: if it does not run as a job of this cluster.
+        """
+        submission = self._submission(name)
+        known = self._api.jobs().get(submission.submission_id)
+        if known is None or known.status not in ALIVE:
+            state = _job(submission, _experiment(self._storage, name), known).state
+            raise RequestError(f"{name} does not run as a job of {self._api.address}: it is {state}")
+        self._api.stop(submission.submission_id)
+        deadline = time.monotonic() + STOP_SECONDS + MARGIN_SECONDS
+        while wait and known and known.status in ALIVE:
+            if time.monotonic() > deadline:
+                raise RequestError(f"{name} was asked to stop, and has not yet: look at it with: logs {name}")
+            time.sleep(POLL_SECONDS)
+            known = self._api.jobs().get(submission.submission_id)
+
+    def jobs(self) -> list[Job]:
+        """Every search that was submitted into the storage, by name. Raises RequestError without the cluster."""
+        return _all_jobs(self._storage, self._api.jobs())
+
+    def logs(self, name: str) -> str:
+        """What the latest driver of a search has said so far. Raises RequestError if Ray has it no more."""
+        return self._api.logs(self._known(name))
+
+    async def follow_logs(self, name: str) -> AsyncIterator[str]:
+        """The same as it is said, until the driver ends. Raises RequestError as `logs` does."""
+        async for lines in self._api.follow(self._known(name)):
+            yield lines
+
+    def _send_again(self, name: str, changes: dict[str, Any]) -> Job:
+        submission = self._submission(name)
+        self._refuse_if_alive(name)
+        if submission.action != "search":
+            raise RequestError(f"{name} is gone from {self._storage}: submit it anew")
+        never_begun = Experiment(experiment_path(self._storage, name), submission.settings)
+        settings = stored_settings(never_begun, changes)
+        return self._send(name, "search", settings.model_dump(mode="json"))
+
+    def _send(self, name: str, action: Action, settings: dict[str, Any]) -> Job:
+        submission = record_submission(self._storage, name, self._api.address, action, settings)
+        try:
+            with runtime_env() as environment:
+                self._api.submit(
+                    submission.submission_id,
+                    entrypoint(self._storage, submission),
+                    environment,
+                    {"experiment": name, "storage": str(self._storage)},
+                )
+        except BaseException:
+            forget_submission(self._storage, submission)
+            raise
+        return Job(name, submission.submission_id, "pending", submission.submitted, None, "")
+
+    def _refuse_if_alive(self, name: str) -> None:
+        """The driver of an earlier submission may not have come as far as to hold the experiment."""
+        known = self._api.jobs()
+        submission = latest_submission(self._storage, name)
+        if submission and submission.submission_id in known and known[submission.submission_id].status in ALIVE:
+            raise RequestError(f"{name} is submitted already, and runs: stop it first, or choose another --name")
+
+    def _submission(self, name: str) -> Submission:
+        experiment_path(self._storage, name)
+        submission = latest_submission(self._storage, name)
+        if submission is None:
+            raise RequestError(f"{name} was never submitted into {self._storage}")
+        return submission
+
+    def _known(self, name: str) -> str:
+        submission = self._submission(name)
+        if submission.submission_id not in self._api.jobs():
+            raise RequestError(
+                f"the cluster at {self._api.address} remembers no job of {name}, as after a restart of its head; "
+                f"how it stands: status {name}"
+            )
+        return submission.submission_id
+
+
+def recorded_jobs(storage: Location) -> list[Job]:
+    """What the storage alone knows of every search that was submitted into it, by name."""
+    return _all_jobs(storage, {})
+
+
+def _all_jobs(storage: Location, known: dict[str, JobDetails]) -> list[Job]:
+    submissions = [latest_submission(storage, name) for name in submitted_names(storage)]
+    return [
+        _job(submission, _experiment(storage, submission.name), known.get(submission.submission_id))
+        for submission in submissions
+        if submission
+    ]
+
+
+def _job(submission: Submission, experiment: Experiment | None, known: JobDetails | None) -> Job:
+    ended = known.end_time / 1000 if known and known.end_time else None
+    state = _state(experiment, known)
+    message = _reason(known.message) if known and state == "failed" else ""
+    return Job(submission.name, submission.submission_id, state, submission.submitted, ended, message)
+
+
+def _state(experiment: Experiment | None, known: JobDetails | None) -> JobState:
+    """The experiment's own word counts, where it has one: Ray's job may have ended after it, or been forgotten."""
+    state = experiment.state() if experiment else "interrupted"
+    if state != "interrupted" or known is None:
+        return state
+    if known.status in ALIVE:
+        return "pending"
+    return "failed" if known.status == "FAILED" and known.driver_exit_code != 130 else "interrupted"
+
+
+def _reason(message: str | None) -> str:
+    """Ray's message holds the end of the log: our own last line of error in it, or else its first line."""
+    lines = (message or "").strip().splitlines() or [""]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return errors[-1] if errors else lines[0]
+
+
+def _experiment(storage: Location, name: str) -> Experiment | None:
+    there = (experiment_path(storage, name) / SEARCH_FILE).is_file()
+    return read_experiment(storage, name) if there else None
+
+
+def _seen_by_the_cluster(storage: Location, address: str) -> Location:
+    if isinstance(storage, RemotePath) or storage.is_absolute():
+        return storage
+    if is_loopback(address):
+        return storage.absolute()
+    raise RequestError(
+        f"storage {storage} is a folder of this machine, and the cluster is at {address}: name one that both see, "
+        "as an absolute path on NFS, or s3://… (--storage)"
+    )

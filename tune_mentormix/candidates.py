@@ -10,6 +10,7 @@ import numpy as np
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.published import BASELINES
 
+TOP_K, SEEDS = 5, 5  # where nothing else is asked for
 _SEED_STREAM = 0xC0F1  # of random numbers: seeds of confirmations
 _SEED_RANGE = 2**31
 

@@ -9,12 +9,50 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tune_mentormix import console
+from tune_mentormix import cluster_commands, console, upkeep_commands
+from tune_mentormix.cli_options import (
+    NOTHING_SET,
+    STORAGE,
+    Address,
+    AsJson,
+    Assignments,
+    Config,
+    CpusPerTrial,
+    DataDirOption,
+    DatasetOption,
+    EpochBudget,
+    Epochs,
+    GpusPerTrial,
+    MaxConcurrent,
+    Name,
+    Network,
+    Noise,
+    NumSamples,
+    Patience,
+    Precision,
+    Preset,
+    Sampler,
+    Scheduler,
+    SearchName,
+    SeedOption,
+    Space,
+    StartFrom,
+    Storage,
+    StorageText,
+    TimeBudget,
+    Tracker,
+    TrialsPerGpu,
+    TrialTimeout,
+    Verbose,
+    asked_settings,
+    option,
+)
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
 from tune_mentormix.experiment import Experiment, list_experiments, read_experiment
 from tune_mentormix.lease import refuse_if_held
 from tune_mentormix.progress import SearchProgress, TrainingProgress
-from tune_mentormix.storage import Location, StorageError, as_location
+from tune_mentormix.storage import StorageError
+from tune_mentormix.submissions import read_submission, submitted_settings
 
 app = typer.Typer(
     help="Find the MentorMix settings for your noisy-labelled images.",
@@ -22,73 +60,36 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-
-def _option(text: str, default: str | bool = False) -> Any:
-    """An option that is None where it is not given: what it then is, the settings say."""
-    return typer.Option(help=text, show_default=default)
-
-
-def parse_storage(value: str | Path) -> Location:
-    """Of --storage. Raises RequestError if it is neither a folder nor the URI of an object store."""
-    try:
-        return as_location(value)
-    except ValueError as error:
-        raise RequestError(f"storage: {error} (--storage)") from error
-
+app.add_typer(cluster_commands.app)
+app.add_typer(upkeep_commands.app)
 
 REPORT_DEFAULT = "report.html in the experiment's folder; of one in an object store, NAME-report.html here"
-STORAGE_HELP = "Where experiments live: a folder, or an URI such as s3://bucket/folder."
-Name = Annotated[str, typer.Argument(help="The experiment's name.", show_default=False)]
-Storage = Annotated[  # a Location; Typer knows no unions
-    Any, typer.Option(help=STORAGE_HELP, parser=parse_storage, metavar="FOLDER|URI")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Let Ray talk.")]
-NumSamples = Annotated[int | None, _option("Trials in all, the controls among them.", "20, or as before")]
-TimeBudget = Annotated[str | None, _option("End this run after 90s, 30m, 2h, …", "none")]
-EpochBudget = Annotated[int | None, _option("End after so many epochs of all trials together.", "none")]
-Patience = Annotated[int | None, _option("End after so many trials without a better result.", "none")]
-TrialTimeout = Annotated[str | None, _option("A trial without a report for so long hangs, and fails.", "none")]
-Address = Annotated[str | None, _option("A Ray cluster to join.", "this machine")]
-CpusPerTrial = Annotated[float | None, _option("CPU cores of one trial.", "1, or as before")]
-GpusPerTrial = Annotated[
-    float | None, _option("GPUs of one trial, or a share of one.", "1 if there are any; of a resume, as before")
-]
-TrialsPerGpu = Annotated[
-    str | None, _option("Trials that share a GPU, or auto: as many as its memory allows.", "as --gpus-per-trial says")
-]
-MaxConcurrent = Annotated[int | None, _option("Trials at once.", "as many as fit")]
 ExportFolder = Annotated[Path, typer.Argument(help="What export or train wrote.", show_default=False)]
-DataDir = Annotated[Path | None, _option("Where the dataset lies now.", "as exported")]
-LabelsFile = Annotated[Path | None, _option("Where the label file lies now.", "as exported")]
+DataDir = Annotated[Path | None, option("Where the dataset lies now.", "as exported")]
+LabelsFile = Annotated[Path | None, option("Where the label file lies now.", "as exported")]
 EvaluationSplit = Literal["validation", "test"]
-STORAGE = Path("results")
-NOT_SETTINGS = ("config", "precision", "assignments", "verbose")  # of the options of `search`
 NOT_RESOURCES = ("name", "top_k", "seeds", "storage", "as_json", "verbose")  # of the options of `confirm`
-NOTHING_SET: list[str] = []
 ABLATE_HELP = "First train the best anew with each hyperparameter moved back to its published value."
 WEIGHTS_HELP = "Of its last epoch, by which it was chosen, or of its best by validation accuracy."
-SET_HELP = "Any other setting of the search or of all its trials, such as batch_size=64."
 
 
 @app.command()
 def search(
-    config: Annotated[Path | None, _option("A YAML file of settings; options win over it.")] = None,
-    name: Annotated[str | None, _option("Of the experiment.", "the dataset and the time")] = None,
-    space: Annotated[str | None, _option("A search space, by name or as a YAML file.", "default")] = None,
-    dataset: Annotated[str | None, _option("What to train on; docs/data.md.", "digits")] = None,
-    data_dir: Annotated[str | None, _option("Where the dataset lies.")] = None,
-    noise: Annotated[float | None, _option("Share of labels to make wrong.", "0.4 for digits, else 0")] = None,
-    network: Annotated[str | None, _option("Of all trials; docs/method.md.", "small_cnn")] = None,
-    preset: Annotated[str | None, _option("Rules of MentorMix: reference or paper; docs/method.md.", "ours")] = None,
-    precision: Annotated[str | None, _option("Of training: fp32, bf16 or auto.", "auto")] = None,
-    start_from: Annotated[str | None, _option("An export or an experiment whose best to try first.", "none")] = None,
+    config: Config = None,
+    name: SearchName = None,
+    space: Space = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    noise: Noise = None,
+    network: Network = None,
+    preset: Preset = None,
+    precision: Precision = None,
+    start_from: StartFrom = None,
     num_samples: NumSamples = None,
-    epochs: Annotated[int | None, _option("Epochs of a full trial.", "60")] = None,
-    sampler: Annotated[str | None, _option("Who proposes: tpe, gp, cmaes, random, grid or qmc.", "tpe")] = None,
-    scheduler: Annotated[str | None, _option("Who stops trials early; docs/search.md.", "asha")] = None,
-    seed: Annotated[int | None, _option("Of proposals and trials.", "0")] = None,
+    epochs: Epochs = None,
+    sampler: Sampler = None,
+    scheduler: Scheduler = None,
+    seed: SeedOption = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
     trials_per_gpu: TrialsPerGpu = None,
@@ -97,18 +98,14 @@ def search(
     epoch_budget: EpochBudget = None,
     patience: Patience = None,
     trial_timeout: TrialTimeout = None,
-    tracker: Annotated[list[str] | None, _option("Besides TensorBoard: wandb, mlflow.", "none")] = None,
-    storage: Annotated[str | None, _option(STORAGE_HELP, "results")] = None,
+    tracker: Tracker = None,
+    storage: StorageText = None,
     address: Address = None,
-    assignments: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help=SET_HELP)] = NOTHING_SET,
+    assignments: Assignments = NOTHING_SET,
     verbose: Verbose = False,
 ) -> None:
     """Run a search; without options, on noisy handwritten digits."""
-    options = {key: value for key, value in locals().items() if key not in NOT_SETTINGS}
-    from tune_mentormix.settings import read_settings
-
-    precisely = [] if precision is None else [f"precision={precision}"]
-    settings = read_settings(config, options, [*precisely, *assignments])
+    settings = asked_settings(locals())
     from tune_mentormix.search import start_search  # imports torch and Ray
 
     with SearchProgress() as progress:
@@ -139,6 +136,21 @@ def resume(
 
     with SearchProgress() as progress:
         experiment = resume_search(storage, name, changes, progress, verbose)
+    _end(experiment)
+
+
+@app.command(hidden=True)
+def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage: Storage = STORAGE) -> None:
+    """Do what a submission's record says; `submit` has a cluster run this."""
+    submission = read_submission(storage, name, number)
+    joined = {"address": os.environ.get("RAY_ADDRESS")}  # of the cluster that the job runs on
+    from tune_mentormix.search import resume_search, start_search  # imports torch and Ray
+
+    with SearchProgress() as progress:
+        if submission.action == "resume":
+            experiment = resume_search(storage, name, submission.settings | joined, progress)
+        else:
+            experiment = start_search(submitted_settings(storage, submission, joined), progress)
     _end(experiment)
 
 
@@ -175,8 +187,8 @@ def list_(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
 @app.command()
 def confirm(
     name: Name,
-    top_k: Annotated[int | None, _option("How many of the best configurations.", "5, or as before")] = None,
-    seeds: Annotated[int | None, _option("Fresh seeds, the same for all.", "5, or as before")] = None,
+    top_k: Annotated[int | None, option("How many of the best configurations.", "5, or as before")] = None,
+    seeds: Annotated[int | None, option("Fresh seeds, the same for all.", "5, or as before")] = None,
     time_budget: TimeBudget = None,
     cpus_per_trial: CpusPerTrial = None,
     gpus_per_trial: GpusPerTrial = None,
@@ -223,7 +235,7 @@ def export(
 def train(
     config: Annotated[Path, typer.Argument(help="An exported best_config.yaml, or its folder.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Where checkpoints, metrics and weights go.")] = Path("trained"),
-    seed: Annotated[int | None, _option("Another seed than the exported one.")] = None,
+    seed: Annotated[int | None, option("Another seed than the exported one.")] = None,
     data_dir: DataDir = None,
     labels_file: LabelsFile = None,
 ) -> None:
@@ -288,7 +300,7 @@ def report(
     name: Name,
     out: Annotated[
         Path | None,
-        _option("The HTML file to write.", REPORT_DEFAULT),
+        option("The HTML file to write.", REPORT_DEFAULT),
     ] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help=ABLATE_HELP)] = False,
     storage: Storage = STORAGE,
@@ -311,7 +323,7 @@ def report(
 @app.command()
 def compare(
     names: Annotated[list[str], typer.Argument(metavar="NAME NAME…", help="Two or more.", show_default=False)],
-    out: Annotated[Path | None, _option("An HTML file to write, with curves.", "none")] = None,
+    out: Annotated[Path | None, option("An HTML file to write, with curves.", "none")] = None,
     storage: Storage = STORAGE,
     as_json: AsJson = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
@@ -67,7 +68,7 @@ def _connect(address: str | None, verbose: bool) -> None:
         ):
             ray.init(
                 address=address or "local",
-                runtime_env=_own_code() if joins else None,
+                runtime_env=_own_code() if joins and not _came_with_the_job() else None,
                 include_dashboard=None if address else False,
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.CRITICAL,
@@ -137,6 +138,12 @@ def _own_code() -> dict[str, Any]:
     """Has every node run this code, whatever it has itself: our packages travel, nothing else of this folder does."""
     packages = [str(Path(str(package.__file__)).parent) for package in (tune_mentormix, trainables, search_spaces)]
     return {"py_modules": packages, "excludes": ["__pycache__"]}
+
+
+def _came_with_the_job() -> bool:
+    """Whether this process is the driver of a job that brought code along: Ray gives the workers that, or refuses."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    return bool((job.get("runtime_env") or {}).keys() & {"working_dir", "py_modules"})
 
 
 def trials_that_fit(settings: SearchSettings) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trainables.errors import DatasetError
-from tune_mentormix.candidates import choose_candidates, confirmation_seeds, ranked_trials
+from tune_mentormix.candidates import SEEDS, TOP_K, choose_candidates, confirmation_seeds, ranked_trials
 from tune_mentormix.cluster import connection
 from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.confirmation import CONFIRMATION_FOLDER, REQUEST_FILE, Confirmation, read_confirmation
@@ -25,7 +25,6 @@ from tune_mentormix.stored_settings import retraining_settings
 from tune_mentormix.trial_runs import record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.yaml_files import write_yaml
 
-TOP_K, SEEDS = 5, 5  # where nothing else is asked for
 LEAST_SEEDS = 2  # of a single one no spread is known
 
 Progress = Callable[[Confirmation], None]

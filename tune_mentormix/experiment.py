@@ -16,7 +16,7 @@ from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.lease import holder_of
 from tune_mentormix.published import BASELINES
 from tune_mentormix.settings import FORMAT, check_name
-from tune_mentormix.storage import Location, RemotePath, folders_holding
+from tune_mentormix.storage import SUBMISSIONS_FOLDER, Location, RemotePath, folders_holding
 from tune_mentormix.yaml_files import read_yaml
 
 SEARCH_FILE = "search.yaml"
@@ -259,6 +259,8 @@ def read_experiment(storage: Location, name: str) -> Experiment:
     if not (path / SEARCH_FILE).is_file():
         if isinstance(storage, RemotePath):
             storage.check_bucket()
+        if (storage / SUBMISSIONS_FOLDER / name).exists():
+            raise RequestError(f"{name} was submitted, and has not begun to search yet: see jobs, and logs {name}")
         raise RequestError(f"there is no experiment {name!r} in {storage}{_others(storage)}")
     document = read_yaml(path / SEARCH_FILE)
     written = document.values.get("format")

@@ -16,10 +16,9 @@ from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, 
 from tune_mentormix.job_package import STOP_SECONDS, entrypoint, runtime_env
 from tune_mentormix.jobs_api import JobsApi, is_loopback, jobs_address
 from tune_mentormix.lease import refuse_if_held
-from tune_mentormix.requested_space import read_space
 from tune_mentormix.settings import SearchSettings, default_name
 from tune_mentormix.storage import Location, RemotePath
-from tune_mentormix.stored_settings import resumed_settings, stored_settings
+from tune_mentormix.stored_settings import resumed_settings
 from tune_mentormix.submissions import (
     Action,
     Submission,
@@ -27,6 +26,7 @@ from tune_mentormix.submissions import (
     latest_submission,
     record_submission,
     submitted_names,
+    submitted_settings,
 )
 
 if TYPE_CHECKING:
@@ -69,8 +69,9 @@ class ClusterJobs:
         Raises:
             RequestError: if the address is no such URL, or the storage a relative folder and the cluster elsewhere.
         """
-        self._api = JobsApi(jobs_address(address), insecure)
-        self._storage = _seen_by_the_cluster(storage, self._api.address)
+        self.address = jobs_address(address)
+        self.storage = _seen_by_the_cluster(storage, self.address)
+        self._api = JobsApi(self.address, insecure)
 
     def submit(self, settings: SearchSettings) -> Job:
         """Sends a new search; its name is the job's.
@@ -79,13 +80,15 @@ class ClusterJobs:
             RequestError: before anything is sent, if the name is taken or the space makes no sense; or if the cluster
                 does not take it. Nothing is left behind then.
         """
+        from tune_mentormix.requested_space import read_space  # imports Optuna
+
         written_out, _ = read_space(settings)
         name = settings.name or default_name(settings)
-        path = experiment_path(self._storage, name)
+        path = experiment_path(self.storage, name)
         if path.exists():
             raise RequestError(f"{path} exists already; choose another --name, or go on with: submit --resume {name}")
         self._refuse_if_alive(name)
-        sent = written_out.model_copy(update={"name": name, "storage": self._storage, "address": None})
+        sent = written_out.model_copy(update={"name": name, "storage": self.storage, "address": None})
         return self._send(name, "search", sent.model_dump(mode="json"))
 
     def resume(self, name: str, changes: dict[str, Any]) -> Job:
@@ -99,13 +102,13 @@ class ClusterJobs:
             RequestError: if there is no such search, or it runs, or the changes make no sense.
         """
         given = {key: value for key, value in changes.items() if value is not None and key != "address"}
-        path = experiment_path(self._storage, name)
+        path = experiment_path(self.storage, name)
         if not (path / SEARCH_FILE).is_file():
             return self._send_again(name, given)
-        experiment = read_experiment(self._storage, name)
+        experiment = read_experiment(self.storage, name)
         refuse_if_held(path)
         self._refuse_if_alive(name)
-        resumed_settings(experiment, self._storage, given)
+        resumed_settings(experiment, self.storage, given)
         return self._send(name, "resume", given)
 
     def stop(self, name: str, wait: bool = True) -> None:
@@ -121,8 +124,8 @@ class ClusterJobs:
         submission = self._submission(name)
         known = self._api.jobs().get(submission.submission_id)
         if known is None or known.status not in ALIVE:
-            state = _job(submission, _experiment(self._storage, name), known).state
-            raise RequestError(f"{name} does not run as a job of {self._api.address}: it is {state}")
+            state = _job(submission, _experiment(self.storage, name), known).state
+            raise RequestError(f"{name} does not run as a job of {self.address}: it is {state}")
         self._api.stop(submission.submission_id)
         deadline = time.monotonic() + STOP_SECONDS + MARGIN_SECONDS
         while wait and known and known.status in ALIVE:
@@ -133,7 +136,7 @@ class ClusterJobs:
 
     def jobs(self) -> list[Job]:
         """Every search that was submitted into the storage, by name. Raises RequestError without the cluster."""
-        return _all_jobs(self._storage, self._api.jobs())
+        return _all_jobs(self.storage, self._api.jobs())
 
     def logs(self, name: str) -> str:
         """What the latest driver of a search has said so far. Raises RequestError if Ray has it no more."""
@@ -148,45 +151,44 @@ class ClusterJobs:
         submission = self._submission(name)
         self._refuse_if_alive(name)
         if submission.action != "search":
-            raise RequestError(f"{name} is gone from {self._storage}: submit it anew")
-        never_begun = Experiment(experiment_path(self._storage, name), submission.settings)
-        settings = stored_settings(never_begun, changes)
+            raise RequestError(f"{name} is gone from {self.storage}: submit it anew")
+        settings = submitted_settings(self.storage, submission, changes)
         return self._send(name, "search", settings.model_dump(mode="json"))
 
     def _send(self, name: str, action: Action, settings: dict[str, Any]) -> Job:
-        submission = record_submission(self._storage, name, self._api.address, action, settings)
+        submission = record_submission(self.storage, name, self.address, action, settings)
         try:
             with runtime_env() as environment:
                 self._api.submit(
                     submission.submission_id,
-                    entrypoint(self._storage, submission),
+                    entrypoint(self.storage, submission),
                     environment,
-                    {"experiment": name, "storage": str(self._storage)},
+                    {"experiment": name, "storage": str(self.storage)},
                 )
         except BaseException:
-            forget_submission(self._storage, submission)
+            forget_submission(self.storage, submission)
             raise
         return Job(name, submission.submission_id, "pending", submission.submitted, None, "")
 
     def _refuse_if_alive(self, name: str) -> None:
         """The driver of an earlier submission may not have come as far as to hold the experiment."""
         known = self._api.jobs()
-        submission = latest_submission(self._storage, name)
+        submission = latest_submission(self.storage, name)
         if submission and submission.submission_id in known and known[submission.submission_id].status in ALIVE:
             raise RequestError(f"{name} is submitted already, and runs: stop it first, or choose another --name")
 
     def _submission(self, name: str) -> Submission:
-        experiment_path(self._storage, name)
-        submission = latest_submission(self._storage, name)
+        experiment_path(self.storage, name)
+        submission = latest_submission(self.storage, name)
         if submission is None:
-            raise RequestError(f"{name} was never submitted into {self._storage}")
+            raise RequestError(f"{name} was never submitted into {self.storage}")
         return submission
 
     def _known(self, name: str) -> str:
         submission = self._submission(name)
         if submission.submission_id not in self._api.jobs():
             raise RequestError(
-                f"the cluster at {self._api.address} remembers no job of {name}, as after a restart of its head; "
+                f"the cluster at {self.address} remembers no job of {name}, as after a restart of its head; "
                 f"how it stands: status {name}"
             )
         return submission.submission_id

@@ -6,6 +6,7 @@ which is imported when the first request is made. An object appears whole or not
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 GOOGLE_RETRY_SECONDS = 6  # as long as S3 takes; by itself it goes on for a quarter of an hour
 PROBE_BYTES = 1_000_000
+SUBMISSIONS_FOLDER = ".submissions"  # of a storage, beside its experiments
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 _SECRET = re.compile(r"secret|password|passwd|token|access.?key|account.?key|credential|signature", re.IGNORECASE)
 _DENIED = re.compile(r"denied|forbidden|invalid_access_key|invalid_client|signature|token|credential|HTTP status 403")
@@ -142,6 +144,14 @@ class RemotePath:
             found = self.filesystem.get_file_info(FileSelector(self.key, allow_not_found=True))
         yield from (self / info.base_name for info in found)
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every object below, by its path from here."""
+        from pyarrow.fs import FileSelector
+
+        with self._said():
+            found = self.filesystem.get_file_info(FileSelector(self.key, allow_not_found=True, recursive=True))
+        return {info.path.removeprefix(f"{self.key}/"): int(info.size) for info in found if info.is_file}
+
     def remove_tree(self) -> None:
         """Removes everything below; nothing where nothing is."""
         with self._said(), suppress(FileNotFoundError):
@@ -228,6 +238,19 @@ def remove_folder(folder: Location) -> None:
         folder.remove_tree()
     elif folder.exists():
         shutil.rmtree(folder)
+
+
+def sizes_below(folder: Location) -> dict[str, int]:
+    """Bytes of every file below a folder, by its path from there; one that goes meanwhile is left out."""
+    if isinstance(folder, RemotePath):
+        return folder.sizes()
+    sizes: dict[str, int] = {}
+    for place, _, files in os.walk(folder):
+        for file in files:
+            path = Path(place, file)
+            with suppress(FileNotFoundError):
+                sizes[path.relative_to(folder).as_posix()] = path.lstat().st_size
+    return sizes
 
 
 def why_not_writable(folder: Location) -> str | None:

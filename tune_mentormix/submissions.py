@@ -14,12 +14,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import experiment_path
-from tune_mentormix.settings import FORMAT, refuse_newer
-from tune_mentormix.storage import Location, RemotePath
+from tune_mentormix.experiment import Experiment, experiment_path
+from tune_mentormix.settings import FORMAT, SearchSettings, refuse_newer
+from tune_mentormix.storage import SUBMISSIONS_FOLDER, Location, RemotePath
+from tune_mentormix.stored_settings import stored_settings
 from tune_mentormix.yaml_files import read_yaml
-
-FOLDER = ".submissions"
 
 Action = Literal["search", "resume"]
 
@@ -102,11 +101,21 @@ def latest_submission(storage: Location, name: str) -> Submission | None:
 
 def submitted_names(storage: Location) -> list[str]:
     """All names that were ever submitted into a storage, in order."""
-    return sorted(folder.name for folder in _below(storage / FOLDER))
+    return sorted(folder.name for folder in _below(storage / SUBMISSIONS_FOLDER))
+
+
+def submitted_settings(storage: Location, submission: Submission, changes: dict[str, Any]) -> SearchSettings:
+    """Of a search that was submitted and never began, with changes by key; None changes nothing.
+
+    Raises:
+        RequestError: one line that names the setting, its value and what is allowed.
+    """
+    never_begun = Experiment(experiment_path(storage, submission.name), submission.settings)
+    return stored_settings(never_begun, changes)
 
 
 def _numbers(storage: Location, name: str) -> list[int]:
-    stems = [path.stem for path in _below(storage / FOLDER / name) if path.name.endswith(".yaml")]
+    stems = [path.stem for path in _below(storage / SUBMISSIONS_FOLDER / name) if path.name.endswith(".yaml")]
     return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
@@ -117,4 +126,4 @@ def _below(folder: Location) -> list[Location]:
 
 
 def _path(storage: Location, name: str, number: int) -> Location:
-    return storage / FOLDER / name / f"{number:04d}.yaml"
+    return storage / SUBMISSIONS_FOLDER / name / f"{number:04d}.yaml"

@@ -1,0 +1,33 @@
+"""What the commands for jobs print."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from rich.table import Table
+
+from tune_mentormix.console import stdout, storage_option
+from tune_mentormix.formats import NOTHING
+from tune_mentormix.jobs import ClusterJobs, Job
+from tune_mentormix.storage import Location
+
+
+def print_sent(job: Job, jobs: ClusterJobs) -> None:
+    """That a job was sent, and how to see what becomes of it."""
+    storage = storage_option(jobs.storage)
+    stdout.print(f"{job.name} was sent to {jobs.address} as job {job.submission_id}", markup=False)
+    stdout.print(f"  look     status {job.name}{storage}", markup=False)
+    stdout.print(f"  follow   logs {job.name} --follow{storage}", markup=False)
+    stdout.print(f"  stop     stop {job.name}{storage}", markup=False)
+
+
+def print_jobs(jobs: list[Job], storage: Location) -> None:
+    """All submitted searches of a storage."""
+    if not jobs:
+        stdout.print(f"nothing was submitted into {storage}", markup=False)
+        return
+    table = Table("name", "state", "submitted", "job", "note", box=None, pad_edge=False)
+    for job in jobs:
+        started = f"{datetime.fromtimestamp(job.started):%Y-%m-%d %H:%M}"
+        table.add_row(job.name, job.state, started, job.submission_id, job.message or NOTHING)
+    stdout.print(table, markup=False)

@@ -1,0 +1,167 @@
+"""What experiments weigh, and the removal of what nothing needs any more.
+
+Kept of the checkpoints is what a resume goes on from, what `export` takes weights of, now or after a `confirm` of as
+many as it confirms by itself, and what the test set is opened with. Nothing of an experiment that runs is touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tune_mentormix.ablation import ABLATION_FOLDER
+from tune_mentormix.candidates import TOP_K, ranked_trials
+from tune_mentormix.confirmation import CONFIRMATION_FOLDER, Confirmation, read_confirmation
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment import Experiment, SearchState, Trial, list_experiments, read_experiment, replay
+from tune_mentormix.journal import JOURNAL_FILE
+from tune_mentormix.lease import hold_lease, holder_of
+from tune_mentormix.retention import KEPT
+from tune_mentormix.storage import SUBMISSIONS_FOLDER, Location, RemotePath, remove_folder, sizes_below
+
+_CHECKPOINT = re.compile(r"(?:.*/)?runs/\d+/[^/]+/checkpoint_[^/]+(?=/)")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What one experiment takes of the storage."""
+
+    name: str
+    state: SearchState
+    bytes: int
+    checkpoints: int  # how many there are
+    removable: int  # bytes that can go
+
+    def as_json(self) -> dict[str, Any]:
+        """What `gc --json` shows."""
+        return asdict(self)
+
+
+def weigh_all(storage: Location, names: list[str], whole: bool = False) -> list[Weight]:
+    """Weighs the named experiments, or all of the storage.
+
+    Args:
+        storage: that holds experiments.
+        names: of experiments; none means all.
+        whole: whether all of each is to go, and not only old checkpoints.
+
+    Raises:
+        RequestError: if one named is not there, or runs and is to go.
+    """
+    named = [read_experiment(storage, name) for name in dict.fromkeys(names)]
+    experiments = named or list_experiments(storage)
+    if whole:
+        for experiment in experiments:
+            _refuse_if_running(experiment)
+    return [_weigh(experiment, whole) for experiment in experiments]
+
+
+def remove_old_checkpoints(storage: Location, name: str) -> None:
+    """Removes the checkpoints of an experiment that nothing needs; nobody can start it meanwhile.
+
+    Raises:
+        RequestError: if it runs.
+    """
+    experiment = read_experiment(storage, name)
+    _refuse_if_running(experiment)
+    with hold_lease(experiment.path):
+        experiment = read_experiment(storage, name)  # again: nobody else writes from here on
+        for checkpoint in _old_checkpoints(experiment, sizes_below(experiment.path)):
+            remove_folder(experiment.path / checkpoint)
+
+
+def remove_whole(storage: Location, name: str) -> None:
+    """Removes an experiment with all it holds, its journal last. Raises RequestError if it runs."""
+    experiment = read_experiment(storage, name)
+    _refuse_if_running(experiment)
+    with hold_lease(experiment.path):
+        for part in ("runs", CONFIRMATION_FOLDER, ABLATION_FOLDER):
+            remove_folder(experiment.path / part)
+        remove_folder(experiment.path)
+    remove_folder(storage / SUBMISSIONS_FOLDER / name)
+
+
+def _weigh(experiment: Experiment, whole: bool) -> Weight:
+    sizes = sizes_below(experiment.path)
+    running = _runner(experiment) is not None
+    total = sum(sizes.values())
+    old = 0 if running else sum(_old_checkpoints(experiment, sizes).values())
+    return Weight(
+        name=experiment.name,
+        state="running" if running else experiment.state(),
+        bytes=total,
+        checkpoints=len(_checkpoints(sizes)),
+        removable=total if whole else old,
+    )
+
+
+def _old_checkpoints(experiment: Experiment, sizes: dict[str, int]) -> dict[str, int]:
+    """Bytes of each checkpoint that nothing needs, by its path in the experiment."""
+    needed = set(_needed_by_search(experiment))
+    confirmation = read_confirmation(experiment)
+    if confirmation:
+        needed |= {f"{CONFIRMATION_FOLDER}/{path}" for path in _needed_by_confirmation(confirmation)}
+    for ablation in _ablations(experiment, sizes):
+        prefix = f"{ABLATION_FOLDER}/{ablation.name}"
+        needed |= {f"{prefix}/{path}" for path in _newest(ablation.unfinished())}
+    return {path: size for path, size in _checkpoints(sizes).items() if path not in needed}
+
+
+def _needed_by_search(experiment: Experiment) -> Iterator[str]:
+    if experiment.settings.get("scheduler") == "pbt":  # new members would copy old ones, at any boundary
+        yield from (path for trial in experiment.trials.values() for _, path in trial.checkpoints)
+    best = experiment.best()
+    confirmation = read_confirmation(experiment)
+    confirmed = [candidate.trial for candidate in confirmation.candidates] if confirmation else []
+    yield from _newest(
+        [
+            *experiment.unfinished(),
+            *ranked_trials(experiment)[:TOP_K],
+            *(trial for trial in experiment.trials.values() if trial.control or trial.number in confirmed),
+            *([best] if best else []),
+        ]
+    )
+
+
+def _needed_by_confirmation(confirmation: Confirmation) -> Iterator[str]:
+    """More seeds open the test set again, with all that are still in the race."""
+    for candidate in confirmation.candidates:
+        runs = confirmation.runs_of(candidate).values()
+        out_of_the_race = candidate.name in confirmation.ruled_out and not candidate.control
+        yield from _newest(run for run in runs if not (out_of_the_race and run.has_ended))
+
+
+def _newest(trials: Iterable[Trial]) -> Iterator[str]:
+    for trial in trials:
+        yield from (path for _, path in trial.checkpoints[-KEPT:])
+
+
+def _ablations(experiment: Experiment, sizes: dict[str, int]) -> list[Experiment]:
+    names = sorted({path.split("/")[1] for path in sizes if path.startswith(f"{ABLATION_FOLDER}/trial-")})
+    found = [Experiment(experiment.path / ABLATION_FOLDER / name, experiment.settings) for name in names]
+    return [replay(ablation, ablation.path / JOURNAL_FILE) for ablation in found]
+
+
+def _checkpoints(sizes: dict[str, int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for path, size in sizes.items():
+        match = _CHECKPOINT.match(path)
+        if match:
+            found[match[0]] = found.get(match[0], 0) + size
+    return found
+
+
+def _refuse_if_running(experiment: Experiment) -> None:
+    runner = _runner(experiment)
+    if runner:
+        raise RequestError(f"{experiment.name} is running ({runner}): nothing of it is removed; stop it first")
+
+
+def _runner(experiment: Experiment) -> str | None:
+    """Who runs the experiment, its confirmation or an ablation, or None."""
+    ablations = experiment.path / ABLATION_FOLDER
+    there = isinstance(ablations, RemotePath) or ablations.is_dir()
+    places = [experiment.path, experiment.path / CONFIRMATION_FOLDER, *(ablations.iterdir() if there else ())]
+    return next((holder for place in places if (holder := holder_of(place))), None)

@@ -45,7 +45,7 @@ from tune_mentormix.cli_options import (
     parse_storage,
 )
 from tune_mentormix.errors import RequestError
-from tune_mentormix.job_tables import print_jobs, print_sent
+from tune_mentormix.job_tables import print_jobs, print_sent, print_stopped
 from tune_mentormix.jobs import ClusterJobs, recorded_jobs
 from tune_mentormix.jobs_api import DEFAULT_ADDRESS
 
@@ -150,8 +150,9 @@ def logs(
 @app.command()
 def stop(name: Name, storage: Storage = STORAGE, address: Dashboard = None, insecure: Insecure = False) -> None:
     """Interrupt a submitted search; `submit --resume` goes on with it."""
-    ClusterJobs(address, storage, insecure).stop(name)
-    console.print_note(f"{name} is stopped; go on with: submit --resume {name}")
+    jobs = ClusterJobs(address, storage, insecure)
+    jobs.stop(name)
+    print_stopped(name, jobs.storage)
 
 
 async def _follow(jobs: ClusterJobs, name: str) -> None:

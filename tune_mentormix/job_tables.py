@@ -6,9 +6,9 @@ from datetime import datetime
 
 from rich.table import Table
 
-from tune_mentormix.console import stdout, storage_option
+from tune_mentormix.console import print_note, stdout, storage_option
 from tune_mentormix.formats import NOTHING
-from tune_mentormix.jobs import ClusterJobs, Job
+from tune_mentormix.jobs import ClusterJobs, Job, recorded_jobs
 from tune_mentormix.storage import Location
 
 
@@ -31,3 +31,12 @@ def print_jobs(jobs: list[Job], storage: Location) -> None:
         started = f"{datetime.fromtimestamp(job.started):%Y-%m-%d %H:%M}"
         table.add_row(job.name, job.state, started, job.submission_id, job.message or NOTHING)
     stdout.print(table, markup=False)
+
+
+def print_stopped(name: str, storage: Location) -> None:
+    """That a driver has ended, and how to go on; it may have come to the end of its search first."""
+    states = {job.name: job.state for job in recorded_jobs(storage)}
+    if states[name] == "finished":
+        print_note(f"{name} had finished")
+    else:
+        print_note(f"{name} is stopped; go on with: submit --resume {name}{storage_option(storage)}")

@@ -90,7 +90,8 @@ class JobsApi:
 
     def jobs(self) -> dict[str, JobDetails]:
         """What Ray knows of the jobs submitted to it, by submission. Raises ClusterError."""
-        return {job.submission_id: job for job in self._ask(self._client.list_jobs) if job.submission_id}
+        found = self._ask(lambda: self._client.list_jobs())
+        return {job.submission_id: job for job in found if job.submission_id}
 
     def logs(self, submission_id: str) -> str:
         """All that a job has said so far. Raises ClusterError."""

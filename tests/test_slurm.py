@@ -1,0 +1,108 @@
+"""The Slurm script run as it is, on two nodes: namespaces of this machine with a network between them.
+
+Slurm itself is stood in for: `srun` runs its command on both nodes, `scontrol` names them. Everything else is real.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tune_mentormix.experiment import read_experiment
+
+REPOSITORY = Path(__file__).parents[1]
+HEAD, WORKER = "10.255.0.1", "10.255.0.2"
+SEARCH = ["--epochs", "2", "--num-samples", "3", "--set", "max_images=300"]
+LIMIT_SECONDS = 150
+ISOLATED = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+
+# The job's own processes and network; the sleeper holds those of the second node.
+JOB = f"""
+set -eu
+ip link set lo up
+unshare --net sleep infinity & export SECOND=$!
+for _ in $(seq 50); do
+    [ "$(readlink /proc/$SECOND/ns/net)" = "$(readlink /proc/$$/ns/net)" ] || break
+    sleep 0.1
+done
+ip link add node0 type veth peer name node1 netns "$SECOND"
+ip address add {HEAD}/24 dev node0
+ip link set node0 up
+second="nsenter --net=/proc/$SECOND/ns/net ip"
+$second link set lo up
+$second address add {WORKER}/24 dev node1
+$second link set node1 up
+bash deploy/slurm.sh "$@"
+"""
+SRUN = f"""#!/bin/bash
+set -eu
+while [[ $1 == --* ]]; do shift; done
+if [[ $1 == hostname ]]; then echo "{HEAD}"; exit; fi
+isolated="unshare --pid --fork --kill-child --mount-proc"
+RAY_TMPDIR=$FOLDER/b nsenter --net=/proc/$SECOND/ns/net $isolated "$@" &> "$FOLDER/second" &
+second=$!
+RAY_TMPDIR=$FOLDER/a $isolated "$@" && code=0 || code=$?
+kill -KILL $second
+exit $code
+"""
+SCONTROL = "#!/bin/bash\nprintf 'first\\nsecond\\n'\n"
+OURS = '#!/bin/bash\nexec python -m tune_mentormix "$@"\n'
+
+
+def can_isolate() -> bool:
+    try:
+        link = ["ip", "link", "add", "node0", "type", "veth", "peer", "name", "node1"]
+        return subprocess.run([*ISOLATED, *link], capture_output=True, timeout=20).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def node_tools(tmp_path: Path) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in {"srun": SRUN, "scontrol": SCONTROL, "tune-mentormix": OURS}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+@pytest.mark.skipif(not can_isolate(), reason="needs the right to make namespaces, as root has it, and iproute2")
+def test_the_script_searches_on_two_nodes(
+    node_tools: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_"))}
+    environment = inherited | {
+        "PATH": f"{node_tools}:{Path(sys.executable).parent}:{inherited['PATH']}",
+        "FOLDER": str(tmp_path_factory.mktemp("ray")),
+        "STORAGE": str(tmp_path / "it's shared"),
+        "NAME": "birds",
+        "OMP_NUM_THREADS": "1",
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NODELIST": "[first,second]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "1",
+    }
+    said = submit(environment, SEARCH)
+    experiment = read_experiment(Path(environment["STORAGE"]), "birds")
+    assert (experiment.state(), experiment.counts()["finished"]) == ("finished", 3), said
+    assert experiment.settings["address"] is None
+
+
+def submit(environment: dict[str, str], options: list[str]) -> str:
+    """What a job said that must succeed."""
+    done = subprocess.run(
+        [*ISOLATED, "bash", "-c", JOB, "job", *options],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+    second = Path(environment["FOLDER"]) / "second"
+    assert done.returncode == 0, done.stdout + done.stderr + (second.read_text() if second.exists() else "")
+    return done.stdout

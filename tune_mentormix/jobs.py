@@ -80,14 +80,14 @@ class ClusterJobs:
             RequestError: before anything is sent, if the name is taken or the space makes no sense; or if the cluster
                 does not take it. Nothing is left behind then.
         """
-        from tune_mentormix.requested_space import read_space  # imports Optuna
-
-        written_out, _ = read_space(settings)
         name = settings.name or default_name(settings)
         path = experiment_path(self.storage, name)
         if path.exists():
             raise RequestError(f"{path} exists already; choose another --name, or go on with: submit --resume {name}")
         self._refuse_if_alive(name)
+        from tune_mentormix.requested_space import read_space  # imports Optuna
+
+        written_out, _ = read_space(settings)
         sent = written_out.model_copy(update={"name": name, "storage": self.storage, "address": None})
         return self._send(name, "search", sent.model_dump(mode="json"))
 

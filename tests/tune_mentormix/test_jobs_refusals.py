@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.object_store import ObjectStore
 from tune_mentormix.cli import run
 from tune_mentormix.jobs import ClusterJobs
 from tune_mentormix.jobs_api import jobs_address
-from tune_mentormix.submissions import record_submission
+from tune_mentormix.storage import RemotePath
+from tune_mentormix.submissions import forget_submission, latest_submission, record_submission
 
 DEAD = "http://127.0.0.1:9"
 
@@ -143,16 +145,27 @@ def test_a_driver_that_sees_another_storage_says_so(tmp_path: Path, capsys: pyte
     assert "sees another storage than the one that birds was submitted from" in said
 
 
-def test_two_submissions_of_one_name_at_one_moment_are_told_apart(tmp_path: Path) -> None:
-    numbers = [record_submission(tmp_path, "birds", DEAD, "search", {}).number for _ in range(3)]
-    assert numbers == [1, 2, 3]
-
-
+@pytest.mark.parametrize("kind", ["folder", "object store"])
 def test_without_its_cluster_the_storage_tells_what_was_submitted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record_submission(tmp_path, "birds", DEAD, "search", {})
-    assert run(["jobs", "--address", DEAD, "--storage", str(tmp_path)]) == 0
+    store: ObjectStore | None = request.getfixturevalue("object_store") if kind == "object store" else None
+    storage = RemotePath(store.uri("submitted")) if store else tmp_path
+    records = [record_submission(storage, "birds", DEAD, "search", {"epochs": 7}) for _ in range(3)]
+    assert [record.number for record in records] == [1, 2, 3]
+    forget_submission(storage, records[-1])
+    assert latest_submission(storage, "birds") == records[1]
+    assert run(["jobs", "--address", DEAD, "--storage", str(storage)]) == 0
     said = capsys.readouterr()
     assert "birds  interrupted" in said.out
     assert "as the storage tells it" in said.err
+    assert run(["list", "--json", "--storage", str(storage)]) == 0
+    assert json.loads(capsys.readouterr().out) == [], "there is no experiment yet"
+
+
+def test_a_record_of_another_form_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / ".submissions" / "birds"
+    folder.mkdir(parents=True)
+    for text, reason in (("a: 1\n", "is not a submission"), ("format: 99\n", "upgrade"), ("{", "is not YAML")):
+        (folder / "0001.yaml").write_text(text)
+        assert reason in refusal(["submitted", "birds", "1", "--storage", str(tmp_path)], capsys)

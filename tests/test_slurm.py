@@ -71,6 +71,7 @@ def node_tools(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.cluster
 @pytest.mark.skipif(not can_isolate(), reason="needs the right to make namespaces, as root has it, and iproute2")
 def test_the_script_searches_on_two_nodes(
     node_tools: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory

@@ -115,7 +115,17 @@ def test_a_failed_trial_is_told_and_only_when_all_fail_the_search_ends_with_1(
     assert len(hopeless.trials) <= 6, "it ends early"
 
 
-@pytest.mark.parametrize("command", [["status", "done", "--json"], ["trials", "done"], ["list"], ["--help"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status", "done", "--json"],
+        ["trials", "done"],
+        ["list"],
+        ["gc"],
+        ["jobs", "--address", "http://127.0.0.1:9"],
+        ["--help"],
+    ],
+)
 def test_reading_commands_import_neither_torch_nor_ray(finished_search: Experiment, command: list[str]) -> None:
     storage = [] if command == ["--help"] else storage_of(finished_search)
     code = f"import sys\nfrom tune_mentormix.cli import run\ncode = run({[*command, *storage]!r})\n"
@@ -124,7 +134,11 @@ def test_reading_commands_import_neither_torch_nor_ray(finished_search: Experime
 
 
 @pytest.mark.parametrize(
-    "command", ["search", "resume", "status", "trials", "list", "export", "train", "evaluate", "predict"]
+    "command",
+    [
+        *("search", "resume", "status", "trials", "list", "export", "train", "evaluate", "predict"),
+        *("submit", "jobs", "logs", "stop", "gc"),
+    ],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == DONE

@@ -19,6 +19,8 @@ SMALL = ["--epochs", "120", "--num-samples", "3", "--max-concurrent", "1"]
 SMALL += ["--set", "max_images=300", "--set", "checkpoint_every=10"]
 PATIENCE_SECONDS = 80.0
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[JobsCluster]:

@@ -1,0 +1,24 @@
+from pathlib import Path
+
+import pytest
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.stored_settings import resumed_settings
+
+
+@pytest.fixture
+def extended(tmp_path: Path) -> Experiment:
+    """Asked for five trials, then extended to seven."""
+    trials = {number: Trial(number, {}) for number in range(6)}
+    return Experiment(tmp_path / "birds", {"format": 1, "num_samples": 5}, trials=trials, num_samples=7)
+
+
+def test_a_resume_that_says_nothing_keeps_what_the_last_one_asked_for(extended: Experiment, tmp_path: Path) -> None:
+    assert resumed_settings(extended, tmp_path, {"num_samples": None, "patience": None}).num_samples == 7
+    assert resumed_settings(extended, tmp_path, {"num_samples": 9}).num_samples == 9
+
+
+def test_no_trial_is_taken_back(extended: Experiment, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="num_samples must be at least 6, the trials started already, got 5"):
+        resumed_settings(extended, tmp_path, {"num_samples": 5})

@@ -75,6 +75,7 @@ JOB = {
     "required": ["entrypoint", "rayClusterSpec"],
     "additionalProperties": False,
     "properties": {
+        "submissionMode": {"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]},
         "entrypoint": {"type": "string"},
         "runtimeEnvYAML": {"type": "string"},
         "backoffLimit": COUNT,
@@ -148,6 +149,12 @@ def test_a_manifest_is_in_token_mode_with_the_locked_ray_and_one_image_everywher
     assert {container["image"] for container in containers} == {f"registry.example/tune-mentormix:{__version__}"}
     for container in containers:
         assert container["resources"]["requests"] == container["resources"]["limits"]
+
+
+def test_the_jobs_entrypoint_reaches_the_heads_shell_in_one_piece() -> None:
+    spec = manifest("rayjob.yaml")["spec"]
+    assert spec["submissionMode"] == "HTTPMode"
+    subprocess.run(["sh", "-n", "-c", spec["entrypoint"]], check=True)
 
 
 def test_a_job_is_stopped_with_sigint_and_time_to_end() -> None:

@@ -1,4 +1,4 @@
-"""A Ray cluster on the loopback interface that takes jobs, in token mode; every process of it is our own child."""
+"""A Ray cluster on this machine alone that takes jobs, in token mode; every process of it is our own child."""
 
 from __future__ import annotations
 
@@ -99,14 +99,8 @@ class JobsCluster:
     def _ray_start(self, *options: str, own_folder: bool = False) -> None:
         folder = Path(tempfile.mkdtemp(prefix="tmj-", dir="/tmp"))  # short: it holds sockets
         self._folders.append(folder)
-        command = [
-            "ray",
-            "start",
-            "--block",
-            "--disable-usage-stats",
-            f"--node-ip-address={LOOPBACK}",
-            "--num-gpus=0",
-        ]
+        # Ray's own ports listen on the machine's address whatever it is told: the token is what keeps others out.
+        command = ["ray", "start", "--block", "--disable-usage-stats", "--num-gpus=0"]
         command += [f"--node-ip-address={LOOPBACK}", f"--object-store-memory={OBJECT_STORE_BYTES}", *options]
         if own_folder:
             command.append(f"--temp-dir={folder}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -108,6 +109,7 @@ def resume(
 def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage: Storage = STORAGE) -> None:
     """Do what a submission's record says; `submit` has a cluster run this."""
     submission = read_submission(storage, name, number)
+    os.chdir(tempfile.gettempdir())  # Ray may unpack the job's own folder anew while it runs
     joined = {"address": os.environ.get("RAY_ADDRESS")}  # of the cluster that the job runs on
     from tune_mentormix.search import resume_search, start_search  # imports torch and Ray
 

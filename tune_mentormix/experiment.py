@@ -175,9 +175,11 @@ class Experiment:
         return len(self.trials) - len(self.unfinished())
 
     def state(self) -> SearchState:
-        """Running if a live driver holds the experiment; finished if no trial is left to run or to propose."""
-        if holder_of(self.path):
-            return "running"
+        """Running if a live driver holds the experiment, else as it was left."""
+        return "running" if holder_of(self.path) else self.left_as()
+
+    def left_as(self) -> SearchState:
+        """Of an experiment that nobody runs: finished if no trial is left to run or to propose."""
         all_proposed = len(self.trials) >= self.num_samples or self.ended in ENDED_EARLY
         return "finished" if self.runs and all_proposed and not self.unfinished() else "interrupted"
 

@@ -7,12 +7,12 @@ does not. So everything but sending, stopping and logs answers without the clust
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
+from tune_mentormix.experiment import SEARCH_FILE, SearchState, experiment_path, read_experiment
 from tune_mentormix.job_package import STOP_SECONDS, entrypoint, runtime_env
 from tune_mentormix.jobs_api import JobsApi, is_loopback, jobs_address
 from tune_mentormix.lease import refuse_if_held
@@ -53,6 +53,15 @@ class Job:
     def as_json(self) -> dict[str, Any]:
         """What `jobs --json` shows."""
         return asdict(self)
+
+
+def stored_state(storage: Location, name: str) -> SearchState | None:
+    """How an experiment stands by its directory; None where there is none yet."""
+    there = (experiment_path(storage, name) / SEARCH_FILE).is_file()
+    return read_experiment(storage, name).state() if there else None
+
+
+StateOf = Callable[[Location, str], SearchState | None]  # of an experiment; for who has them read already
 
 
 class ClusterJobs:
@@ -124,7 +133,7 @@ class ClusterJobs:
         submission = self._submission(name)
         known = self._api.jobs().get(submission.submission_id)
         if known is None or known.status not in ALIVE:
-            state = _job(submission, _experiment(self.storage, name), known).state
+            state = _job(submission, stored_state(self.storage, name), known).state
             raise RequestError(f"{name} does not run as a job of {self.address}: it is {state}")
         self._api.stop(submission.submission_id)
         deadline = time.monotonic() + STOP_SECONDS + MARGIN_SECONDS
@@ -134,9 +143,9 @@ class ClusterJobs:
             time.sleep(POLL_SECONDS)
             known = self._api.jobs().get(submission.submission_id)
 
-    def jobs(self) -> list[Job]:
+    def jobs(self, state_of: StateOf = stored_state) -> list[Job]:
         """Every search that was submitted into the storage, by name. Raises RequestError without the cluster."""
-        return _all_jobs(self.storage, self._api.jobs())
+        return _all_jobs(self.storage, self._api.jobs(), state_of)
 
     def logs(self, name: str) -> str:
         """What the latest driver of a search has said so far. Raises RequestError if Ray has it no more."""
@@ -194,30 +203,29 @@ class ClusterJobs:
         return submission.submission_id
 
 
-def recorded_jobs(storage: Location) -> list[Job]:
+def recorded_jobs(storage: Location, state_of: StateOf = stored_state) -> list[Job]:
     """What the storage alone knows of every search that was submitted into it, by name."""
-    return _all_jobs(storage, {})
+    return _all_jobs(storage, {}, state_of)
 
 
-def _all_jobs(storage: Location, known: dict[str, JobDetails]) -> list[Job]:
+def _all_jobs(storage: Location, known: dict[str, JobDetails], state_of: StateOf) -> list[Job]:
     submissions = [latest_submission(storage, name) for name in submitted_names(storage)]
     return [
-        _job(submission, _experiment(storage, submission.name), known.get(submission.submission_id))
+        _job(submission, state_of(storage, submission.name), known.get(submission.submission_id))
         for submission in submissions
         if submission
     ]
 
 
-def _job(submission: Submission, experiment: Experiment | None, known: JobDetails | None) -> Job:
+def _job(submission: Submission, stored: SearchState | None, known: JobDetails | None) -> Job:
     ended = known.end_time / 1000 if known and known.end_time else None
-    state = _state(experiment, known)
+    state = _state(stored or "interrupted", known)
     message = _reason(known.message) if known and state == "failed" else ""
     return Job(submission.name, submission.submission_id, state, submission.submitted, ended, message)
 
 
-def _state(experiment: Experiment | None, known: JobDetails | None) -> JobState:
+def _state(state: SearchState, known: JobDetails | None) -> JobState:
     """The experiment's own word counts, where it has one: Ray's job may have ended after it, or been forgotten."""
-    state = experiment.state() if experiment else "interrupted"
     if state != "interrupted" or known is None:
         return state
     if known.status in ALIVE:
@@ -230,11 +238,6 @@ def _reason(message: str | None) -> str:
     lines = (message or "").strip().splitlines() or [""]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return errors[-1] if errors else lines[0]
-
-
-def _experiment(storage: Location, name: str) -> Experiment | None:
-    there = (experiment_path(storage, name) / SEARCH_FILE).is_file()
-    return read_experiment(storage, name) if there else None
 
 
 def _seen_by_the_cluster(storage: Location, address: str) -> Location:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.messages import describe, unknown
 from tune_mentormix.samplers import MOST_GRID_POINTS, grid_points
 from tune_mentormix.settings import SEARCH_WIDE
+from tune_mentormix.shipped_spaces import shipped_spaces
 from tune_mentormix.yaml_files import YamlDocument, read_yaml
 
 _RANGE_KEYS = {"low", "high", "log"}
@@ -62,11 +62,7 @@ def load_space(name_or_path: str) -> YamlDocument:
     Raises:
         RequestError: if there is no such space, or the file is not a strict YAML mapping.
     """
-    shipped = {
-        file.name.removesuffix(".yaml"): Path(str(file))
-        for file in resources.files("search_spaces").iterdir()
-        if file.name.endswith(".yaml")
-    }
+    shipped = shipped_spaces()
     if name_or_path in shipped:
         return read_yaml(shipped[name_or_path])
     if Path(name_or_path).is_file():

@@ -169,7 +169,7 @@ def _provenance(settings: SearchSettings) -> dict[str, Any]:
         "command": f"run_search.py search --name {settings.name}",
         "host": "worker-1",
         "platform": "Linux",
-        "versions": {"tune-mentormix": "0.1.0", "python": "3.11.7", "optuna": "5.0.0"},
+        "versions": {"tune-mentormix": "0.1.0", "python": "3.11.7", "torch": "2.15.0", "optuna": "5.0.0"},
         "commit": "0123456789abcdef0123456789abcdef01234567",
         "dataset": {
             "fingerprint": "f" * 64,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tune_mentormix import cli_options as ask
-from tune_mentormix import cluster_commands, console, upkeep_commands
+from tune_mentormix import cluster_commands, console, service_commands, upkeep_commands
 from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, Verbose, asked_settings, option
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
 from tune_mentormix.experiment import Experiment, list_experiments, read_experiment
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cluster_commands.app)
+app.add_typer(service_commands.app)
 app.add_typer(upkeep_commands.app)
 
 REPORT_DEFAULT = "report.html in the experiment's folder; of one in an object store, NAME-report.html here"

@@ -1,0 +1,49 @@
+"""A cluster that remembers what it was asked and runs nothing: the service's seam, for tests without Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.jobs import Job, StateOf, stored_state
+from tune_mentormix.settings import SearchSettings
+
+
+class InMemoryJobs:
+    """Has the Protocol `Jobs`."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Job] = {}
+        self.submitted: list[SearchSettings] = []
+        self.changes: list[tuple[str, dict[str, Any]]] = []
+
+    def submit(self, settings: SearchSettings) -> Job:
+        assert settings.name is not None
+        if settings.name in self.known:
+            raise RequestError(f"{settings.name} exists already; choose another --name")
+        self.submitted.append(settings)
+        return self._begin(settings.name)
+
+    def resume(self, name: str, changes: dict[str, Any]) -> Job:
+        self.changes.append((name, changes))
+        return self._begin(name)
+
+    def stop(self, name: str, wait: bool = True) -> None:
+        if name not in self.known:
+            raise RequestError(f"{name} was never submitted")
+        self.known[name] = replace(self.known[name], state="interrupted")
+
+    def jobs(self, state_of: StateOf = stored_state) -> Sequence[Job]:
+        return list(self.known.values())
+
+    def logs(self, name: str) -> str:
+        if name not in self.known:
+            raise RequestError(f"{name} was never submitted")
+        return f"the log of {name}\n"
+
+    def _begin(self, name: str) -> Job:
+        self.known[name] = Job(name, f"{name}-1", "pending", time.time(), None, "")
+        return self.known[name]

@@ -1,0 +1,64 @@
+"""Reports, exports and optuna-dashboard: made on demand, out of this process where they are heavy, and read-only."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+from pathlib import Path
+
+from httpx2 import Response
+
+from tests.tune_mentormix.service.conftest import RUN, Serve, Served, sign_in
+from tests.tune_mentormix.simulated_search import simulate_search
+
+
+def made(served: Served, name: str, kind: str) -> Response:
+    """Asks until it is made, as a client does."""
+    deadline = time.monotonic() + 120
+    while True:
+        answer = served.get(f"/api/v1/experiments/{name}/{kind}")
+        if answer.status_code != 202 or time.monotonic() > deadline:
+            return answer
+
+
+def test_the_report_is_one_page_that_may_run_nothing(served: Served) -> None:
+    answer = made(served, "birds", "report")
+    assert answer.status_code == 200
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert "<h1>" in answer.text
+    again = made(served, "birds", "report")
+    assert again.text == answer.text
+
+
+def test_the_export_is_an_archive_with_the_best_configuration(served: Served) -> None:
+    answer = made(served, "birds", "export")
+    assert answer.status_code == 200
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+        assert "birds/best_config.yaml" in archive.getnames()
+
+
+def test_an_export_of_a_search_without_results_is_refused_in_the_commands_words(serve: Serve, tmp_path: Path) -> None:
+    simulate_search(tmp_path, "empty", 3)
+    (tmp_path / "empty" / "journal.jsonl").write_text("")
+    answer = made(serve(tmp_path), "empty", "export")
+    assert answer.status_code == 409
+    assert "no result to export yet" in answer.json()["detail"]
+
+
+def test_the_dashboard_shows_the_study_and_changes_nothing(served: Served) -> None:
+    sign_in(served.client, RUN)
+    opened = served.client.get("/searches/birds/dashboard", follow_redirects=False)
+    assert opened.status_code == 303
+    page = served.client.get(opened.headers["location"])
+    assert page.status_code == 200
+    assert "unsafe-inline" not in page.headers["Content-Security-Policy"].split("script-src")[1]
+    studies = served.client.get("/api/studies").json()["study_summaries"]
+    assert [study["study_name"] for study in studies] == ["birds"]
+    number = studies[0]["study_id"]
+    trials = served.client.get(f"/api/studies/{number}?after=0").json()["trials"]
+    assert len(trials) == 12
+    for method, path in (("DELETE", f"/api/studies/{number}"), ("POST", "/api/studies"), ("PUT", "/api/studies/0")):
+        assert served.client.request(method, path).status_code == 405
+    again = served.client.get("/searches/birds/dashboard", follow_redirects=False)
+    assert again.headers["location"] == opened.headers["location"]

@@ -1,0 +1,107 @@
+"""A search sent to the service can be only what the server's own configuration allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment import read_experiment
+from tune_mentormix.service.configuration import ServerSettings, read_configuration
+from tune_mentormix.service.policy import NotAllowedError, admit, admit_changes
+
+SERVER = ServerSettings.model_validate(
+    {
+        "storage": "/shared/results",
+        "datasets": {"digits": [], "folder": ["/data/birds"]},
+        "files": ["/data/labels.npy"],
+        "max_trials": 50,
+        "max_epochs": 100,
+        "max_concurrent": 4,
+        "max_time": "2h",
+    }
+)
+
+
+def test_what_is_allowed_is_bounded_and_goes_to_the_servers_storage() -> None:
+    settings = admit({"name": "a", "dataset": "folder", "data_dir": "/data/birds", "num_samples": "50"}, SERVER)
+    assert (settings.num_samples, settings.max_concurrent, settings.time_budget) == (50, 4, 7200.0)
+    assert str(settings.storage) == "/shared/results"
+    assert settings.address is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"storage": "/elsewhere"}, "storage is the server's to set"),
+        ({"address": "http://other:8265"}, "address is the server's to set"),
+        ({"cache_dir": "/root"}, "cache_dir is the server's to set"),
+        ({"tracker": ["wandb"]}, "tracker is the server's to set"),
+        ({"start_from": "/etc"}, "start_from is the server's to set"),
+        ({"runtime_env": {"env_vars": {"A": "b"}}}, "unknown key 'runtime_env'"),
+        ({"entrypoint": "sh"}, "unknown key 'entrypoint'"),
+        ({"name": ""}, "name must be given"),
+        ({"name": "../a"}, "name: must match"),
+        ({"dataset": "cifar10"}, "dataset must be one of digits, folder, got cifar10"),
+        ({"dataset": "folder", "data_dir": "/etc"}, "data_dir must be one of /data/birds"),
+        ({"dataset": "folder", "data_dir": "/data/birds/../../etc"}, "data_dir must be one of /data/birds"),
+        ({"data_dir": "/etc"}, "data_dir must be one of none"),
+        ({"labels_file": "/etc/passwd", "noise": 0}, "labels_file must be one of /data/labels.npy"),
+        ({"space": "/etc/passwd"}, "space must be one of default, published, wide"),
+        ({"space": [None]}, "space must be one of default, published, wide"),
+        ({"space": {"mixup_alpha": {"low": 4, "high": 2}}}, "low must be below high"),
+        ({"num_samples": 51}, "num_samples must be at most 50"),
+        ({"epochs": 101}, "epochs must be at most 100"),
+        ({"max_concurrent": 5}, "max_concurrent must be at most 4"),
+        ({"time_budget": "3h"}, "time_budget must be at most 7200"),
+        ({"gpus_per_trial": 2}, "gpus_per_trial must be at most 1"),
+        ({"cpus_per_trial": 1000}, "cpus_per_trial must be at most 8"),
+        ({"max_restarts": 10**6}, "max_restarts must be at most 5"),
+        ({"num_samples": 10**400}, "num_samples must be"),
+        ({"noise": float("nan")}, "noise must be"),
+        ({"time_budget": 10**400}, "time_budget must be"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_in_words(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(NotAllowedError) as refused:
+        admit({"name": "a"} | wrong, SERVER)
+    assert said in str(refused.value)
+
+
+def test_a_resume_is_bounded_like_a_new_search(simulated_storage: Path) -> None:
+    experiment = read_experiment(simulated_storage, "birds")
+    assert admit_changes(experiment, {"num_samples": 40}, SERVER) == {
+        "num_samples": 40,
+        "max_concurrent": 4,
+        "time_budget": 7200.0,
+    }
+    for wrong in (
+        {"num_samples": 51},
+        {"time_budget": "9h"},
+        {"epochs": 3},
+        {"storage": "/x"},
+        {"dataset": "digits"},
+    ):
+        with pytest.raises(NotAllowedError):
+            admit_changes(experiment, wrong, SERVER)
+
+
+def test_a_search_begun_elsewhere_on_other_data_is_not_gone_on_with(simulated_storage: Path) -> None:
+    experiment = read_experiment(simulated_storage, "birds")
+    experiment.settings["dataset"] = "cifar10"
+    with pytest.raises(NotAllowedError, match="dataset must be one of"):
+        admit_changes(experiment, {}, SERVER)
+
+
+def test_a_wrong_configuration_is_named_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "server.yaml"
+    file.write_text("max_trials: 10\nmax_time: soon\n")
+    with pytest.raises(RequestError, match=r"max_time.*server.yaml, line 2"):
+        read_configuration(file, {})
+    file.write_text("token: abc\n")
+    with pytest.raises(RequestError, match="unknown key 'token'"):
+        read_configuration(file, {})
+    file.write_text("max_trials: 10\n")
+    assert read_configuration(file, {"storage": "/x"}).max_trials == 10

@@ -1,0 +1,33 @@
+// Keeps what is marked data-live fresh: an event says that something changed, and the page is fetched again.
+"use strict";
+const main = document.querySelector("main[data-events]");
+const LEAST_MS = 2000;
+let last = 0;
+let timer = null;
+
+async function refresh() {
+  timer = null;
+  last = Date.now();
+  const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (response.status === 401) { location.assign("/login"); return; }
+  if (!response.ok) return;
+  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  if (fresh.querySelector(".actions form")?.action !== document.querySelector(".actions form")?.action) {
+    location.reload();  // it began or ended: other buttons
+    return;
+  }
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const newer = fresh.getElementById(part.id);
+    if (newer && !part.contains(document.activeElement)) part.replaceWith(newer);
+  }
+}
+
+if (main && "EventSource" in window) {
+  const events = new EventSource(main.dataset.events);
+  events.addEventListener("progress", (event) => {
+    if (event.data === main.dataset.now) return;  // the page is as new as that
+    main.dataset.now = event.data;
+    if (timer === null) timer = setTimeout(() => refresh().catch(() => {}), Math.max(0, last + LEAST_MS - Date.now()));
+  });
+  addEventListener("pagehide", () => events.close());
+}

@@ -1,0 +1,71 @@
+"""The server's own configuration: what a request may ask for, and how much of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from trainables.settings import DatasetName, Settings, UserPath
+from tune_mentormix.errors import RequestError
+from tune_mentormix.messages import describe
+from tune_mentormix.settings import SECONDS_PER_UNIT, Seconds, StorageSetting, parse_duration
+from tune_mentormix.yaml_files import YamlDocument, read_yaml
+
+Count = Annotated[int, Field(ge=1)]
+
+
+def _digits_only() -> dict[DatasetName, list[UserPath]]:
+    return {"digits": []}
+
+
+class ServerSettings(Settings):
+    """One service: where searches lie and run, and what a submitted one may be."""
+
+    storage: StorageSetting = Path("results")  # the one place of experiments
+    address: str | None = None  # of the cluster's Jobs API, http://head:8265; None: nothing can be started or stopped
+    insecure: bool = False  # use a cluster beyond loopback although it is open to everyone
+    datasets: dict[DatasetName, list[UserPath]] = Field(default_factory=_digits_only)  # and the data_dirs of each
+    files: list[UserPath] = Field(default_factory=list)  # what labels_file and clean_validation may name
+    max_trials: Count = 100  # of one search
+    max_epochs: Count = 500  # of one trial
+    max_concurrent: Count = 8  # trials of one search at once
+    max_time: Seconds = 24.0 * SECONDS_PER_UNIT["h"]  # of one run of a search
+    max_restarts: Annotated[int, Field(ge=0)] = 5  # of one trial
+    max_cpus_per_trial: Annotated[float, Field(gt=0)] = 8.0
+    max_gpus_per_trial: Annotated[float, Field(ge=0)] = 1.0
+    max_jobs: Count = 8  # searches that run or wait at once
+    max_body: Count = 256_000  # bytes of a request
+    max_streams: Count = 256  # of events, all together
+    requests_per_second: Annotated[float, Field(gt=0)] = 20.0  # of one token, on average
+    burst: Count = 100  # of one token, at once
+    logins_per_minute: Annotated[float, Field(gt=0)] = 10.0  # from one address, failed tokens among them
+    session_time: Seconds = 12.0 * SECONDS_PER_UNIT["h"]  # until one has to sign in again
+    https: bool = False  # a proxy in front speaks HTTPS: cookies go over nothing else
+
+    @field_validator("max_time", "session_time", mode="before")
+    @classmethod
+    def _read_duration(cls, value: Any) -> Any:
+        return parse_duration(value) if isinstance(value, str) else value
+
+
+def read_configuration(path: Path | None, options: dict[str, Any]) -> ServerSettings:
+    """Merges the configuration file (if any) with the command's options; options win.
+
+    Args:
+        path: a YAML file.
+        options: by settings key; None means not given.
+
+    Raises:
+        RequestError: one line that names the key, its value and what is allowed.
+    """
+    document = read_yaml(path) if path else YamlDocument({}, "the options")
+    given = {key: value for key, value in options.items() if value is not None}
+    try:
+        return ServerSettings.model_validate(document.values | given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        place = f"--{key.replace('_', '-')}" if key in given else document.place(key)
+        raise RequestError(f"{describe(first, ServerSettings)} ({place})") from error

@@ -1,0 +1,143 @@
+"""One experiment's journal read as far as it goes, and further when it grew."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment import SEARCH_FILE, Experiment
+from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
+from tune_mentormix.settings import FORMAT
+from tune_mentormix.storage import Location, RemotePath
+from tune_mentormix.yaml_files import read_yaml
+
+RATE_SECONDS = 60.0  # over which epochs a second are counted
+_KEPT_OF_REPORTS = ("time", "event", "trial", "attempt", "epoch", "val_accuracy")  # the rest takes most of the memory
+
+Version = tuple[object, ...]  # equal where nothing was written in between
+
+
+class Reading:
+    """An experiment and how far its journal was read; whoever uses it holds its lock."""
+
+    def __init__(self, path: Location) -> None:
+        """Reads nothing yet."""
+        self.path = path
+        self.lock = threading.Lock()
+        self.looked = 0.0  # by the monotonic clock, as the next
+        self.used = 0.0
+        self.reports = 0
+        self.resources: dict[str, float] = {}  # of one trial in the latest run
+        self.experiment = Experiment(path, {})
+        self._read: Version | None = None
+        self._offset = 0
+        self._report_times: deque[float] = deque(maxlen=100_000)
+
+    def refresh(self) -> list[Event]:
+        """Reads what is new, and returns those events; none of an experiment read for the first time.
+
+        Raises:
+            RequestError: if the journal or the settings are damaged, or a newer version wrote them.
+        """
+        self.looked = time.monotonic()
+        version = self.version()
+        if version == self._read:
+            return []
+        is_first = self._read is None
+        try:
+            events = self._new_events(version)
+            for event in events:
+                self._apply(event)
+        except (KeyError, TypeError) as error:
+            self._read = None
+            raise RequestError(f"{self.path} holds an event that makes no sense: the file was damaged") from error
+        except RequestError:
+            self._read = None
+            raise
+        self._read = version
+        return [] if is_first else events
+
+    def version(self) -> Version:
+        """Of what is stored now."""
+        journal = self.path / JOURNAL_FILE
+        if isinstance(journal, RemotePath):
+            return tuple(sorted(part.name for part in (journal.parent / journal.stem).iterdir()))
+        settings = (self.path / SEARCH_FILE).stat()  # type: ignore[union-attr]
+        return settings.st_mtime_ns, *_identity(journal)
+
+    def epochs_per_second(self) -> float:
+        """Of all trials, over the last minute."""
+        since = time.time() - RATE_SECONDS
+        while self._report_times and self._report_times[0] < since:
+            self._report_times.popleft()
+        return len(self._report_times) / RATE_SECONDS
+
+    def gpus_held(self) -> float:
+        """GPUs that trials running now hold, by what the journal says of their shares."""
+        share = self.resources.get("gpus_per_trial") or 0.0
+        running = [trial for trial in self.experiment.trials.values() if trial.state == "running"]
+        return sum(max(share, trial.gpus or 0.0) if share else 0.0 for trial in running)
+
+    def _new_events(self, version: Version) -> list[Event]:
+        journal = self.path / JOURNAL_FILE
+        grew = self._read is not None and self._read[:2] == version[:2] and int(str(version[-1])) >= self._offset
+        if isinstance(journal, RemotePath) or not grew:
+            self._begin_anew()
+        if isinstance(journal, RemotePath):
+            return [_slim(event) for event in read_events(journal)]
+        return self._appended(journal)
+
+    def _appended(self, journal: Path) -> list[Event]:
+        """The whole lines behind those that were read."""
+        try:
+            stream = journal.open("rb")
+        except FileNotFoundError:
+            return []
+        events = []
+        with stream:
+            stream.seek(self._offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    events.append(_slim(json.loads(line)))
+                except ValueError as error:
+                    raise RequestError(f"{journal} holds a line that is no event: the file was damaged") from error
+                self._offset += len(line)
+        return events
+
+    def _begin_anew(self) -> None:
+        document = read_yaml(self.path / SEARCH_FILE)
+        written = document.values.get("format")
+        if not isinstance(written, int) or written > FORMAT:
+            raise RequestError(f"{self.path.name} was written by a newer version (format {written!r})")
+        self.experiment = Experiment(self.path, document.values, num_samples=document.values.get("num_samples", 0))
+        self.resources = {"gpus_per_trial": float(document.values.get("gpus_per_trial") or 0.0)}
+        self.reports = self._offset = 0
+        self._report_times.clear()
+
+    def _apply(self, event: Event) -> None:
+        self.experiment.apply(event)
+        if event["event"] == "report":
+            self.reports += 1
+            self._report_times.append(event["time"])
+        elif event["event"] == "run_started":
+            self.resources |= {key: event[key] for key in ("gpus_per_trial", "cpus_per_trial") if key in event}
+
+
+def _slim(event: dict[str, Any]) -> Event:
+    return {key: event[key] for key in _KEPT_OF_REPORTS if key in event} if event.get("event") == "report" else event
+
+
+def _identity(journal: Path) -> tuple[int, int, int]:
+    """Which file it is, when it was written, and its length; zeros where there is none yet."""
+    try:
+        found = journal.stat()
+    except FileNotFoundError:
+        return 0, 0, 0
+    return found.st_ino, found.st_mtime_ns, found.st_size

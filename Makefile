@@ -6,13 +6,17 @@ SHELL := /bin/bash
 WORKERS ?= 2
 UV := $(shell command -v uv || echo .boot/bin/uv)
 
-.PHONY: search test soak check install
+.PHONY: search test test-browser soak check install
 
 search: install
 	@.venv/bin/python run_search.py $(ARGS)
 
 test: install
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# A team's day in chromium, on a real cluster of this machine: takes minutes, and a chromium of the system.
+test-browser: install
+	BROWSER_TESTS=1 .venv/bin/python -m pytest tests/browser $(ARGS)
 
 # Kills drivers, workers and nodes at random under searches: SOAK_KILLS of each kind, SOAK_SEED to repeat one.
 soak: install

@@ -14,6 +14,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, SearchState, experiment_path
 from tune_mentormix.journal import Event
 from tune_mentormix.lease import holder_of
+from tune_mentormix.service.logs import LOGGER
 from tune_mentormix.service.reading import Reading, Version
 from tune_mentormix.service.summary import Summary, summarise
 from tune_mentormix.storage import Location, RemotePath, StorageError, folders_holding
@@ -67,11 +68,7 @@ class Library:
         reading = self._reading(name)
         with reading.lock:
             if time.monotonic() - reading.looked > self._look_again:
-                new = reading.refresh()
-                node = (self.holder(name) or "").rpartition(" on ")[2] if new else None
-                for event in new:
-                    self._watcher(name, event, node or None)
-                self._summaries[name] = summarise(reading)
+                self._summaries[name] = self._look_at(name, reading)
             reading.used = time.monotonic()
             yield reading
         self._forget_some(reading)
@@ -116,6 +113,21 @@ class Library:
             except (RequestError, OSError) as error:
                 found.append(Summary.unreadable(name, str(error)))
         return found
+
+    def _look_at(self, name: str, reading: Reading) -> Summary:
+        """Reads what is new; files that other hands changed may hold anything."""
+        try:
+            new = reading.refresh()
+            summary = summarise(reading)
+        except (RequestError, OSError):
+            raise
+        except Exception as error:
+            LOGGER.exception("an experiment cannot be read", extra={"experiment": name})
+            raise RequestError(f"{name} cannot be read: its files are damaged ({type(error).__name__})") from error
+        node = (self.holder(name) or "").rpartition(" on ")[2] if new else None
+        for event in new:
+            self._watcher(name, event, node or None)
+        return summary
 
     def _reading(self, name: str) -> Reading:
         with self._lock:

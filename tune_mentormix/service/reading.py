@@ -122,6 +122,8 @@ class Reading:
         self._report_times.clear()
 
     def _apply(self, event: Event) -> None:
+        if event["event"] == "proposed" and not isinstance(event["config"], dict):
+            raise TypeError("config")
         self.experiment.apply(event)
         if event["event"] == "report":
             self.reports += 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+
+import pytest
 
 from tests.tune_mentormix.service.conftest import READ, RUN, Serve, Served, sign_in
 from tests.tune_mentormix.simulated_search import simulate_search
@@ -106,3 +109,43 @@ def test_metrics_tell_searches_trials_and_the_best(served: Served) -> None:
 def test_jobs_and_logs_come_from_the_cluster(served: Served) -> None:
     assert served.get("/api/v1/jobs").json() == {"jobs": [], "trouble": None}
     assert served.get("/api/v1/experiments/birds/logs").status_code == 409
+
+
+DAMAGED = {
+    "journal.jsonl": [
+        "[]\n",
+        "null\n",
+        '{"event": "report"}\n',
+        '{"time": 1, "event": "proposed", "trial": 0, "config": null}\n',
+        '{"time": 1, "event": "proposed", "trial": 0, "config": {}, "control": 7}\n'
+        '{"time": 2, "event": "report", "trial": 0, "epoch": "x", "val_accuracy": 1}\n'
+        '{"time": 3, "event": "report", "trial": 0, "epoch": 2, "val_accuracy": "y"}\n'
+        '{"time": 4, "event": "failed", "trial": 0, "error": null}\n',
+        '{"time": "late", "event": "run_started", "num_samples": "many"}\n',
+    ],
+    "search.yaml": [
+        "[]\n",
+        "format: 1\nprovenance: x\n",
+        "format: 1\nnum_samples: many\n",
+        "format: 99\n",
+        "format: 1\nspace: 3\nnum_samples: -1\n",
+        "a: &a [1]\nb: *a\n",
+    ],
+}
+
+
+@pytest.mark.parametrize(("file", "text"), [(file, text) for file, texts in DAMAGED.items() for text in texts])
+def test_a_damaged_search_takes_down_neither_the_list_nor_the_server(
+    serve: Serve, tmp_path: Path, simulated_storage: Path, file: str, text: str
+) -> None:
+    for name in ("good", "bad"):
+        shutil.copytree(simulated_storage / "cut", tmp_path / name)
+    (tmp_path / "bad" / file).write_text(text)
+    served = serve(tmp_path)
+    listed = served.get("/api/v1/experiments").json()["experiments"]
+    assert [search["name"] for search in listed] == ["bad", "good"]
+    assert listed[1]["state"] == "interrupted"
+    assert served.get("/metrics").status_code == 200
+    sign_in(served.client, READ)
+    for path in ("/", "/searches/bad", "/api/v1/experiments/bad/trials", "/api/v1/experiments/bad/curves"):
+        assert served.client.get(path, headers=HTML).status_code < 500, path

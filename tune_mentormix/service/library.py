@@ -19,7 +19,7 @@ from tune_mentormix.service.reading import Reading, Version
 from tune_mentormix.service.summary import Summary, summarise
 from tune_mentormix.storage import Location, RemotePath, StorageError, folders_holding
 
-MOST_REPORTS = 400_000  # in memory, of all experiments together: about 120 MB
+MOST_REPORTS = 150_000  # in memory, of all experiments together: about 100 MB
 REMOTE_SECONDS = 5.0  # between two looks at an object store, where each is a request
 NAMES_SECONDS = 1.0  # between two looks at which experiments there are
 

@@ -47,7 +47,7 @@ def searches(request: Request, service: Shared, said: str = "", page_number: Pag
         summaries=summaries[(page_number - 1) * ROWS : page_number * ROWS],
         total=len(summaries),
         pages=_pages(len(summaries), page_number, {}),
-        waiting=[job for job in known.jobs if job.name not in names and job.state != "interrupted"],
+        waiting=[job for job in known.jobs if job.name not in names],
         failed_jobs={job.name: job.message for job in known.jobs if job.state == "failed"},
         trouble=known.trouble,
         storage=str(service.server.storage),

@@ -25,7 +25,7 @@ TrialState = Literal["pending", "running", "stopped_early", "finished", "failed"
 SearchState = Literal["running", "interrupted", "finished"]
 ENDED_EARLY = ("patience", "exhausted")  # why a search may be over before `num_samples` trials
 TRIAL_STATES: tuple[TrialState, ...] = ("pending", "running", "stopped_early", "finished", "failed")
-_NOT_METRICS = ("time", "event", "trial", "attempt", "epoch")  # of a report event
+_NOT_METRICS = ("time", "event", "trial", "attempt", "node", "epoch")  # of a report event
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Trial:
     checkpoints: list[tuple[int, str]] = field(default_factory=list)  # epoch, path in the experiment; oldest first
     error: str | None = None
     gpus: float | None = None  # its own share, once it ran out of memory with that of the others
+    node: str | None = None  # the machine that trains it, or did last; None until its first report
 
     @property
     def epoch(self) -> int:
@@ -79,6 +80,7 @@ class Trial:
             "curve": self.curve,
             "best_epoch": self.best_epoch,
             "restarts": self.attempt - 1,
+            "node": self.node,
             "error": self.error,
         }
 
@@ -123,11 +125,12 @@ class Experiment:
             trial = self.trials.setdefault(event["trial"], Trial(event["trial"], event["config"], control, given))
             trial.config = event["config"]  # a population's trials change theirs as they go on
             trial.state, trial.attempt = "running", event.get("attempt", trial.attempt)
-            trial.gpus = event.get("gpus")
+            trial.gpus, trial.node = event.get("gpus"), None
         else:
             self._apply_to_trial(kind, self.trials[event["trial"]], event)
 
     def _apply_to_trial(self, kind: str, trial: Trial, event: Event) -> None:
+        trial.node = event.get("node", trial.node)
         if kind == "report":
             trial.reports[event["epoch"]] = {key: event[key] for key in event if key not in _NOT_METRICS}
             trial.attempt = event.get("attempt", trial.attempt)

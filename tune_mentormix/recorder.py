@@ -138,13 +138,14 @@ class TuneRecorder(Callback):
         if "failure" in result:
             if result["out_of_memory"] and self._restarts.take_up_with_more(number, result["failure"]):
                 return
-            self._recorder.record("failed", trial=number, error=result["failure"], worker_lost=False)
+            node = result["hostname"]
+            self._recorder.record("failed", trial=number, node=node, error=result["failure"], worker_lost=False)
             return
         if result["epoch"] > self._experiment.trials[number].epoch:
             self._restarts.got_ahead(number)
         metrics = {name: result[name] for name in REPORTED if name in result}
-        attempt = trial.config["attempt"]
-        self._recorder.record("report", trial=number, attempt=attempt, epoch=result["epoch"], **metrics)
+        which = {"trial": number, "attempt": trial.config["attempt"], "node": result["hostname"]}
+        self._recorder.record("report", **which, epoch=result["epoch"], **metrics)
 
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
         """Records where a checkpoint lies, relative to the experiment, so that the folder can be moved."""

@@ -1,4 +1,5 @@
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -33,7 +34,8 @@ def test_trials_json_lists_every_trial(finished_search: Experiment, capsys: pyte
     trials = json.loads(capsys.readouterr().out)
     assert [trial["trial"] for trial in trials] == list(range(5))
     for trial in trials:
-        assert {"trial", "state", "config", "curve", "restarts", "error"} <= set(trial)
+        assert {"trial", "state", "config", "curve", "restarts", "node", "error"} <= set(trial)
+        assert trial["node"] == platform.node()
     assert list(trials[0]["curve"]) == ["1", "2", "3", "4"]
 
 

@@ -23,7 +23,7 @@ MOST_REPORTS = 150_000  # in memory, of all experiments together: about 100 MB
 REMOTE_SECONDS = 5.0  # between two looks at an object store, where each is a request
 NAMES_SECONDS = 1.0  # between two looks at which experiments there are
 
-Watcher = Callable[[str, Event, str | None], None]  # experiment, event, the node that runs it
+Watcher = Callable[[str, Event, str | None], None]  # experiment, event, the node where it happened
 
 
 class NotFoundError(Exception):
@@ -124,9 +124,10 @@ class Library:
         except Exception as error:
             LOGGER.exception("an experiment cannot be read", extra={"experiment": name})
             raise RequestError(f"{name} cannot be read: its files are damaged ({type(error).__name__})") from error
-        node = (self.holder(name) or "").rpartition(" on ")[2] if new else None
+        driver = (self.holder(name) or "").rpartition(" on ")[2] if new else ""
         for event in new:
-            self._watcher(name, event, node or None)
+            trial = reading.experiment.trials.get(event.get("trial", -1))
+            self._watcher(name, event, (trial and trial.node) or driver or None)
         return summary
 
     def _reading(self, name: str) -> Reading:

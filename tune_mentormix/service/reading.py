@@ -17,7 +17,8 @@ from tune_mentormix.storage import Location, RemotePath
 from tune_mentormix.yaml_files import read_yaml
 
 RATE_SECONDS = 60.0  # over which epochs a second are counted
-_KEPT_OF_REPORTS = ("time", "event", "trial", "attempt", "epoch", "val_accuracy")  # the rest takes most of the memory
+# Of a report; the rest takes most of the memory.
+_KEPT_OF_REPORTS = ("time", "event", "trial", "attempt", "node", "epoch", "val_accuracy")
 
 Version = tuple[object, ...]  # equal where nothing was written in between
 

@@ -51,11 +51,13 @@ def test_what_happens_to_a_search_is_logged_with_trial_and_node(simulated_storag
     with served_process(tmp_path / "results", tmp_path / "log") as served:
         assert served.get("/api/v1/experiments/birds").json()["state"] == "running"
         with journal.open("a") as stream:
-            stream.write(lines[failed])
+            stream.write(json.dumps(json.loads(lines[failed]) | {"node": "worker-9"}) + "\n")
+            stream.write(json.dumps({"time": time.time(), "event": "run_ended", "reason": "interrupted"}) + "\n")
         served.get("/api/v1/experiments/birds")
     logged = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     failure = next(line for line in logged if line.get("event") == "failed")
-    assert (failure["experiment"], failure["trial"], failure["node"]) == ("birds", 1, "worker-7")
+    assert (failure["experiment"], failure["trial"], failure["node"]) == ("birds", 1, "worker-9")
+    assert next(line for line in logged if line.get("event") == "run_ended")["node"] == "worker-7", "the driver's"
     assert (failure["level"], failure["reason"]) == ("warning", "the loss became NaN")
 
 

@@ -9,6 +9,7 @@ import ipaddress
 import json
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 ANSWER_SECONDS = 5.0
+AGENT_SECONDS = 30.0  # in which a head that began just now finds a node to run a job's driver
+_NO_AGENT = "No available agent"  # Ray's words for it
 _ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 _TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as where it was started"
 _environment = threading.Lock()
@@ -78,11 +81,19 @@ class JobsApi:
         self, submission_id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]
     ) -> None:
         """Sends a job, with the folder that `runtime_env` names. Raises ClusterError."""
-        self._ask(
-            lambda: self._client.submit_job(
-                submission_id=submission_id, entrypoint=entrypoint, runtime_env=runtime_env, metadata=metadata
-            )
-        )
+        deadline = time.monotonic() + AGENT_SECONDS
+        while True:
+            try:
+                self._ask(
+                    lambda: self._client.submit_job(
+                        submission_id=submission_id, entrypoint=entrypoint, runtime_env=runtime_env, metadata=metadata
+                    )
+                )
+                return
+            except ClusterError as error:
+                if _NO_AGENT not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(1)
 
     def stop(self, submission_id: str) -> None:
         """Has a job interrupted, and does not wait for it. Raises ClusterError."""

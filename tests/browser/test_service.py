@@ -88,7 +88,7 @@ def _submit(page: Page, service: str, name: str, epochs: int, trials: int) -> No
     page.get_by_label("max_images", exact=True).fill("300")
     page.get_by_label("checkpoint_every", exact=True).fill("5")
     page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_role("status")).to_contain_text("was sent to the cluster")
+    expect(page.get_by_role("status")).to_contain_text("was sent to the cluster", timeout=60 * MS)
 
 
 def test_two_searches_are_submitted_watched_stopped_and_resumed_over_a_restart_of_the_head(

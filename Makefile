@@ -12,7 +12,7 @@ search: install
 	@.venv/bin/python run_search.py $(ARGS)
 
 test: install
-	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # A team's day in chromium, on a real cluster of this machine: takes minutes, and a chromium of the system.
 test-browser: install

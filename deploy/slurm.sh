@@ -41,3 +41,5 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
         else tune-mentormix search --name "$NAME" --storage "$STORAGE" --time-budget 23h "$@"
         fi' \
     search "$address" "$NAME" "$STORAGE" "${SEARCH[@]}"
+
+tune-mentormix status "$NAME" --storage "$STORAGE"  # symmetric-run ends with 0 also where Ray could not start

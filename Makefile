@@ -6,13 +6,17 @@ SHELL := /bin/bash
 WORKERS ?= 2
 UV := $(shell command -v uv || echo .boot/bin/uv)
 
-.PHONY: search test test-browser soak check install
+.PHONY: search test test-cluster test-browser soak check install
 
 search: install
 	@.venv/bin/python run_search.py $(ARGS)
 
 test: install
-	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	.venv/bin/python -m pytest -m "not cluster" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Jobs on a real cluster of this machine, over a restart of its head, and the Slurm script on two network namespaces.
+test-cluster: install
+	.venv/bin/python -m pytest -m cluster $(ARGS)
 
 # A team's day in chromium, on a real cluster of this machine: takes minutes, and a chromium of the system.
 test-browser: install

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -71,15 +73,20 @@ def node_tools(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """For Ray's sockets, whose paths have 107 bytes at most."""
+    with TemporaryDirectory(prefix="ray-") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.cluster
 @pytest.mark.skipif(not can_isolate(), reason="needs the right to make namespaces, as root has it, and iproute2")
-def test_the_script_searches_on_two_nodes(
-    node_tools: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_the_script_searches_on_two_nodes(node_tools: Path, short_folder: Path, tmp_path: Path) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_"))}
     environment = inherited | {
         "PATH": f"{node_tools}:{Path(sys.executable).parent}:{inherited['PATH']}",
-        "FOLDER": str(tmp_path_factory.mktemp("ray")),
+        "FOLDER": str(short_folder),
         "STORAGE": str(tmp_path / "it's shared"),
         "NAME": "birds",
         "OMP_NUM_THREADS": "1",

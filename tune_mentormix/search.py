@@ -6,24 +6,22 @@ ended, unfinished ones are proposed again under their old numbers, each from its
 
 from __future__ import annotations
 
-import shutil
-from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from trainables.datasets import Dataset
 from tune_mentormix.cluster import connection, decide_gpus
 from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, newest_checkpoint, read_experiment
 from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.lease import hold_lease
+from tune_mentormix.new_experiment import hold_new_experiment
 from tune_mentormix.packing import decide_packing
 from tune_mentormix.patience import Patience
 from tune_mentormix.population import PopulationSearcher, is_paused
-from tune_mentormix.provenance import LABEL_NOISE_FILE, provenance, write_label_noise
+from tune_mentormix.provenance import provenance
 from tune_mentormix.published import control_configs
 from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, check_request, stored_request
@@ -33,7 +31,6 @@ from tune_mentormix.storage import Location, RemotePath
 from tune_mentormix.stored_settings import resumed_settings
 from tune_mentormix.study import SearchStudy
 from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials
-from tune_mentormix.yaml_files import write_yaml
 
 
 def start_search(settings: SearchSettings, progress: Progress, verbose: bool = False) -> Experiment:
@@ -49,10 +46,12 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     """
     name = settings.name or default_name(settings)
     path = experiment_path(settings.storage, name)
-    if path.exists():
+    if (path / SEARCH_FILE).is_file():
         raise RequestError(f"{path} exists already; choose another --name, or go on with: resume {name}")
     if isinstance(path, RemotePath):
         path.check_bucket()
+    elif path.exists():
+        raise RequestError(f"{path} exists already, and is no experiment; choose another --name")
     request = check_request(settings.model_copy(update={"name": name}))
     with connection(settings.address, verbose):
         settings = decide_gpus(request.settings)
@@ -60,8 +59,7 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
         settings, packing = decide_packing(replace(request, settings=settings))
         experiment = Experiment(path, {"format": FORMAT, **settings.model_dump(mode="json")})
         experiment.settings["provenance"] = provenance(request.dataset) | packing
-        with ExitStack() as held:
-            _create(experiment, request.dataset, held)
+        with hold_new_experiment(experiment, request.dataset):
             return _run(experiment, replace(request, settings=settings), progress)
 
 
@@ -132,34 +130,3 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
         recorder.record("run_ended", run=experiment.runs, reason=reason)
     progress(experiment)
     return experiment
-
-
-def _create(experiment: Experiment, dataset: Dataset, held: ExitStack) -> None:
-    """Makes the experiment, held until `held` is closed; leaves nothing behind if that fails."""
-    path = experiment.path
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError as error:
-        raise RequestError(f"{path} exists already; choose another --name") from error
-    except OSError as error:
-        raise RequestError(f"storage {path.parent} cannot be written: {error.strerror} (--storage)") from error
-    try:
-        held.enter_context(hold_lease(path))
-        write_yaml(path / SEARCH_FILE, experiment.settings)
-        write_label_noise(path / LABEL_NOISE_FILE, dataset)
-    except OSError as error:
-        held.close()
-        _remove(path)
-        raise RequestError(f"storage {path.parent} cannot be written: {error.strerror} (--storage)") from error
-    except RequestError:
-        _remove(path)
-        raise
-
-
-def _remove(path: Location) -> None:
-    if isinstance(path, RemotePath):
-        for name in (SEARCH_FILE, LABEL_NOISE_FILE):
-            with suppress(OSError):
-                (path / name).unlink(missing_ok=True)
-    else:
-        shutil.rmtree(path, ignore_errors=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tune_mentormix.candidates import Candidate
 from tune_mentormix.confirmation import Confirmation, read_confirmation
+from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.findings import CONTROL_TITLES
 from tune_mentormix.intervals import Interval
@@ -76,11 +77,18 @@ class Confirmed:
 
 
 def confirmed_winner(experiment: Experiment) -> Confirmed | None:
-    """The winner of the search's confirmation, if there is one that the search itself trained to the end."""
+    """The winner of the search's confirmation, if there is one; the search may not have trained it to the end.
+
+    Raises:
+        RequestError: if it never was a trial of the search.
+    """
     confirmation = read_confirmation(experiment)
     winner = confirmation.winner() if confirmation else None
-    if confirmation is None or winner is None or winner.trial is None:
+    if confirmation is None or winner is None:
         return None
+    if winner.trial is None:
+        name, show = _in_a_sentence(winner), f"confirm {experiment.name} --json"
+        raise RequestError(f"{name} won the confirmation, but the search has no trial of it; its setting: {show}")
     record = {
         "seeds": confirmation.seeds,
         "candidates": len(confirmation.candidates),
@@ -96,8 +104,7 @@ def confirmed_winner(experiment: Experiment) -> Confirmed | None:
         "verdicts": verdicts(confirmation, winner),
         "test_set_opened": [opening["opened"] for opening in confirmation.openings],
     }
-    trial = experiment.trials[winner.trial]
-    return Confirmed(trial, record) if trial.state == "finished" else None
+    return Confirmed(experiment.trials[winner.trial], record)
 
 
 def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:
@@ -134,7 +141,9 @@ def _in_a_sentence(candidate: Candidate) -> str:
 def _verdict(gain: Interval, control: str, where: str) -> str:
     points = f"{abs(100 * gain.mean):.1f} points"
     if gain.low is None or gain.high is None:
-        return f"On {where} only one seed can be compared with {control}: nothing can be said."
+        if gain.n == 1:
+            return f"On {where} only one seed can be compared with {control}: nothing can be said."
+        return f"On {where} it differs from {control} by {points} on each of {gain.n} seeds: nothing can be said."
     interval = f"95 % interval {100 * gain.low:.2f} … {100 * gain.high:.2f}, {gain.n} seeds"
     if gain.is_above_zero:
         return f"It beats {control} by {points} ({interval}) on {where}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import hypot, sqrt
 from statistics import NormalDist
 
 from tune_mentormix.experiment import Experiment, Trial
@@ -46,20 +46,28 @@ def find(experiment: Experiment) -> Finding:
 
 
 def standard_error(experiment: Experiment, accuracy: float) -> float | None:
-    """Of an accuracy, by the number of validation images; None where that was not recorded."""
+    """Of an accuracy, by the number of validation images; None where that was not recorded.
+
+    With the two right and two wrong answers that Agresti and Coull (1998) add: an accuracy of 1 has an error, too.
+    """
     images = experiment.settings.get("provenance", {}).get("dataset", {}).get("validation_images")
-    return sqrt(accuracy * (1 - accuracy) / images) if images else None
+    if not images:
+        return None
+    adjusted = (accuracy * images + 2) / (images + 4)
+    return sqrt(adjusted * (1 - adjusted) / (images + 4))
 
 
-def lead_by_luck(experiment: Experiment, accuracy: float) -> float | None:
+def lead_by_luck(experiment: Experiment, accuracy: float, other: float) -> float | None:
     """How far ahead of an equal the best of all finished trials comes by luck at most, in 95 of 100 searches.
 
     Bonferroni over the finished trials, each against one other, both with a standard error of their own. That they
     share their validation images makes it smaller, another seed larger.
     """
-    error = standard_error(experiment, accuracy)
+    error, other_error = standard_error(experiment, accuracy), standard_error(experiment, other)
+    if error is None or other_error is None:
+        return None
     tail = 0.05 / max(1, experiment.counts()["finished"])
-    return None if error is None else NormalDist().inv_cdf(1 - tail) * sqrt(2) * error
+    return NormalDist().inv_cdf(1 - tail) * hypot(error, other_error)
 
 
 def _nothing_found(experiment: Experiment) -> tuple[str, str]:
@@ -98,7 +106,7 @@ def _gain(experiment: Experiment, accuracy: float, nearest: ComparedTrial) -> tu
             f"The best configuration is not better than the {nearest.title} ({format_points(lead)} points).",
         )
     ahead = f"{format_points(lead)[1:]} points ahead of the {nearest.title}"
-    by_luck = lead_by_luck(experiment, accuracy)
+    by_luck = lead_by_luck(experiment, accuracy, accuracy - lead)
     if by_luck is None:
         return f"A lead: {ahead}", "How many images that was measured on is not recorded: it may be a gain or a tie."
     images = f"the best of {experiment.counts()['finished']} finished trials on this many validation images"

@@ -22,7 +22,7 @@ class Interval:
     """A mean over n runs, with its 95 % interval."""
 
     mean: float
-    half_width: float | None  # None: of a single run nothing is known of the spread
+    half_width: float | None  # None: nothing is known of the spread
     n: int
 
     @property
@@ -51,10 +51,13 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """The mean of at least one value, with its interval from Student's t distribution."""
+    """The mean of at least one value, with its interval from Student's t distribution.
+
+    There is none of a single value, nor of equal ones, as a few runs on few images can have by chance.
+    """
     n = len(values)
-    if n == 1:
-        return Interval(values[0], None, 1)
+    if n == 1 or stdev(values) < NO_SPREAD:
+        return Interval(fmean(values), None, n)
     quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
     return Interval(fmean(values), quantile * stdev(values) / math.sqrt(n), n)
 
@@ -67,7 +70,7 @@ def paired_differences(first: Mapping[int, float], second: Mapping[int, float]) 
 def chance_of_no_gain(differences: Sequence[float]) -> float:
     """The one-sided p-value of a paired t-test: how probable such a gain is if there is none.
 
-    Differences without any spread, as a few runs on few images can have by chance, prove nothing: 1.
+    Differences without any spread prove nothing: 1.
     """
     if len(differences) < 2 or stdev(differences) < NO_SPREAD:
         return 1.0

@@ -55,6 +55,13 @@ def test_a_gain_beyond_chance_is_told_in_points_with_its_interval() -> None:
     assert second.endswith("on the noisy validation labels.")
 
 
+def test_the_same_difference_on_every_seed_is_no_proof() -> None:
+    confirmation = told({BEST: [0.60, 0.61, 0.62], PUBLISHED: [0.59, 0.60, 0.61]})
+    expected = "it differs from the published setting by 1.0 points on each of 3 seeds: nothing can be said."
+    assert sentences(confirmation)[1] == f"On the noisy validation labels {expected}"
+    assert confirmation_record(confirmation)["gains"][0]["low"] is None
+
+
 def test_a_difference_within_chance_is_called_a_tie() -> None:
     confirmation = told({BEST: [0.60, 0.56, 0.62], PUBLISHED: [0.57, 0.61, 0.58]})
     assert "It is not better than the published setting: a tie (difference +0.7 points" in sentences(confirmation)[1]

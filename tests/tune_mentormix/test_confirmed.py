@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.tune_mentormix.conftest import SEEDS, confirmation_of
+from tests.tune_mentormix.conftest import SEEDS, confirmation_of, copy_of
 from trainables.datasets import load_dataset, load_test_split
 from trainables.final_accuracy import final_accuracy
 from tune_mentormix.cli import run
 from tune_mentormix.errors import DONE
-from tune_mentormix.experiment import Experiment, newest_checkpoint
+from tune_mentormix.experiment import Experiment, newest_checkpoint, read_experiment
 from tune_mentormix.export import export_best
 from tune_mentormix.exported import read_exported
+from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.report.page import write_report
 from tune_mentormix.stored_settings import stored_settings
 from tune_mentormix.yaml_files import read_yaml
@@ -53,6 +54,27 @@ def test_what_is_exported_is_the_winner_with_what_was_confirmed_of_it(confirmed:
     assert measured == {("validation", "noisy", SEEDS), ("test", "clean", SEEDS)}
     assert read_exported(folder).config.model_dump() == winner.config
     assert "The winner is" in (folder / "model_card.md").read_text()
+
+
+def test_a_winner_that_the_search_did_not_train_to_the_end_is_exported_as_unfinished(
+    confirmed: Experiment, tmp_path: Path
+) -> None:
+    winner = confirmation_of(confirmed).winner()
+    assert winner is not None
+    storage = copy_of(confirmed, tmp_path)
+    journal = storage / "done" / JOURNAL_FILE
+    ended = {"event": "failed", "trial": winner.trial, "time": 0.0, "error": "out of memory"}
+    lines = [
+        json.dumps(ended) if (event["event"], event.get("trial")) == ("finished", winner.trial) else json.dumps(event)
+        for event in read_events(journal)
+    ]
+    journal.write_text("\n".join(lines) + "\n")
+    folder = export_best(read_experiment(storage, "done"), tmp_path / "best").folder
+    written = read_yaml(folder / "best_config.yaml").values
+    assert (written["trial"], written["trial_state"]) == (winner.trial, "failed")
+    card = (folder / "model_card.md").read_text()
+    assert "**Unfinished: this trial had run" in card
+    assert "The winner is" in card
 
 
 def test_the_report_shows_the_confirmation(confirmed: Experiment, tmp_path: Path) -> None:

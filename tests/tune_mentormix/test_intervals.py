@@ -1,8 +1,10 @@
+from statistics import stdev
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune_mentormix.intervals import Interval, chance_of_no_gain, mean_interval, paired_differences
+from tune_mentormix.intervals import NO_SPREAD, Interval, chance_of_no_gain, mean_interval, paired_differences
 
 # Student's own data (1908, "The Probable Error of a Mean"): hours of sleep gained under two drugs, ten patients.
 # R's t.test(paired = TRUE) gives the mean 1.58, the 95 % interval 0.7001142 … 2.4598858 and p = 0.002833 two-sided.
@@ -35,6 +37,13 @@ def test_of_a_single_run_no_spread_is_known() -> None:
     assert not interval.is_below_zero
 
 
+@pytest.mark.parametrize("values", [[0.6], [0.01, 0.01], [0.1 + 0.2, 0.3]])
+def test_values_without_spread_have_no_interval(values: list[float]) -> None:
+    interval = mean_interval(values)
+    assert (interval.low, interval.high, interval.n) == (None, None, len(values))
+    assert not interval.is_above_zero
+
+
 def test_differences_without_spread_prove_nothing() -> None:
     assert chance_of_no_gain([0.1, 0.1, 0.1]) == 1
     assert chance_of_no_gain([0.1]) == 1
@@ -43,6 +52,6 @@ def test_differences_without_spread_prove_nothing() -> None:
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20))
 def test_a_mean_lies_within_its_interval(values: list[float]) -> None:
     interval = mean_interval(values)
-    assert interval.low is not None
-    assert interval.high is not None
-    assert interval.low <= interval.mean <= interval.high
+    low, high = interval.low, interval.high
+    assert (low is None) == (high is None) == (stdev(values) < NO_SPREAD)
+    assert low is None or high is None or low <= interval.mean <= high

@@ -13,7 +13,7 @@ from tests.tune_mentormix.simulated_search import NO_FAILURES, SimulatedFailures
 from tune_mentormix.cli import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.experiment import Experiment, read_experiment
-from tune_mentormix.findings import find
+from tune_mentormix.findings import find, lead_by_luck
 from tune_mentormix.report.page import Report, build_report, write_report
 
 REPOSITORY = Path(__file__).parents[2]
@@ -183,6 +183,12 @@ def test_a_lead_that_luck_can_explain_is_not_called_a_gain(searched: Experiment)
     finding = find(experiment)
     assert finding.headline.startswith("A small lead")
     assert "may be a gain or a tie" in finding.explanation
+
+
+def test_one_image_is_no_gain_even_for_a_perfect_accuracy(searched: Experiment) -> None:
+    experiment = read_experiment(searched.path.parent, "birds")
+    images = experiment.settings["provenance"]["dataset"]["validation_images"]
+    assert lead_by_luck(experiment, 1.0, 1 - 1 / images) > 1 / images
 
 
 def test_the_command_writes_where_it_is_told_and_not_over_a_folder(

@@ -25,21 +25,26 @@ export PATH="$PWD/.venv/bin:$PATH"
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(python -c "import secrets; print(secrets.token_hex(32))")
 export RAY_AUTH_TOKEN
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # by itself srun leaves a step one core
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300  # seconds for all nodes to come; by itself Ray waits for 30
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 head_address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
 address="$head_address:$((20000 + SLURM_JOB_ID % 10000))"
 
+began=$(mktemp)  # symmetric-run ends with 0 also where Ray could not start, so the search itself says that it began
+trap 'rm -f "$began"' EXIT
+
 # shellcheck disable=SC2016  # the inner shell expands these
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
     ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" -- \
-    bash -c 'export RAY_ADDRESS=$1 NAME=$2 STORAGE=$3; shift 3
+    bash -c 'export RAY_ADDRESS=$1 NAME=$2 STORAGE=$3; echo yes > "$4"; shift 4
         if tune-mentormix status "$NAME" --storage "$STORAGE" &> /dev/null
         then tune-mentormix resume "$NAME" --storage "$STORAGE" --time-budget 23h
         else tune-mentormix search --name "$NAME" --storage "$STORAGE" --time-budget 23h "$@"
         fi' \
-    search "$address" "$NAME" "$STORAGE" "${SEARCH[@]}"
+    search "$address" "$NAME" "$STORAGE" "$began" "${SEARCH[@]}"
 
-tune-mentormix status "$NAME" --storage "$STORAGE"  # symmetric-run ends with 0 also where Ray could not start
+if [[ ! -s $began ]]; then echo "slurm.sh: Ray did not start on every node; its reason is above" >&2; exit 1; fi
+tune-mentormix status "$NAME" --storage "$STORAGE"

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.tune_mentormix.simulated_search import simulate_search
 from tune_mentormix.experiment import read_experiment
 
 REPOSITORY = Path(__file__).parents[1]
@@ -63,14 +64,26 @@ def can_isolate() -> bool:
         return False
 
 
-@pytest.fixture
-def node_tools(tmp_path: Path) -> Path:
-    folder = tmp_path / "bin"
+def write_tools(folder: Path, srun: str) -> Path:
     folder.mkdir()
-    for name, text in {"srun": SRUN, "scontrol": SCONTROL, "tune-mentormix": OURS}.items():
+    for name, text in {"srun": srun, "scontrol": SCONTROL, "tune-mentormix": OURS}.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     return folder
+
+
+def environment_of_job(tools: Path, storage: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_"))}
+    return inherited | {
+        "PATH": f"{tools}:{Path(sys.executable).parent}:{inherited['PATH']}",
+        "STORAGE": str(storage),
+        "NAME": "birds",
+        "OMP_NUM_THREADS": "1",
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NODELIST": "[first,second]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "1",
+    }
 
 
 @pytest.fixture
@@ -82,23 +95,27 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.mark.cluster
 @pytest.mark.skipif(not can_isolate(), reason="needs the right to make namespaces, as root has it, and iproute2")
-def test_the_script_searches_on_two_nodes(node_tools: Path, short_folder: Path, tmp_path: Path) -> None:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_"))}
-    environment = inherited | {
-        "PATH": f"{node_tools}:{Path(sys.executable).parent}:{inherited['PATH']}",
-        "FOLDER": str(short_folder),
-        "STORAGE": str(tmp_path / "it's shared"),
-        "NAME": "birds",
-        "OMP_NUM_THREADS": "1",
-        "SLURM_JOB_ID": "4711",
-        "SLURM_JOB_NODELIST": "[first,second]",
-        "SLURM_JOB_NUM_NODES": "2",
-        "SLURM_CPUS_PER_TASK": "1",
-    }
+def test_the_script_searches_on_two_nodes(short_folder: Path, tmp_path: Path) -> None:
+    storage = tmp_path / "it's shared"
+    environment = environment_of_job(write_tools(tmp_path / "bin", SRUN), storage) | {"FOLDER": str(short_folder)}
     submit(environment, SEARCH)
-    experiment = read_experiment(Path(environment["STORAGE"]), "birds")
+    experiment = read_experiment(storage, "birds")
     assert (experiment.state(), experiment.counts()["finished"]) == ("finished", 3)
     assert experiment.settings["address"] is None
+
+
+def test_a_job_whose_ray_did_not_start_fails_though_its_search_is_there(tmp_path: Path) -> None:
+    simulate_search(tmp_path, "birds", 2, epochs=4)
+    done = subprocess.run(
+        ["bash", "deploy/slurm.sh"],
+        cwd=REPOSITORY,
+        env=environment_of_job(write_tools(tmp_path / "bin", "#!/bin/bash\n"), tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+    assert done.returncode == 1
+    assert "Ray did not start" in done.stderr
 
 
 def submit(environment: dict[str, str], options: list[str]) -> None:

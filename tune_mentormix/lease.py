@@ -1,6 +1,7 @@
 """Who is running an experiment: a lease in its folder, renewed by the driver, that a dead driver cannot hold.
 
-On the driver's own machine its process tells whether it lives; from another machine, the time of the last renewal.
+On the driver's own machine its process tells whether it lives; from another machine or container,
+the time of the last renewal.
 
 On a disk a file lock lets one driver at a time look and write. An object store has no lock, and `pyarrow` no "write
 unless it is there": a driver writes its lease, waits, and goes on if it is still its own. That lets one driver
@@ -37,16 +38,14 @@ SAME_BOOT_SECONDS = 5.0  # machines may share a name; a machine's own boot time 
 def holder_of(experiment: Location) -> str | None:
     """Who runs the experiment, for a message (`process 4242 on host a`), or None."""
     try:
-        lease = _read(experiment)
-        alive = _lives(lease)
-    except (OSError, ValueError, KeyError, TypeError):
+        return _holder(experiment)
+    except OSError:
         return None
-    return f"process {lease['pid']} on {lease['host']}" if alive else None
 
 
 def refuse_if_held(experiment: Location) -> None:
-    """Raises RequestError if a living driver holds the experiment."""
-    holder = holder_of(experiment)
+    """Raises RequestError if a living driver holds the experiment, OSError if its lease cannot be read."""
+    holder = _holder(experiment)
     if holder:
         raise RequestError(f"{experiment.name} is running already ({holder}); stop it there first")
 
@@ -74,6 +73,14 @@ def hold_lease(experiment: Location) -> Iterator[None]:
         with suppress(OSError):  # an unreachable storage: the lease expires by itself
             if _holds(experiment, token):
                 (experiment / LEASE_FILE).unlink(missing_ok=True)
+
+
+def _holder(experiment: Location) -> str | None:
+    try:
+        lease = _read(experiment)
+        return f"process {lease['pid']} on {lease['host']}" if _lives(lease) else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _acquire(experiment: Location, token: str) -> None:
@@ -119,6 +126,7 @@ def _write(experiment: Location, token: str) -> None:
     lease = {
         "host": socket.gethostname(),
         "booted": psutil.boot_time(),
+        "pid_namespace": _pid_namespace(),
         "pid": os.getpid(),
         "process_started": psutil.Process().create_time(),
         "renewed": time.time(),
@@ -131,11 +139,24 @@ def _lives(lease: dict[str, Any]) -> bool:
     if not _is_this_machine(lease):
         return bool(time.time() - lease["renewed"] < EXPIRY_SECONDS)
     try:
-        return bool(abs(psutil.Process(lease["pid"]).create_time() - lease["process_started"]) < 1)
+        process = psutil.Process(lease["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:  # killed, and its parent has not asked how it ended
+            return False
+        return bool(abs(process.create_time() - lease["process_started"]) < 1)
     except psutil.NoSuchProcess:
         return False
 
 
 def _is_this_machine(lease: dict[str, Any]) -> bool:
+    """Whether the holder's process number means the same process here."""
     same_boot = abs(lease["booted"] - psutil.boot_time()) < SAME_BOOT_SECONDS if "booted" in lease else True
-    return bool(lease["host"] == socket.gethostname() and same_boot)
+    same_namespace = lease["pid_namespace"] == _pid_namespace() if "pid_namespace" in lease else True
+    return bool(lease["host"] == socket.gethostname() and same_boot and same_namespace)
+
+
+def _pid_namespace() -> int | None:
+    """Within which this process's number is its name: a container has its own. None where there is but one."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return None

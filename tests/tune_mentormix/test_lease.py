@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tune_mentormix.errors import RequestError
@@ -39,6 +40,34 @@ def test_a_lease_from_another_machine_counts_while_it_is_renewed(tmp_path: Path,
     lease = {"host": "another", "pid": 1, "process_started": 0, "renewed": time.time() - age}
     (tmp_path / LEASE_FILE).write_text(json.dumps(lease))
     assert (holder_of(tmp_path) is not None) is held
+
+
+def test_a_killed_driver_that_nobody_waited_for_holds_nothing(tmp_path: Path) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "held\n"
+    driver.kill()
+    while psutil.Process(driver.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert holder_of(tmp_path) is None
+    driver.wait()
+
+
+@pytest.mark.parametrize(("age", "held"), [(0.0, True), (EXPIRY_SECONDS + 1, False)])
+def test_a_lease_from_a_container_of_this_machine_counts_while_it_is_renewed(
+    tmp_path: Path, age: float, held: bool
+) -> None:
+    with hold_lease(tmp_path):
+        lease = json.loads((tmp_path / LEASE_FILE).read_text())
+    of_a_container = {"pid": 2**30, "pid_namespace": 1, "renewed": time.time() - age}
+    (tmp_path / LEASE_FILE).write_text(json.dumps(lease | of_a_container))
+    assert (holder_of(tmp_path) is not None) is held
+
+
+def test_a_lease_that_cannot_be_read_now_is_not_taken_for_none(tmp_path: Path) -> None:
+    (tmp_path / LEASE_FILE).mkdir()
+    with pytest.raises(RequestError, match="cannot be written: Is a directory"), hold_lease(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"host": "a"}'])

@@ -12,6 +12,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # or `uv run` has w
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody's searches are reported to anybody
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a trial sees the GPUs it was given, and no others
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # of the two, the output that `verbose=0` silences
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000000")  # our searcher proposes no more trials than can run
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `search` stops cleanly on SIGINT and SIGTERM itself
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the journal is the record, not one file a trial
 os.environ.setdefault("RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE", "1")  # Tune retries nothing by itself: see `restarts`

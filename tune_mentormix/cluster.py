@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import secrets
 import socket
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,6 +26,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.settings import SearchSettings
 
 _ANSWER_SECONDS = 5.0  # in which a cluster's port takes a connection
+_LOOK_SECONDS = 2.0  # for which the nodes are taken to be the same
 # Ray's attempts to join where a port answers but is no Ray: one, of half a minute, and not the default's twenty.
 _ATTEMPTS = ("RAY_gcs_server_port_wait_time_s", "1")
 
@@ -146,6 +149,24 @@ def _came_with_the_job() -> bool:
     return bool((job.get("runtime_env") or {}).keys() & {"working_dir", "py_modules"})
 
 
+class Room:
+    """How many trials may run at once: asked for, or as many as the nodes can run now, since nodes come and go."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self._settings = settings
+        self._trials = 0
+        self._looked_at = -math.inf
+
+    def __call__(self) -> int:
+        """As of a few seconds ago."""
+        if self._settings.max_concurrent is not None:
+            return self._settings.max_concurrent
+        now = time.monotonic()
+        if now - self._looked_at > _LOOK_SECONDS:
+            self._trials, self._looked_at = trials_that_fit(self._settings), now
+        return self._trials
+
+
 def trials_that_fit(settings: SearchSettings) -> int:
     """How many trials the nodes can run at once."""
     wanted = {"CPU": settings.cpus_per_trial, "GPU": settings.gpus()}
@@ -186,6 +207,11 @@ def check_resources(settings: SearchSettings) -> None:
                 f"{key} must be at most {most:g}, the {resource}s of the largest node, got {wanted:g} "
                 f"(--{key.replace('_', '-')})"
             )
+    if trials_that_fit(settings) == 0:
+        raise RequestError(
+            f"no node has both, {settings.cpus_per_trial:g} CPUs and {settings.gpus():g} GPUs for a trial: ask for "
+            "less (--cpus-per-trial, --gpus-per-trial)"
+        )
 
 
 def _fitting(node: dict[str, float], resource: str, amount: float) -> int:

@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.formats import format_duration
 from tune_mentormix.recorder import Recorder
+from tune_mentormix.storage import why_not_writable
 
 
 class HungTrials(Callback):
@@ -36,8 +37,11 @@ class HungTrials(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Ends those that were not heard of for too long."""
-        latest = time.monotonic() - self._timeout
-        hung = {number for number, heard_at in self._heard_at.items() if heard_at < latest}
+        now = time.monotonic()
+        hung = {number for number, heard_at in self._heard_at.items() if heard_at < now - self._timeout}
+        if hung and why_not_writable(self._experiment.path):
+            self._heard_at.update(dict.fromkeys(hung, now))  # they wait for the storage
+            return
         for trial in trials if hung else ():
             number = trial.config["trial"]
             if number in hung and trial.status == TuneTrial.RUNNING:

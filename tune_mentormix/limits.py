@@ -16,19 +16,24 @@ from tune_mentormix.console import print_error
 from tune_mentormix.errors import INTERRUPTED
 from tune_mentormix.experiment import Experiment
 
-FAILURES_THAT_END_A_SEARCH = 3  # the first trials to end; they are the controls, so the fault is not in the sampler
+FAILURES_THAT_END_A_SEARCH = 3  # while no other trial gets anywhere
 
 
+BUDGETS = ("time_budget", "epoch_budget")
 INTERRUPT_SECONDS = 30.0  # for the workers to stop in
 
 
 class SearchLimits(Stopper):
     """Tune asks at every turn whether to stop all trials; `reason` says why it was told so."""
 
-    def __init__(self, experiment: Experiment, time_budget: float | None, epoch_budget: int | None) -> None:
-        """`time_budget` in seconds from now; `epoch_budget` over all runs of the experiment."""
+    def __init__(
+        self, experiment: Experiment, epochs: int, time_budget: float | None, epoch_budget: int | None
+    ) -> None:
+        """`epochs` of a trial; `time_budget` in seconds from now; `epoch_budget` over all runs of the experiment."""
         self.reason: str | None = None
         self._experiment = experiment
+        self._epochs = epochs
+        self._failed_before = experiment.counts()["failed"]
         self._epoch_budget = epoch_budget
         self._deadline = None if time_budget is None else time.monotonic() + time_budget
 
@@ -66,21 +71,29 @@ class SearchLimits(Stopper):
                 signal.signal(number, handler)
 
     def stop_all(self) -> bool:
-        """Whether the search is over."""
+        """Whether to stop all trials at once."""
+        return self.is_over() and not (self.reason in BUDGETS and self._is_one_at_its_end())
+
+    def is_over(self) -> bool:
+        """Whether the search is over, so that no other trial is to start."""
         if self._deadline is not None and time.monotonic() > self._deadline:
             self.reason = self.reason or "time_budget"
         elif self._epoch_budget is not None and self._experiment.epochs_run >= self._epoch_budget:
             self.reason = self.reason or "epoch_budget"
-        elif all_failing(self._experiment):
+        elif self._are_all_failing():
             self.reason = self.reason or "all_failing"
         return self.reason is not None
 
+    def _are_all_failing(self) -> bool:
+        """Trials failed in this run, and no trial that did not has ever reported anything."""
+        trials = self._experiment.trials.values()
+        failed = self._experiment.counts()["failed"] - self._failed_before
+        enough = min(FAILURES_THAT_END_A_SEARCH, self._experiment.num_samples)
+        return failed >= enough and all(trial.state == "failed" or not trial.reports for trial in trials)
 
-def all_failing(experiment: Experiment) -> bool:
-    """The first trials to end all failed."""
-    counts = experiment.counts()
-    enough = min(FAILURES_THAT_END_A_SEARCH, experiment.num_samples)
-    return counts["failed"] >= enough and counts["finished"] + counts["stopped_early"] == 0
+    def _is_one_at_its_end(self) -> bool:
+        """Whether a trial has only its last checkpoint to write."""
+        return any(trial.epoch >= self._epochs for trial in self._experiment.unfinished())
 
 
 def _exit_overdue() -> None:

@@ -40,17 +40,20 @@ class RestartingSearcher(Searcher):
         recorder: Recorder,
         threads: int,
         allowed: int,
+        room: Callable[[], int],
         is_over: Callable[[], bool],
         gpus: float = 0.0,
     ) -> None:
         """Stands before `searcher`; `experiment`, `recorder` and `threads` are what `start_trial` needs.
 
+        `room` says how many trials can run at once: each next proposal then knows all results so far.
         `gpus` is the share of a GPU that a trial has.
         `is_over` says whether the run is to end: while nothing runs, Tune asks nobody but the searcher.
         """
         super().__init__()
         self.allowed = allowed
         self._searcher = searcher
+        self._room = room
         self._is_over = is_over
         self._experiment = experiment
         self._recorder = recorder
@@ -94,6 +97,8 @@ class RestartingSearcher(Searcher):
         """The next trial as Tune hands it to the trainable; None while there may be one later; or FINISHED."""
         if self._is_over():
             return str(Searcher.FINISHED)
+        if self._running and len(self._running) >= self._room():
+            return None
         if self._waits_for_room is not None:
             return None  # a new trial would take what becomes free before it is enough
         try:

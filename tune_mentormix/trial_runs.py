@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
-from ray.tune import CheckpointConfig, PlacementGroupFactory
+from ray.tune import CheckpointConfig, PlacementGroupFactory, TuneError
 from ray.tune.search import Searcher
 
 from trainables.datasets import Dataset
 from trainables.mentormix import MentorMixTrainable
-from tune_mentormix.cluster import trials_that_fit
+from tune_mentormix.cluster import Room
 from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.hung_trials import HungTrials
@@ -55,7 +56,7 @@ def run_trials(
     Raises:
         SearchFailedError: if the storage could not be used for long; what was stored stays, and can be gone on with.
     """
-    limits = SearchLimits(experiment, settings.time_budget, settings.epoch_budget)
+    limits = SearchLimits(experiment, settings.epochs, settings.time_budget, settings.epoch_budget)
     watch = [HungTrials(recorder, experiment, settings.trial_timeout)] if settings.trial_timeout else []
 
     def is_over() -> bool:
@@ -63,15 +64,16 @@ def run_trials(
         if recorder.given_up or callback.storage_error:
             limits.reason = limits.reason or "storage"
         progress(experiment)
-        return limits.stop_all()
+        return limits.is_over()
 
     searcher = RestartingSearcher(
-        searcher, experiment, recorder, settings.threads(), settings.max_restarts, is_over, settings.gpus()
-    )
+        searcher, experiment, recorder, settings.threads(), settings.max_restarts, Room(settings), is_over,
+        settings.gpus(),
+    )  # fmt: skip
     retention = Retention(experiment, rungs.epochs if settings.scheduler == "pbt" else ())
     callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, retention, is_over)
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
-    with limits.heed_signals():
+    with limits.heed_signals(), _failing_in_one_line():
         tune.run(
             _trainable(settings, dataset),
             name=str(experiment.runs),
@@ -81,8 +83,6 @@ def run_trials(
             search_alg=searcher,
             scheduler=EarlyStopping(rungs),
             num_samples=-1,  # the searcher says when it is finished
-            # Never more proposals than can run: each next one knows all results so far.
-            max_concurrent_trials=settings.max_concurrent or trials_that_fit(settings),
             reuse_actors=True,
             max_failures=0,  # the searcher sees to lost workers
             raise_on_failed_trial=False,
@@ -95,7 +95,8 @@ def run_trials(
             trial_dirname_creator=_trial_folder,
             verbose=0,
         )
-        while not (recorder.is_stored or limits.reason or recorder.given_up):
+        record_missing_ends(experiment, rungs, settings.epochs, recorder)
+        while not (recorder.is_stored or limits.reason in ("interrupted", "storage") or recorder.given_up):
             recorder.write_due()
             time.sleep(TURN_SECONDS)
     unwritten = callback.storage_error
@@ -106,13 +107,36 @@ def run_trials(
     return limits.reason or "finished"
 
 
+@contextmanager
+def _failing_in_one_line() -> Iterator[None]:
+    """What Tune, or a callback of a tracker, cannot write ends the search as a fault of this machine."""
+    try:
+        yield
+    except (OSError, TuneError) as error:
+        cause = _system_error(error)
+        if cause is None:
+            raise
+        where = f" ({cause.filename})" if cause.filename else ""
+        raise SearchFailedError(
+            f"this machine could not go on: {cause.strerror or cause}{where}. What was stored is safe: once that is "
+            "mended, go on"
+        ) from error
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The one that an error is, or began with."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def recorded_resources(settings: SearchSettings) -> dict[str, float]:
     """What one trial of a run may use, as `run_started` says it; a resume may change that."""
     return {"cpus_per_trial": settings.cpus_per_trial, "gpus_per_trial": settings.gpus()}
 
 
 def record_missing_ends(experiment: Experiment, rungs: StoppingRule, epochs: int, recorder: Recorder) -> None:
-    """A driver killed between a trial's last report and its end: write the end down, train nothing again."""
+    """Writes down the ends of trials that a driver did not come to after their last reports; trains nothing again."""
     for trial in experiment.unfinished():
         end = how_it_ended(experiment, rungs, trial.number, epochs)
         if end:

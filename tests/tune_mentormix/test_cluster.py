@@ -1,4 +1,4 @@
-"""Addresses where no cluster answers; none of these tests starts a Ray."""
+"""Addresses where no cluster answers, and how much a cluster has room for; none of these tests starts a Ray."""
 
 import os
 import socket
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tune_mentormix.cluster import check_that_somebody_answers
+from tune_mentormix import cluster
+from tune_mentormix.cluster import Room, check_resources, check_that_somebody_answers
 from tune_mentormix.errors import WRONG_REQUEST, RequestError
+from tune_mentormix.settings import SearchSettings
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -65,3 +67,20 @@ def test_a_search_at_such_an_address_ends_with_one_line_and_creates_nothing(clos
     assert ended.stderr.count("\n") == 1, ended.stderr
     assert "no Ray cluster answers" in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trial_that_no_single_node_has_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_nodes", lambda: [{"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}])
+    check_resources(SearchSettings(cpus_per_trial=4, gpus_per_trial=1))
+    with pytest.raises(RequestError, match="no node has both, 8 CPUs and 1 GPUs for a trial"):
+        check_resources(SearchSettings(cpus_per_trial=8, gpus_per_trial=1))
+
+
+def test_nodes_that_come_later_make_room_for_more_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"CPU": 2.0}]
+    monkeypatch.setattr(cluster, "_nodes", lambda: nodes)
+    monkeypatch.setattr(cluster, "_LOOK_SECONDS", 0.0)
+    room, asked_for = Room(SearchSettings()), Room(SearchSettings(max_concurrent=1))
+    assert (room(), asked_for()) == (2, 1)
+    nodes.append({"CPU": 4.0})
+    assert (room(), asked_for()) == (6, 1)

@@ -1,15 +1,22 @@
 """Searches that end before their last trial, and the trials that hang."""
 
+import errno
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.worker_processes import worker_processes
-from tune_mentormix.errors import RequestError
+from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment import Experiment, read_experiment
 from tune_mentormix.export import export_best
+from tune_mentormix.hung_trials import HungTrials
+from tune_mentormix.journal import JOURNAL_FILE, Journal
+from tune_mentormix.limits import SearchLimits
+from tune_mentormix.recorder import Recorder
 from tune_mentormix.search import resume_search, start_search
 from tune_mentormix.settings import SearchSettings
 
@@ -78,3 +85,75 @@ def test_a_trial_that_hangs_is_ended_and_the_search_goes_on(
     assert experiment.trials[number].state == "failed"
     assert "no report for 6 s (trial_timeout)" in (experiment.trials[number].error or "")
     assert experiment.counts()["finished"] == 1
+
+
+def told(*events: dict[str, Any], epochs: int = 4) -> Experiment:
+    """An experiment of 20 trials after these events."""
+    experiment = Experiment(Path("nowhere"), {})
+    experiment.apply({"time": 0.0, "event": "run_started", "run": 1, "num_samples": 20})
+    for number in sorted({event["trial"] for event in events}):
+        experiment.apply({"time": 0.0, "event": "proposed", "trial": number, "config": {}})
+    for event in events:
+        experiment.apply({"time": 0.0} | event)
+    return experiment
+
+
+def failed(number: int) -> dict[str, Any]:
+    return {"event": "failed", "trial": number, "error": "val_loss is nan"}
+
+
+def reported(number: int, epoch: int) -> dict[str, Any]:
+    return {"event": "report", "trial": number, "epoch": epoch, "val_accuracy": 0.5}
+
+
+def test_failures_beside_trials_that_get_ahead_end_no_search() -> None:
+    experiment = told(reported(3, 1))
+    limits = SearchLimits(experiment, 4, None, None)
+    for number in (0, 1, 2):
+        experiment.apply({"time": 0.0, "event": "proposed", "trial": number, "config": {}})
+        experiment.apply({"time": 0.0} | failed(number))
+    assert not limits.is_over()
+
+
+def test_failures_of_an_earlier_run_do_not_end_the_next() -> None:
+    experiment = told(failed(0), failed(1), failed(2))
+    limits = SearchLimits(experiment, 4, None, None)
+    assert not limits.is_over()
+    for number in (3, 4, 5):
+        assert not limits.is_over()
+        experiment.apply({"time": 0.0, "event": "proposed", "trial": number, "config": {}})
+        experiment.apply({"time": 0.0} | failed(number))
+    assert limits.is_over()
+    assert limits.reason == "all_failing"
+
+
+def test_a_budget_lets_a_trial_that_has_trained_write_its_last_checkpoint() -> None:
+    experiment = told(reported(0, 4))
+    limits = SearchLimits(experiment, 4, None, epoch_budget=1)
+    assert (limits.is_over(), limits.stop_all()) == (True, False)
+    experiment.apply({"time": 0.0, "event": "finished", "trial": 0})
+    assert limits.stop_all()
+
+
+def test_a_trial_that_waits_for_the_storage_does_not_hang(tmp_path: Path) -> None:
+    experiment = told(reported(0, 1))
+    experiment.path = tmp_path / "gone"
+    trial = SimpleNamespace(config={"trial": 0}, status="RUNNING")
+    with closing(Journal(tmp_path / JOURNAL_FILE)) as journal:
+        watch = HungTrials(Recorder(journal, [experiment]), experiment, timeout=0.0)
+        watch.on_trial_start(0, [trial], trial)
+        watch.on_step_end(0, [trial])
+    assert experiment.trials[0].state == "running"
+
+
+def test_what_this_machine_cannot_write_ends_the_search_in_one_line_and_resume_goes_on(
+    ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
+) -> None:
+    def run_out_of_room(experiment: Experiment) -> None:
+        if experiment.epochs_run == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", "/tmp/ray")
+
+    settings = small_settings(tmp_path, name="full", epochs=2, num_samples=2)
+    with pytest.raises(SearchFailedError, match=r"could not go on: No space left on device \(/tmp/ray\)\. What was"):
+        start_search(settings, run_out_of_room)
+    assert resume_search(tmp_path, "full", {}, quiet).counts()["finished"] == 2

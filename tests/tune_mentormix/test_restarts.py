@@ -13,7 +13,7 @@ from tune_mentormix.recorder import Recorder
 from tune_mentormix.restarts import RestartingSearcher
 from tune_mentormix.searcher import start_trial
 
-ALLOWED = 2
+ALLOWED, ROOM = 2, 3
 OUT_OF_MEMORY = "RuntimeError: can't allocate memory"
 
 
@@ -49,7 +49,14 @@ def on_shared_gpu(folder: Path, gpus: float) -> tuple[Recorder, RestartingSearch
     recorder = Recorder(Journal(folder / JOURNAL_FILE), [experiment])
     recorder.record("run_started", run=1, num_samples=1, rungs=[])
     return recorder, RestartingSearcher(
-        OneTrial(recorder), experiment, recorder, threads=1, allowed=ALLOWED, is_over=lambda: False, gpus=gpus
+        OneTrial(recorder),
+        experiment,
+        recorder,
+        threads=1,
+        allowed=ALLOWED,
+        room=lambda: ROOM,
+        is_over=lambda: False,
+        gpus=gpus,
     )
 
 
@@ -135,4 +142,18 @@ def test_nothing_new_is_proposed_while_a_larger_share_waits_for_room(tmp_path: P
     searcher.take_up_again(0)
     assert searcher.suggest("third") is None
     searcher.has_room("second")
-    assert isinstance(searcher.suggest("third"), dict)
+    assert isinstance(searcher.suggest("fourth"), dict)
+
+
+def test_no_more_is_proposed_than_there_is_room_for(
+    recorder_and_searcher: tuple[Recorder, RestartingSearcher],
+) -> None:
+    recorder, searcher = recorder_and_searcher
+    searcher.suggest("first")
+    for trial, start in enumerate(["second", "third", "fourth"], start=1):
+        recorder.record("proposed", trial=trial, config={"burn_in": 10}, attempt=1)
+        searcher.take_up_again(trial)
+        proposed = searcher.suggest(start)
+        assert (proposed is None) == (start == "fourth")
+    searcher.on_trial_complete("first")
+    assert isinstance(searcher.suggest("fourth"), dict)

@@ -6,7 +6,7 @@ Files are written crash-safely, and read without executing anything a file says 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +38,16 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> None:
     Raises:
         OSError: if the folder cannot be written.
     """
-    write_whole(folder, lambda file: torch.save(trainer.state_dict(), file))
+    write_whole(folder, lambda file: _write_state(trainer.state_dict(), file))
+
+
+def _write_state(state: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error  # torch itself does not say why it could not write
+        raise
 
 
 def load_checkpoint(trainer: Trainer, folder: Path) -> None:
@@ -46,6 +55,7 @@ def load_checkpoint(trainer: Trainer, folder: Path) -> None:
 
     Raises:
         CheckpointError: if there is no whole checkpoint, or it does not fit the trainer's network.
+        OSError: if the folder cannot be read now.
     """
     state = _read_state(folder)
     try:
@@ -62,9 +72,12 @@ def read_weights(folder: Path, which: Which = "last") -> TrainedWeights:
         which: of the last epoch done, or of the one with the highest validation accuracy until then.
 
     Raises:
-        CheckpointError: if there is no whole checkpoint.
+        CheckpointError: if there is no whole checkpoint, or it cannot be read now.
     """
-    state = _read_state(folder)
+    try:
+        state = _read_state(folder)
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint in {folder} cannot be read: {error.strerror or error}") from error
     try:
         if which == "best":
             best = state["best"]
@@ -79,6 +92,8 @@ def _read_state(folder: Path) -> Any:
         raise CheckpointError(f"no whole checkpoint in {folder}")
     try:
         return torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"the checkpoint in {folder} holds no trial: {reason}") from error

@@ -18,10 +18,14 @@ MANIFEST_FILE = "manifest.json"
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether `folder` holds a checkpoint, complete and unchanged since it was written."""
+    """Whether `folder` holds a checkpoint, complete and unchanged since it was written.
+
+    Raises:
+        OSError: if that cannot be said, since the storage cannot be read now.
+    """
     try:
         return (folder / MANIFEST_FILE).read_bytes() == _manifest(folder / STATE_FILE)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

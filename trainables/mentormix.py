@@ -1,7 +1,8 @@
 """MentorMix as a Ray Tune trainable: the only place here that knows Ray, and all it does is translate.
 
 A failure of the trial itself (diverged, out of memory, bad settings) is a result, not an exception: running it again
-as it is would fail again. An exception that does leave this class is the worker's or the storage's, worth a retry.
+as it is would fail again. An exception that does leave this class is the worker's or the storage's, worth a retry: so
+is a checkpoint that cannot be read here, whether it is torn or out of reach.
 """
 
 from __future__ import annotations
@@ -103,10 +104,16 @@ class MentorMixTrainable(Trainable):
             return patiently(lambda: self._save(folder, storage))
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
-        """Go on from a folder that `save_checkpoint` wrote."""
-        if self._trainer is not None:
-            trainer = self._trainer
-            self._attempt(lambda: load_checkpoint(trainer, Path(str(checkpoint))))
+        """Go on from a folder that `save_checkpoint` wrote.
+
+        Raises:
+            CheckpointError: if there is no whole checkpoint, or it does not fit the trial.
+            StorageUnavailableError: if it could not be read for long.
+        """
+        trainer = self._trainer
+        if trainer is not None:
+            patiently(lambda: load_checkpoint(trainer, Path(str(checkpoint))))
+            self._epoch = trainer.epoch
 
     def cleanup(self) -> None:
         """Let go of the trial and its data."""
@@ -120,18 +127,16 @@ class MentorMixTrainable(Trainable):
         with ExitStack() as stack:
             resume_from = config["resume_from"]
             checkpoint = stack.enter_context(local_copy(resume_from)) if resume_from is not None else None
-            self._attempt(lambda: self._build(config, checkpoint))
+            self._attempt(lambda: self._build(config))
+            if checkpoint is not None:
+                self.load_checkpoint(str(checkpoint))
 
-    def _build(self, config: dict[str, Any], checkpoint: Path | None) -> None:
+    def _build(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(config["threads"])
         settings = TrialSettings(**config["settings"])
         if self._data is None:
             self._data = DeviceDataset(self._dataset, "cuda" if torch.cuda.is_available() else "cpu")
-        trainer = Trainer(settings, self._data)
-        if checkpoint is not None:
-            load_checkpoint(trainer, checkpoint)
-        self._epoch = trainer.epoch
-        self._trainer = trainer
+        self._trainer = Trainer(settings, self._data)
 
     def _save(self, checkpoint_dir: str, storage: StorageContext) -> Any:
         before = storage.current_checkpoint_index

@@ -16,7 +16,7 @@ from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.lease import holder_of
 from tune_mentormix.published import BASELINES
 from tune_mentormix.settings import FORMAT, check_name
-from tune_mentormix.storage import SUBMISSIONS_FOLDER, Location, RemotePath, folders_holding
+from tune_mentormix.storage import SUBMISSIONS_FOLDER, Location, RemotePath, StorageError, folders_holding
 from tune_mentormix.yaml_files import read_yaml
 
 SEARCH_FILE = "search.yaml"
@@ -217,7 +217,11 @@ class Experiment:
 
 
 def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
-    """The trial's newest checkpoint that is there and whole: its folder, or its URI on an object store."""
+    """The trial's newest checkpoint that is there and whole: its folder, or its URI on an object store.
+
+    Raises:
+        StorageError: if the storage cannot be read now.
+    """
     places = (_whole_checkpoint(experiment, path) for _, path in reversed(trial.checkpoints))
     return next((place for place in places if place), None)
 
@@ -234,7 +238,10 @@ def _whole_checkpoint(experiment: Experiment, path: str) -> str | None:
         remote = experiment.path / path
         return str(remote) if _is_all_there(remote) else None
     folder = experiment.path.resolve() / path
-    return str(folder) if is_whole(folder) else None
+    try:
+        return str(folder) if is_whole(folder) else None
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be read: {error.strerror or error}") from error
 
 
 def _is_all_there(folder: RemotePath) -> bool:

@@ -40,7 +40,7 @@ class AppendedFile:
             raise
         except OSError:
             with suppress(OSError):
-                self._stream.truncate(self._whole)  # frees what a full disk still took of it
+                self._cut_off_failed()  # frees what a full disk still took of it
             self.close()
             raise
         self._whole += len(lines)

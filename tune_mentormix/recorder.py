@@ -153,7 +153,8 @@ class TuneRecorder(Callback):
         number, attempt = trial.config["trial"], trial.config["attempt"]
         epoch = trial.last_result["epoch"]
         self._recorder.record("checkpoint", trial=number, attempt=attempt, epoch=epoch, path=path)
-        self._retention.prune(number)
+        if self._recorder.is_stored:  # or what a resume would still go on from
+            self._retention.prune(number)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Records how a trial ended, if it did."""

@@ -94,8 +94,10 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
     pbt = settings.scheduler == "pbt"
     rungs = request.rungs()
     patience = Patience(settings.patience)
+    experiment = Experiment(experiment.path, experiment.settings)
     with open_journal(experiment) as journal:
-        for event in read_events(experiment.path / JOURNAL_FILE):
+        for event in read_events(experiment.path / JOURNAL_FILE):  # from here on, nobody else can add to them
+            experiment.apply(event)
             study.apply(event)
             rungs.apply(event)
             patience.apply(event)

@@ -118,6 +118,13 @@ def test_a_folder_that_is_missing_empty_or_half_written_is_not_whole(checkpoints
     assert is_whole(tmp_path)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_an_error_of_the_system(data: DeviceDataset, tmp_path: Path) -> None:
+    (tmp_path / f".{STATE_FILE}.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        save_checkpoint(Trainer(SETTINGS, data), tmp_path)
+
+
 @pytest.mark.parametrize("file_name", [STATE_FILE, MANIFEST_FILE])
 @pytest.mark.parametrize("damage", ["cut", "emptied", "one bit", "garbage", "of another epoch"])
 def test_a_damaged_checkpoint_is_refused_clearly(

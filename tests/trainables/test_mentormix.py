@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.checkpoints import is_whole
+from trainables import stored_checkpoint
+from trainables.checkpoints import CheckpointError, is_whole
 from trainables.datasets import Dataset
+from trainables.manifest import MANIFEST_FILE
 from trainables.mentormix import MentorMixTrainable, is_out_of_memory, one_line
 from trainables.training import TrainingDiverged
 
@@ -158,10 +160,18 @@ def test_a_failed_trial_does_not_harm_the_next_in_the_process() -> None:
     assert "failure" not in trainable.train()
 
 
-def test_a_checkpoint_that_is_not_there_fails_the_trial_clearly(tmp_path: Path) -> None:
-    result = digits_trainable(resume_from=tmp_path).train()
+def test_a_checkpoint_that_is_not_there_is_no_fault_of_the_trial(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"^no whole checkpoint in {tmp_path}$"):
+        digits_trainable(resume_from=tmp_path)
 
-    assert result["failure"] == f"no whole checkpoint in {tmp_path}"
+
+def test_a_checkpoint_out_of_reach_for_long_is_no_fault_of_the_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_checkpoint, "PATIENCE_SECONDS", 0.5)
+    (tmp_path / MANIFEST_FILE).mkdir()  # cannot be read, whoever asks
+    with pytest.raises(stored_checkpoint.StorageUnavailableError, match="Is a directory"):
+        digits_trainable(resume_from=tmp_path)
 
 
 def test_a_reason_names_the_kind_of_an_error_that_does_not_explain_itself() -> None:

@@ -1,17 +1,24 @@
 """A journal whose storage fails: a device that is really full, a server that is really gone."""
 
+import errno
+import os
 import subprocess
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.object_store import ObjectStore
 from tune_mentormix import journal as journal_module
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment import Experiment
 from tune_mentormix.journal import Journal, read_events
+from tune_mentormix.recorder import Recorder, TuneRecorder
+from tune_mentormix.retention import Retention
+from tune_mentormix.schedulers import never_stop
 from tune_mentormix.storage import RemotePath
 
 FULL = Path("/dev/full")  # a device on which every write fails as on a full disk
@@ -46,6 +53,22 @@ def path(tmp_path: Path) -> Path:
     """A journal on a disk that is full, until `make_room` is called."""
     (tmp_path / "journal.jsonl").symlink_to(FULL)
     return tmp_path / "journal.jsonl"
+
+
+class NoRestarts:
+    """Nothing is lost, so nothing starts again."""
+
+    allowed = 0
+
+    def got_ahead(self, trial: int) -> None: ...
+
+    def take_up_again(self, trial: int) -> bool:
+        return False
+
+    def take_up_with_more(self, trial: int, why: str) -> bool:
+        return False
+
+    def has_room(self, start: str) -> None: ...
 
 
 def waits(journal: Journal) -> bool:
@@ -98,6 +121,43 @@ def test_a_line_written_in_part_is_cut_off_before_the_next_try(tmp_path: Path) -
     subprocess.run([sys.executable, "-c", WRITE_OVER_A_LIMIT, str(path)], check=True)
     assert [event["trial"] for event in read_events(path)] == [0, 1, 2]
     assert path.read_bytes().endswith(b"\n")
+
+
+def test_a_writer_that_was_cut_off_leaves_the_lines_of_its_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    with closing(Journal(path)) as cut_off, closing(Journal(path)) as successor:
+        fsync = os.fsync
+
+        def fail_after_the_successor_wrote(number: int) -> None:
+            monkeypatch.setattr(os, "fsync", fsync)
+            path.write_bytes(b"")  # what the one cut off had written did not reach the storage
+            successor.append("finished", trial=1, epoch=1)
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(os, "fsync", fail_after_the_successor_wrote)
+        cut_off.append("finished", trial=0, epoch=1)
+        assert [event["trial"] for event in read_events(path)] == [1]
+    assert [event["trial"] for event in read_events(path)] == [1]
+
+
+@needs_a_full_device
+def test_old_checkpoints_stay_until_the_journal_knows_newer_ones(path: Path) -> None:
+    experiment = Experiment(path.parent, {})
+    experiment.apply({"time": 0, "event": "proposed", "trial": 0, "config": {}})
+    with closing(Journal(path)) as journal:
+        recorder = Recorder(journal, [experiment])
+        told = TuneRecorder(recorder, experiment, never_stop(), 9, NoRestarts(), Retention(experiment), list)
+        folders = [path.parent / "runs/1/trial-0000" / f"checkpoint_{epoch:06d}" for epoch in (1, 2, 3, 4)]
+        for epoch, folder in enumerate(folders, start=1):
+            folder.mkdir(parents=True)
+            trial = SimpleNamespace(config={"trial": 0, "attempt": 1}, last_result={"epoch": epoch})
+            if epoch == 4:
+                make_room(path)
+                time.sleep(0.1)
+            told.on_checkpoint(epoch, [], trial, SimpleNamespace(path=str(folder)))
+            assert folders[0].exists() == (epoch < 4)
 
 
 def test_a_store_that_is_gone_for_a_while_gets_every_event_once(object_store: ObjectStore) -> None:

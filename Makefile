@@ -1,9 +1,11 @@
 # `make search` and `make test` are the whole set-up: each installs what it needs into .venv first.
 # ARGS goes to the command: make search ARGS="search --num-samples 50"
+# EXTRAS are installed too, and stay: make install EXTRAS="cluster wandb"
 
 SHELL := /bin/bash
 # Processes that run tests, each with a small Ray of its own.
 WORKERS ?= 2
+EXTRAS ?=
 UV := $(shell command -v uv || echo .boot/bin/uv)
 
 .PHONY: search test test-cluster test-browser soak check install
@@ -32,7 +34,7 @@ check: install
 	.venv/bin/mypy
 
 install: $(UV)
-	@$(UV) sync --locked
+	@$(UV) sync --locked --inexact $(addprefix --extra ,$(EXTRAS))
 
 # Where there is no uv, a private one; a virtual environment, since Debian's Python refuses a plain `pip install`.
 .boot/bin/uv:

@@ -44,7 +44,7 @@ def median_of_ratios(numerators: list[float], denominators: list[float]) -> floa
 def machine(device: torch.device) -> dict[str, Any]:
     """The hardware as far as it matters for speed."""
     return {
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cpus": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),

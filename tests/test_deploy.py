@@ -157,6 +157,12 @@ def test_the_jobs_entrypoint_reaches_the_heads_shell_in_one_piece() -> None:
     subprocess.run(["sh", "-n", "-c", spec["entrypoint"]], check=True)
 
 
+def test_the_job_goes_on_to_as_many_trials_as_it_begins_with() -> None:
+    asked = re.findall(r"--num-samples (\d+)", manifest("rayjob.yaml")["spec"]["entrypoint"])
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
+
+
 def test_a_job_is_stopped_with_sigint_and_time_to_end() -> None:
     spec = manifest("rayjob.yaml")["spec"]
     with runtime_env() as ours:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.errors import ModelFileError, NetworkError
-from trainables.hardware import autocast, channels_last, set_switches
+from trainables.hardware import autocast, channels_last, default_device, set_switches
 from trainables.model_files import ModelDescription, ModelFile, read_model
 from trainables.networks import build_network
 from trainables.settings import TrialSettings
@@ -38,7 +38,7 @@ class Classifier(nn.Module):
         """
         super().__init__()
         self.description = model.description
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = default_device() if device is None else torch.device(device)
         set_switches(self.device)
         torch.set_num_threads(threads)
         network = _build(model.description)

@@ -11,7 +11,7 @@ from trainables.datasets import Dataset
 from trainables.settings import TrialSettings
 from trainables.sources import Images, Labels
 from trainables.stored_checkpoint import local_copy
-from trainables.training import DeviceDataset, Trainer
+from trainables.training import begin_training
 
 
 def final_accuracy(
@@ -36,8 +36,7 @@ def final_accuracy(
     Raises:
         CheckpointError: if the checkpoint does not fit the trial.
     """
-    torch.set_num_threads(threads)
-    trainer = Trainer(TrialSettings(**config), DeviceDataset(dataset, "cuda" if torch.cuda.is_available() else "cpu"))
+    trainer = begin_training(TrialSettings(**config), dataset, threads)
     if checkpoint is not None:
         with local_copy(checkpoint) as folder:
             load_checkpoint(trainer, folder)

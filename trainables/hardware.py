@@ -20,6 +20,11 @@ _LARGEST_TRIM_THRESHOLD = 2**31 - 1  # bytes
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20  # bytes; glibc accepts no more
 
 
+def default_device() -> torch.device:
+    """A GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def set_switches(device: torch.device) -> None:
     """Set switches for the whole process: reproducible results on a CPU, the fastest kernels on a GPU."""
     on_cuda = device.type == "cuda"

@@ -20,6 +20,7 @@ from ray.tune import Trainable
 
 from trainables.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from trainables.datasets import Dataset
+from trainables.hardware import default_device
 from trainables.settings import TrialSettings
 from trainables.stored_checkpoint import local_copy, patiently
 from trainables.training import DeviceDataset, Trainer, TrainingDiverged
@@ -135,7 +136,7 @@ class MentorMixTrainable(Trainable):
         torch.set_num_threads(config["threads"])
         settings = TrialSettings(**config["settings"])
         if self._data is None:
-            self._data = DeviceDataset(self._dataset, "cuda" if torch.cuda.is_available() else "cpu")
+            self._data = DeviceDataset(self._dataset, default_device())
         self._trainer = Trainer(settings, self._data)
 
     def _save(self, checkpoint_dir: str, storage: StorageContext) -> Any:

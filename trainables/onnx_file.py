@@ -24,7 +24,10 @@ def check_onnx_packages() -> None:
     """Raises MissingPackageError, in one line, unless everything that `write_onnx` needs is installed."""
     missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
-        raise MissingPackageError(f"ONNX needs {', '.join(missing)}: install tune-mentormix[onnx]")
+        raise MissingPackageError(
+            f"ONNX needs {', '.join(missing)}: make install EXTRAS=onnx, "
+            "or without a checkout pip install 'tune-mentormix[onnx]'"
+        )
 
 
 def write_onnx(path: Path, model: ModelFile) -> float:

@@ -25,7 +25,7 @@ class StorageUnavailableError(OSError):
 
 @contextmanager
 def local_copy(checkpoint: str) -> Iterator[Path]:
-    """A checkpoint as a local folder: its own, or a temporary copy of what lies under an URI.
+    """A checkpoint as a local folder: its own, or a temporary copy of what lies under a URI.
 
     Raises:
         StorageUnavailableError: if the storage could not be used for `PATIENCE_SECONDS`.

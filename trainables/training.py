@@ -18,8 +18,9 @@ from torch.nn.functional import cross_entropy
 
 from trainables.augment import AUGMENTATIONS
 from trainables.best_epoch import BestEpoch
+from trainables.datasets import Dataset
 from trainables.device_data import DeviceDataset
-from trainables.hardware import autocast, channels_last, set_switches
+from trainables.hardware import autocast, channels_last, default_device, set_switches
 from trainables.networks import build_network, kernels_and_rest
 from trainables.objective import MentorMixObjective
 from trainables.schedules import average_decay, learning_rate
@@ -259,6 +260,12 @@ class Trainer:
 
     def _generator(self, stream: int) -> torch.Generator:
         return torch.Generator(self.data.device).manual_seed(self.settings.seed + stream * 2**31)
+
+
+def begin_training(settings: TrialSettings, dataset: Dataset, threads: int) -> Trainer:
+    """A trial at step 0, on a GPU if there is one; `threads`, of torch on a CPU, hold for the whole process."""
+    torch.set_num_threads(threads)
+    return Trainer(settings, DeviceDataset(dataset, default_device()))
 
 
 def unit_floats(images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import typer
 
 from tune_mentormix import cli_options as ask
 from tune_mentormix import cluster_commands, console, service_commands, upkeep_commands
-from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, Verbose, asked_settings, option
+from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, Verbose, asked_settings, command, option
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
 from tune_mentormix.experiment import Experiment, list_experiments, read_experiment
 from tune_mentormix.lease import refuse_if_held
@@ -21,9 +21,8 @@ from tune_mentormix.storage import StorageError
 from tune_mentormix.submissions import read_submission, submitted_settings
 
 app = typer.Typer(
-    help="Find the MentorMix settings for your noisy-labelled images.",
+    help="Find the MentorMix settings for your noisy-labelled images. Without a command: search.",
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 app.add_typer(cluster_commands.app)
@@ -157,7 +156,7 @@ def confirm(
     name: Name,
     top_k: Annotated[int | None, option("How many of the best configurations.", "5, or as before")] = None,
     seeds: Annotated[int | None, option("Fresh seeds, the same for all.", "5, or as before")] = None,
-    time_budget: ask.TimeBudget = None,
+    time_budget: Annotated[str | None, option(ask.TIME_BUDGET_HELP, "none")] = None,  # the search's does not apply
     cpus_per_trial: ask.CpusPerTrial = None,
     gpus_per_trial: ask.GpusPerTrial = None,
     max_concurrent: ask.MaxConcurrent = None,
@@ -335,14 +334,6 @@ def run(arguments: list[str]) -> int:
     except SearchFailedError as error:
         console.print_error(str(error))
         return FAILED
-
-
-def command() -> str:
-    """How the user calls this program, so that the commands it prints can be pasted."""
-    if Path(sys.argv[0]).name != "run_search.py":
-        return "tune-mentormix"
-    python = os.path.relpath(sys.executable)
-    return f"{sys.executable if python.startswith('..') else python} {sys.argv[0]}"
 
 
 def default_report(experiment: Experiment) -> Path:

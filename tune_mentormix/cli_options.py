@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +16,14 @@ from tune_mentormix.storage import Location, as_location
 STORAGE = Path("results")
 NOTHING_SET: list[str] = []
 SET_HELP = "Any other setting of the search or of all its trials, such as batch_size=64."
+
+
+def command() -> str:
+    """How the user calls this program, so that the commands it prints can be pasted."""
+    if Path(sys.argv[0]).name != "run_search.py":
+        return "tune-mentormix"
+    python = os.path.relpath(sys.executable)
+    return f"{sys.executable if python.startswith('..') else python} {sys.argv[0]}"
 
 
 def option(text: str, default: str | bool = False) -> Any:
@@ -29,27 +39,39 @@ def parse_storage(value: str | Path) -> Location:
         raise RequestError(f"storage: {error} (--storage)") from error
 
 
-STORAGE_HELP = "Where experiments live: a folder, or an URI such as s3://bucket/folder."
+STORAGE_HELP = "Where experiments live: a folder, or a URI such as s3://bucket/folder."
 Name = Annotated[str, typer.Argument(help="The experiment's name.", show_default=False)]
 Storage = Annotated[  # a Location; Typer knows no unions
     Any, typer.Option(help=STORAGE_HELP, parser=parse_storage, metavar="FOLDER|URI")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Let Ray talk.")]
+TIME_BUDGET_HELP = "End this run after 90s, 30m, 2h, …"
+# Of a search that is there, what is not named is as it was begun with; the number of trials as last asked for.
 NumSamples = Annotated[int | None, option("Trials in all, the controls among them.", "20, or as before")]
-TimeBudget = Annotated[str | None, option("End this run after 90s, 30m, 2h, …", "none")]
-EpochBudget = Annotated[int | None, option("End after so many epochs of all trials together.", "none")]
-Patience = Annotated[int | None, option("End after so many trials without a better result.", "none")]
-TrialTimeout = Annotated[str | None, option("A trial without a report for so long hangs, and fails.", "none")]
-Address = Annotated[str | None, option("A Ray cluster to join.", "this machine")]
-CpusPerTrial = Annotated[float | None, option("CPU cores of one trial.", "1, or as before")]
+TimeBudget = Annotated[str | None, option(TIME_BUDGET_HELP, "none, or as begun with")]
+EpochBudget = Annotated[
+    int | None, option("End after so many epochs of all trials together.", "none, or as begun with")
+]
+Patience = Annotated[
+    int | None, option("End after so many trials without a better result.", "none, or as begun with")
+]
+TrialTimeout = Annotated[
+    str | None, option("A trial without a report for so long hangs, and fails.", "none, or as begun with")
+]
+Address = Annotated[str | None, option("A Ray cluster to join.", "this machine, or as begun with")]
+CpusPerTrial = Annotated[float | None, option("CPU cores of one trial.", "1, or as begun with")]
 GpusPerTrial = Annotated[
-    float | None, option("GPUs of one trial, or a share of one.", "1 if there are any; of a resume, as before")
+    float | None, option("GPUs of one trial, or a share of one.", "1 if there are any, or as begun with")
 ]
 TrialsPerGpu = Annotated[
-    str | None, option("Trials that share a GPU, or auto: as many as its memory allows.", "as --gpus-per-trial says")
+    str | None,
+    option(
+        "Trials that share a GPU, or auto: as many as its memory allows.",
+        "as --gpus-per-trial says, or as begun with",
+    ),
 ]
-MaxConcurrent = Annotated[int | None, option("Trials at once.", "as many as fit")]
+MaxConcurrent = Annotated[int | None, option("Trials at once.", "as many as fit, or as begun with")]
 Config = Annotated[Path | None, option("A YAML file of settings; options win over it.")]
 SearchName = Annotated[str | None, option("Of the experiment.", "the dataset and the time")]
 Space = Annotated[str | None, option("A search space, by name or as a YAML file.", "default")]

@@ -9,7 +9,7 @@ import typer
 
 from tune_mentormix import cli_options as ask
 from tune_mentormix import console
-from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, asked_settings, option, parse_storage
+from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, asked_settings, command, option, parse_storage
 from tune_mentormix.errors import RequestError
 from tune_mentormix.job_tables import print_jobs, print_sent, print_stopped
 from tune_mentormix.jobs import ClusterJobs, recorded_jobs
@@ -77,7 +77,7 @@ def submit(
     else:
         jobs = ClusterJobs(address, STORAGE if storage is None else parse_storage(storage), insecure)
         job = jobs.resume(resume, _changes(options))
-    print_sent(job, jobs)
+    print_sent(job, jobs, command())
 
 
 @app.command(name="jobs")
@@ -118,7 +118,7 @@ def stop(name: Name, storage: Storage = STORAGE, address: Dashboard = None, inse
     """Interrupt a submitted search; `submit --resume` goes on with it."""
     jobs = ClusterJobs(address, storage, insecure)
     jobs.stop(name)
-    print_stopped(name, jobs.storage)
+    print_stopped(name, jobs.storage, command())
 
 
 async def _follow(jobs: ClusterJobs, name: str) -> None:

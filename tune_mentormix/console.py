@@ -168,9 +168,9 @@ def _print_finding(experiment: Experiment) -> None:
 
 def _print_peak(best: Trial | None) -> None:
     """Where the best trial was better before its last epoch: by which of the two it is the best."""
-    if best is None or best.best_epoch in (None, best.epoch):
+    if best is None or best.best_epoch is None or best.curve[best.best_epoch] == best.val_accuracy:
         return
-    peak = format_accuracy(best.curve[best.best_epoch or 0])
+    peak = format_accuracy(best.curve[best.best_epoch])
     stdout.print(
         f"The best is by its last epoch; its highest was {peak}, at epoch {best.best_epoch} (export --weights best)."
     )

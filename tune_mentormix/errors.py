@@ -1,10 +1,15 @@
-"""How a command ends: its exit codes, and the two errors that `cli` turns into one line on stderr and such a code."""
+"""How a command ends: its exit codes, the two errors that `cli` turns into one line on stderr, and how to install."""
 
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 
 class RequestError(Exception):
     """The request was wrong (exit code 2): the message names the setting, its value and what is allowed."""
+
+
+def how_to_install(extra: str) -> str:
+    """What adds one of the project's extras: where there is a checkout, and where the package came without one."""
+    return f"make install EXTRAS={extra}, or without a checkout pip install 'tune-mentormix[{extra}]'"
 
 
 class TakenOverError(OSError):

@@ -73,7 +73,7 @@ def lead_by_luck(experiment: Experiment, accuracy: float, other: float) -> float
 def _nothing_found(experiment: Experiment) -> tuple[str, str]:
     counts = experiment.counts()
     if counts["failed"]:
-        return "Every trial failed", "There is no answer: the reasons are under Failures."
+        return "Every trial failed", "There is no answer: the reasons stand below."
     return "No result yet", "No trial that could be the answer has reported an accuracy."
 
 

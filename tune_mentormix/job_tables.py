@@ -12,13 +12,13 @@ from tune_mentormix.jobs import ClusterJobs, Job, recorded_jobs
 from tune_mentormix.storage import Location
 
 
-def print_sent(job: Job, jobs: ClusterJobs) -> None:
-    """That a job was sent, and how to see what becomes of it."""
+def print_sent(job: Job, jobs: ClusterJobs, commands: str) -> None:
+    """That a job was sent, and how to see what becomes of it; `commands` is how the user calls this program."""
     storage = storage_option(jobs.storage)
     stdout.print(f"{job.name} was sent to {jobs.address} as job {job.submission_id}", markup=False)
-    stdout.print(f"  look     status {job.name}{storage}", markup=False)
-    stdout.print(f"  follow   logs {job.name} --follow{storage}", markup=False)
-    stdout.print(f"  stop     stop {job.name}{storage}", markup=False)
+    stdout.print(f"  look     {commands} status {job.name}{storage}", markup=False)
+    stdout.print(f"  follow   {commands} logs {job.name} --follow{storage}", markup=False)
+    stdout.print(f"  stop     {commands} stop {job.name}{storage}", markup=False)
 
 
 def print_jobs(jobs: list[Job], storage: Location) -> None:
@@ -33,10 +33,16 @@ def print_jobs(jobs: list[Job], storage: Location) -> None:
     stdout.print(table, markup=False)
 
 
-def print_stopped(name: str, storage: Location) -> None:
-    """That a driver has ended, and how to go on; it may have come to the end of its search first."""
+def print_stopped(name: str, storage: Location, commands: str) -> None:
+    """That a driver has ended, and how to go on; it may have come to the end of its search first.
+
+    Args:
+        name: of the search.
+        storage: where it lies.
+        commands: how the user calls this program, for the command printed.
+    """
     states = {job.name: job.state for job in recorded_jobs(storage)}
     if states[name] == "finished":
         print_note(f"{name} had finished")
     else:
-        print_note(f"{name} is stopped; go on with: submit --resume {name}{storage_option(storage)}")
+        print_note(f"{name} is stopped; go on with: {commands} submit --resume {name}{storage_option(storage)}")

@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from tune_mentormix.errors import RequestError
+from tune_mentormix.errors import RequestError, how_to_install
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -125,7 +125,7 @@ class JobsApi:
             import aiohttp  # noqa: F401  # of ray[default], as the client needs it
             from ray.job_submission import JobSubmissionClient
         except ImportError as error:
-            raise RequestError(f"{error.name} is not installed: uv sync --extra cluster") from error
+            raise RequestError(f"{error.name} is not installed: {how_to_install('cluster')}") from error
         with _environment, _address_in_environment(self.address):
             return JobSubmissionClient(self.address)
 

@@ -10,7 +10,7 @@ from trainables.datasets import Dataset, load_dataset
 from trainables.errors import DatasetError, NetworkError
 from trainables.networks import check_network
 from trainables.settings import TrialSettings
-from tune_mentormix.errors import RequestError
+from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.published import control_configs
 from tune_mentormix.requested_space import read_space
@@ -71,7 +71,7 @@ def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRe
 def _check_trackers(settings: SearchSettings) -> None:
     missing = next((name for name in settings.tracker if find_spec(name) is None), None)
     if missing:
-        raise RequestError(f"tracker {missing} is not installed: uv sync --extra {missing} (--tracker)")
+        raise RequestError(f"tracker {missing} is not installed: {how_to_install(missing)} (--tracker)")
 
 
 def _load(settings: SearchSettings) -> Dataset:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tune_mentormix.cli_options import StorageText
-from tune_mentormix.errors import RequestError
+from tune_mentormix.errors import RequestError, how_to_install
 
 Configuration = Annotated[
     Path | None, typer.Option(help="A YAML file of what the server allows; docs/service.md.", show_default=False)
@@ -49,6 +49,6 @@ def serve(
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("tune_mentormix"):
             raise
-        raise RequestError(f"serve needs {error.name}: uv sync --extra serve") from error
+        raise RequestError(f"serve needs {error.name}: {how_to_install('serve')}") from error
     options = {"storage": storage, "address": address, "insecure": insecure or None}
     serve_until_stopped(read_configuration(config, options), Listening(host, port, certificate, key), tokens)

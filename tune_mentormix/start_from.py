@@ -28,10 +28,8 @@ def first_trials(path: Path, space: SearchSpace) -> list[dict[str, Any]]:
         RequestError: if there is nothing of that kind, or nothing in it lies in the space.
     """
     if (path / SEARCH_FILE).is_file():
-        source = f"the trials of {path}"
         configs = [trial.config for trial in ranked_trials(read_experiment(path.parent, path.name))]
     else:
-        source = f"the configuration in {path}"
         configs = [read_exported(path).config.model_dump()]
     found: list[dict[str, Any]] = []
     for config in configs:
@@ -40,5 +38,5 @@ def first_trials(path: Path, space: SearchSpace) -> list[dict[str, Any]]:
             found.append(values)
     if not found:
         searched = ", ".join(space.distributions)
-        raise RequestError(f"{source} do not lie in this search's space of {searched} (--start-from)")
+        raise RequestError(f"nothing in {path} lies in this search's space of {searched} (--start-from)")
     return found[:MOST_TRIALS]

@@ -1,4 +1,4 @@
-"""Where experiments live: a folder of a disk, or a prefix of an object store, named by an URI.
+"""Where experiments live: a folder of a disk, or a prefix of an object store, named by a URI.
 
 Folders stay `pathlib.Path`. `RemotePath` has the same names for what this project does with them, over `pyarrow.fs`,
 which is imported when the first request is made. An object appears whole or not at all: a write needs no more care.
@@ -45,7 +45,7 @@ class RemotePath:
     """A place in an object store: an object, or the prefix of some."""
 
     def __init__(self, uri: str) -> None:
-        """Takes an URI as `pyarrow.fs.FileSystem.from_uri` does; no request is made.
+        """Takes a URI as `pyarrow.fs.FileSystem.from_uri` does; no request is made.
 
         Raises:
             ValueError: in one line, if it is none, or holds credentials.
@@ -214,7 +214,7 @@ def as_location(storage: object) -> Location:
     if isinstance(storage, Path | RemotePath):
         return storage
     if not isinstance(storage, str) or not storage:
-        raise ValueError(f"must be a folder or an URI, got {storage!r}")
+        raise ValueError(f"must be a folder or a URI, got {storage!r}")
     local = storage.removeprefix("file://")
     return RemotePath(storage) if "://" in local else Path(local).expanduser()
 

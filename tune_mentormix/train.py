@@ -11,12 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from trainables.checkpoints import is_whole, load_checkpoint, save_checkpoint
 from trainables.datasets import Dataset
 from trainables.model_files import ModelDescription, ModelFile, write_model
-from trainables.training import DeviceDataset, Trainer
+from trainables.training import Trainer, begin_training
 from tune_mentormix.errors import RequestError
 from tune_mentormix.export_records import exporter, metric_records
 from tune_mentormix.exported import ExportedConfig, load_exported_data
@@ -51,8 +49,7 @@ def train_in_full(
     dataset = load_exported_data(exported)
     exported = exported.model_copy(update={"config": settings})
     _claim(out, exported)
-    torch.set_num_threads(exported.threads)
-    trainer = Trainer(settings, DeviceDataset(dataset, "cuda" if torch.cuda.is_available() else "cpu"))
+    trainer = begin_training(settings, dataset, exported.threads)
     checkpoints = sorted(out.glob("checkpoint-*"))
     whole = [folder for folder in checkpoints if is_whole(folder)]
     if whole:

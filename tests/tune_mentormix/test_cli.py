@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_group
 
-from tune_mentormix.cli import run
+from tune_mentormix.cli import app, run
 from tune_mentormix.errors import DONE, FAILED, WRONG_REQUEST
 from tune_mentormix.experiment import Experiment, read_experiment
 
@@ -135,13 +136,7 @@ def test_reading_commands_import_neither_torch_nor_ray(finished_search: Experime
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        *("search", "resume", "status", "trials", "list", "export", "train", "evaluate", "predict"),
-        *("submit", "jobs", "logs", "stop", "gc"),
-    ],
-)
+@pytest.mark.parametrize("command", sorted(get_group(app).commands))
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--help"]) == DONE
     assert "Usage" in capsys.readouterr().out

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from tune_mentormix.console import print_status
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, list_experiments, read_experiment
 from tune_mentormix.journal import Journal
@@ -61,6 +62,14 @@ def test_until_a_trial_ran_to_the_end_the_best_is_by_latest_reports() -> None:
     best = experiment.best()
     assert best is not None
     assert best.number == 0
+
+
+@pytest.mark.parametrize(("last", "is_named"), [(0.5, True), (0.6, False)])
+def test_an_earlier_epoch_is_named_only_where_the_best_was_better_there(
+    last: float, is_named: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_status(experiment_of(started(), proposed(0), report(0, 2, 0.6), report(0, 3, last), ended(0)))
+    assert ("its highest was 0.6000, at epoch 2" in capsys.readouterr().out) == is_named
 
 
 def test_a_baseline_is_never_the_best_but_the_published_setting_may_be() -> None:

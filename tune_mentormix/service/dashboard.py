@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
-from tune_mentormix.errors import RequestError
+from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.service.library import NotFoundError
 from tune_mentormix.service.models import Name
 from tune_mentormix.service.state import Shared
@@ -61,7 +61,7 @@ def _the_studies() -> OptunaStudies:
     with _lock:
         if _studies is None:
             if not has_dashboard():
-                raise RequestError("optuna-dashboard is not installed: uv sync --extra serve")
+                raise RequestError(f"optuna-dashboard is not installed: {how_to_install('serve')}")
             from tune_mentormix.service.optuna_studies import OptunaStudies
 
             _studies = OptunaStudies()

@@ -45,8 +45,8 @@ class MentorMixTrainable(Trainable):
     `settings`, the fields of `TrialSettings`; `threads`, for torch on the CPU; `resume_from`, the folder or the URI
     of a checkpoint to go on from, or None; and, not used here, `trial` and `attempt`, its numbers, and `gpus`.
 
-    A result is `Trainer.train_epoch`'s metrics, with `done` after the last epoch. A trial that fails
-    reports `failure`, the reason in one line, with `out_of_memory`, `done`, `epoch`, and a `val_accuracy` of NaN.
+    A result is `Trainer.train_epoch`'s metrics, with `device`, `cuda` or `cpu`, and `done` after the last epoch. A
+    trial that fails reports `failure`, the reason in one line, with `out_of_memory`, `done`, `epoch`, and a `val_accuracy` of NaN.
     """
 
     _data: DeviceDataset | None
@@ -85,7 +85,8 @@ class MentorMixTrainable(Trainable):
                 "val_accuracy": float("nan"),
             }
         self._epoch = self._trainer.epoch
-        return {**self._trainer.metrics, "done": self._epoch >= self._trainer.settings.epochs}
+        device = self._trainer.data.device.type
+        return {**self._trainer.metrics, "device": device, "done": self._epoch >= self._trainer.settings.epochs}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the trial's whole state; of a failed trial there is none."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
-from ray.tune import CheckpointConfig, PlacementGroupFactory, TuneError
+from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, TuneError
 from ray.tune.search import Searcher
 
 from trainables.datasets import Dataset
@@ -17,6 +17,7 @@ from tune_mentormix.cluster import Room
 from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.hung_trials import HungTrials
+from tune_mentormix.idle_gpus import IdleGpus
 from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
 from tune_mentormix.restarts import RestartingSearcher
@@ -57,7 +58,9 @@ def run_trials(
         SearchFailedError: if the storage could not be used for long; what was stored stays, and can be gone on with.
     """
     limits = SearchLimits(experiment, settings.epochs, settings.time_budget, settings.epoch_budget)
-    watch = [HungTrials(recorder, experiment, settings.trial_timeout)] if settings.trial_timeout else []
+    watch: list[Callback] = [IdleGpus()] if settings.gpus() else []
+    if settings.trial_timeout:
+        watch.append(HungTrials(recorder, experiment, settings.trial_timeout))
 
     def is_over() -> bool:
         recorder.write_due()

@@ -50,6 +50,10 @@ def test_a_gpu_that_torch_does_not_find_cannot_be_measured_and_nothing_is_create
     assert stderr.splitlines()[0].startswith("error: trials_per_gpu auto needs a GPU to measure on")
 
 
+def test_a_node_whose_gpus_torch_does_not_find_is_named_once(ended: tuple[Path, dict[str, Any], str]) -> None:
+    assert ended[2].count("hold GPUs and train on the CPU") == 1
+
+
 def test_a_trial_that_ran_out_of_memory_goes_on_with_the_whole_gpu_and_finishes(
     shared: Experiment, events: list[Event]
 ) -> None:

@@ -53,7 +53,9 @@ class PlannedSearcher(Searcher):
         """Nothing to do: the journal is the state."""
 
 
-def run_ablation(storage: Location, name: str, progress: Progress, verbose: bool = False) -> Experiment:
+def run_ablation(
+    storage: Location, name: str, progress: Progress, verbose: bool = False, address: str | None = None
+) -> Experiment:
     """Trains what is left of the best trial's ablation.
 
     Args:
@@ -61,6 +63,7 @@ def run_ablation(storage: Location, name: str, progress: Progress, verbose: bool
         name: the experiment's.
         progress: called with the ablation after every event.
         verbose: whether Ray may talk.
+        address: of a cluster to join; None: as the search did.
 
     Raises:
         RequestError: if no trial ran to the end yet, the data changed, or another driver runs the ablation.
@@ -69,7 +72,7 @@ def run_ablation(storage: Location, name: str, progress: Progress, verbose: bool
     best = experiment.best()
     if best is None or best.state != "finished":
         raise RequestError(f"{name} has no trial that ran to the end yet: there is nothing to move back (--ablate)")
-    settings = retraining_settings(experiment, {"storage": storage})
+    settings = retraining_settings(experiment, {"storage": storage, "address": address})
     request = stored_request(experiment, settings)
     published = request.control_settings()["published"]
     configs = ablated_configs(best.config, published, list(request.space.distributions))

@@ -110,14 +110,15 @@ def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage
     """Do what a submission's record says; `submit` has a cluster run this."""
     submission = read_submission(storage, name, number)
     os.chdir(tempfile.gettempdir())  # Ray may unpack the job's own folder anew while it runs
-    joined = {"address": os.environ.get("RAY_ADDRESS")}  # of the cluster that the job runs on
     from tune_mentormix.search import resume_search, start_search  # imports torch and Ray
 
     with SearchProgress() as progress:
         if submission.action == "resume":
+            joined = {"address": os.environ.get("RAY_ADDRESS")}  # whatever cluster the search was begun on
             experiment = resume_search(storage, name, submission.settings | joined, progress)
-        else:
-            experiment = start_search(submitted_settings(storage, submission, joined), progress)
+        else:  # joins by RAY_ADDRESS, which means nothing to whoever goes on with the search later
+            settings = submitted_settings(storage, submission, {})
+            experiment = start_search(settings.model_copy(update={"address": None}), progress)
     _end(experiment)
 
 
@@ -270,6 +271,7 @@ def report(
         option("The HTML file to write.", REPORT_DEFAULT),
     ] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help=ABLATE_HELP)] = False,
+    address: ask.Address = None,
     storage: Storage = STORAGE,
     verbose: Verbose = False,
 ) -> None:
@@ -279,7 +281,7 @@ def report(
         from tune_mentormix.ablate import run_ablation  # imports torch and Ray
 
         with SearchProgress("ablation", "report --ablate") as progress:
-            ablation = run_ablation(storage, name, progress, verbose)
+            ablation = run_ablation(storage, name, progress, verbose, address)
         if ablation.ended == "interrupted":
             raise typer.Exit(INTERRUPTED)
     from tune_mentormix.report.page import write_report  # imports matplotlib and Optuna

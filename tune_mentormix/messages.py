@@ -21,11 +21,17 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})"
 
 
-def describe(error: ErrorDetails, model: type[BaseModel]) -> str:
-    """One pydantic error as one line that names the setting, its value and what is allowed."""
+def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[str] = ()) -> str:
+    """One pydantic error as one line that names the setting, its value and what is allowed.
+
+    Args:
+        error: of pydantic.
+        model: whose fields are allowed.
+        also_known: other keys that may have been meant.
+    """
     name, value = str(error["loc"][0]) if error["loc"] else "", error["input"]
     if error["type"] == "extra_forbidden":
-        near = get_close_matches(name, model.model_fields, n=1)
+        near = get_close_matches(name, [*model.model_fields, *also_known], n=1)
         return f"unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     if name not in model.model_fields:
         return error["msg"].removeprefix("Value error, ")

@@ -148,11 +148,15 @@ class SearchSettings(DataSettings):
         return self.checkpoint_every or max(1, self.epochs // 10)
 
 
+# Keys of a trial's settings that may stand beside those of the search.
+TRIAL_ONLY = TrialSettings.model_fields.keys() - SearchSettings.model_fields.keys()
+
+
 def read_settings(config: Path | None, options: dict[str, Any], assignments: Sequence[str] = ()) -> SearchSettings:
     """Merges a settings file (if any) with the command's options; options win.
 
     Args:
-        config: a YAML file of settings; an experiment's own `search.yaml` will do.
+        config: a YAML file of settings, of the search or of its trials; an experiment's own `search.yaml` will do.
         options: by settings key; None means not given.
         assignments: `KEY=VALUE` of any setting of the search or of its trials, the value as YAML.
 
@@ -164,11 +168,14 @@ def read_settings(config: Path | None, options: dict[str, Any], assignments: Seq
     given = {key: value for key, value in options.items() if value is not None}
     values = changed({key: value for key, value in document.values.items() if key not in RECORD_KEYS}, given)
     places = {key: "--" + key.replace("_", "-") for key in given}
+    of_trials = {key: values.pop(key) for key in document.values if key in TRIAL_ONLY}
     for key, value in map(_parse_assignment, assignments):
-        if key in SearchSettings.model_fields:
-            values[key], places[key] = value, "--set"
+        if key in TRIAL_ONLY:
+            of_trials[key], places["trial"] = value, "--set"
         else:
-            values["trial"], places["trial"] = (values.get("trial") or {}) | {key: value}, "--set"
+            values[key], places[key] = value, "--set"
+    if of_trials:
+        values["trial"] = (values.get("trial") or {}) | of_trials
     if "noise" not in values and values.get("dataset", "digits") == "digits":
         values["noise"] = 0.4  # the demonstration's own noise; real data keep the labels they came with
     try:
@@ -176,7 +183,8 @@ def read_settings(config: Path | None, options: dict[str, Any], assignments: Seq
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        raise RequestError(f"{describe(first, SearchSettings)} ({places.get(key) or document.place(key)})") from error
+        said = describe(first, SearchSettings, TRIAL_ONLY)
+        raise RequestError(f"{said} ({places.get(key) or document.place(key)})") from error
 
 
 def _parse_assignment(text: str) -> tuple[str, Any]:

@@ -91,6 +91,11 @@ def test_a_wrong_line_of_the_file_is_named(tmp_path: Path, text: str, complaint:
         read_settings(write(tmp_path, text), {})
 
 
+def test_settings_of_trials_may_stand_beside_those_of_the_search(tmp_path: Path) -> None:
+    settings = read_settings(write(tmp_path, "precision: fp32\nbatch_size: 32\ntrial: {mentor: focal}\n"), {})
+    assert settings.trial == {"mentor": "focal", "precision": "fp32", "batch_size": 32}
+
+
 def test_durations() -> None:
     assert [parse_duration(text) for text in ("90", "90s", "1.5m", "2h", "1d")] == [90, 90, 90, 7200, 86400]
 
@@ -106,6 +111,7 @@ def test_any_other_setting_is_set_by_its_key() -> None:
     ("assignment", "complaint"),
     [
         ("batch_sze=3", r"unknown key 'batch_sze'; did you mean 'batch_size'\? \(--set\)"),
+        ("grace_perod=3", r"unknown key 'grace_perod'; did you mean 'grace_period'\? \(--set\)"),
         ("burn_in=200", r"burn_in must be a number in \[0, 100\), got 200 \(--set\)"),
         ("epochs=0", r"epochs must be a whole number of at least 1, got 0 \(--set\)"),
         ("epochs", "--set takes KEY=VALUE, got 'epochs'"),

@@ -46,7 +46,8 @@ class MentorMixTrainable(Trainable):
     of a checkpoint to go on from, or None; and, not used here, `trial` and `attempt`, its numbers, and `gpus`.
 
     A result is `Trainer.train_epoch`'s metrics, with `device`, `cuda` or `cpu`, and `done` after the last epoch. A
-    trial that fails reports `failure`, the reason in one line, with `out_of_memory`, `done`, `epoch`, and a `val_accuracy` of NaN.
+    trial that fails reports `failure`, the reason in one line, with `out_of_memory`, `done`, `epoch`, and a
+    `val_accuracy` of NaN.
     """
 
     _data: DeviceDataset | None

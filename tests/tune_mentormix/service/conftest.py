@@ -16,6 +16,7 @@ from tests.tune_mentormix.simulated_search import SimulatedFailures, simulate_se
 from tune_mentormix.service.app import make_app
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.tokens import Principal, Tokens
+from tune_mentormix.storage import Location
 
 READ, RUN = "r" * 32, "w" * 32  # tokens
 
@@ -26,7 +27,7 @@ class Served:
 
     client: TestClient  # without a token
     jobs: InMemoryJobs
-    storage: Path
+    storage: Location
 
     def get(self, path: str, token: str = READ) -> Response:
         """A GET with a token."""
@@ -73,7 +74,7 @@ def serve(simulated_storage: Path) -> Iterator[Serve]:
     """Starts a service in this process, with settings of its own."""
     clients: list[TestClient] = []
 
-    def start(storage: Path | None = None, **settings: object) -> Served:
+    def start(storage: Location | None = None, **settings: object) -> Served:
         jobs = InMemoryJobs()
         chosen = ServerSettings.model_validate({"storage": storage or simulated_storage, "burst": 10_000} | settings)
         tokens = Tokens([(Principal("reader", "read"), READ), (Principal("runner", "run"), RUN)])

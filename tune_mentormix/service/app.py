@@ -35,6 +35,7 @@ from tune_mentormix.service.rates import Rates
 from tune_mentormix.service.rendering import answer
 from tune_mentormix.service.request_log import RequestLog
 from tune_mentormix.service.sessions import Sessions
+from tune_mentormix.service.shared_jobs import SharedJobs
 from tune_mentormix.service.state import Service
 from tune_mentormix.service.tokens import Tokens
 
@@ -57,12 +58,13 @@ def make_app(server: ServerSettings, tokens: Tokens, jobs: Jobs) -> ASGIApp:
         jobs: the cluster.
     """
     library = Library(server.storage, log_event)
+    known_jobs = JobsView(jobs, library)
     service = Service(
         server=server,
         tokens=tokens,
         library=library,
-        jobs=jobs,
-        known_jobs=JobsView(jobs, library),
+        jobs=SharedJobs(jobs, known_jobs, server.max_jobs),
+        known_jobs=known_jobs,
         sessions=Sessions(server.session_time),
         streams=Streams(server.max_streams),
         artifacts=Artifacts(server.storage),

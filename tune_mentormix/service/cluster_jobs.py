@@ -19,7 +19,6 @@ from tune_mentormix.storage import Location
 
 LOOK_SECONDS = 10.0  # between two questions to the cluster for all its jobs
 ANSWER_SECONDS = 3.0  # that a page waits for the answer
-ALIVE = ("pending", "running")
 
 
 class Jobs(Protocol):
@@ -113,6 +112,10 @@ class JobsView:
             return self._known
         return KnownJobs(self._known.jobs, "it takes long to answer")
 
+    def ask(self) -> Sequence[Job]:
+        """The jobs as they are now. Raises RequestError if the cluster cannot be asked."""
+        return self._jobs.jobs(self._state_of)
+
     def look_again(self) -> None:
         """The next look asks: something was changed."""
         self._asked = 0.0
@@ -125,7 +128,7 @@ class JobsView:
 
     def _answer(self) -> KnownJobs:
         try:
-            return KnownJobs(self._jobs.jobs(self._state_of), None)
+            return KnownJobs(self.ask(), None)
         except RequestError as error:
             return KnownJobs(self._recorded(), str(error))
         except Exception:

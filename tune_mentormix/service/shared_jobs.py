@@ -1,0 +1,54 @@
+"""The cluster's jobs as requests that come at once may use them.
+
+Searches are sent one after another, so that what was checked before one is sent still holds when it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.jobs import Job
+from tune_mentormix.service.cluster_jobs import Jobs, JobsView
+from tune_mentormix.settings import SearchSettings
+
+
+class SharedJobs:
+    """Starts and stops searches for everyone who may."""
+
+    def __init__(self, jobs: Jobs, known: JobsView, most: int) -> None:
+        """At most so many searches run or wait at once; `known` is told of every change."""
+        self._jobs = jobs
+        self._known = known
+        self._most = most
+        self._sending = threading.Lock()
+
+    def submit(self, settings: SearchSettings) -> Job:
+        """Starts a search under a name that is not taken. Raises RequestError."""
+        with self._sending:
+            self._check_room()
+            job = self._jobs.submit(settings)
+        self._known.look_again()
+        return job
+
+    def resume(self, name: str, changes: dict[str, Any]) -> Job:
+        """Goes on with a search. Raises RequestError."""
+        with self._sending:
+            job = self._jobs.resume(name, changes)
+        self._known.look_again()
+        return job
+
+    def stop(self, name: str) -> None:
+        """Asks a search to stop, and does not wait for it. Raises RequestError if it does not run on the cluster."""
+        self._jobs.stop(name, wait=False)
+        self._known.look_again()
+
+    def logs(self, name: str) -> str:
+        """What the latest job of a search printed. Raises RequestError."""
+        return self._jobs.logs(name)
+
+    def _check_room(self) -> None:
+        alive = sum(job.alive for job in self._known.ask())
+        if alive >= self._most:
+            raise RequestError(f"{alive} searches run or wait already, as many as this server allows: stop one first")

@@ -35,6 +35,7 @@ class SharedJobs:
     def resume(self, name: str, changes: dict[str, Any]) -> Job:
         """Goes on with a search. Raises RequestError."""
         with self._sending:
+            self._check_room()
             job = self._jobs.resume(name, changes)
         self._known.look_again()
         return job
@@ -51,4 +52,4 @@ class SharedJobs:
     def _check_room(self) -> None:
         alive = sum(job.alive for job in self._known.ask())
         if alive >= self._most:
-            raise RequestError(f"{alive} searches run or wait already, as many as this server allows: stop one first")
+            raise RequestError(f"{alive} of at most {self._most} searches run or wait already: stop one first")

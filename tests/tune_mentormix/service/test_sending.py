@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,8 +38,22 @@ def test_no_more_searches_start_at_once_than_the_server_allows(
     answers = at_once(served, ["a", "b", "c", "d"])
     assert sorted(answer.status_code for answer in answers) == [202, 202, 409, 409]
     refused = next(answer for answer in answers if answer.status_code == 409)
-    assert "2 searches run or wait already, as many as this server allows" in refused.json()["detail"]
+    assert "2 of at most 2 searches run or wait already: stop one first" in refused.json()["detail"]
     assert len(head.jobs) == 2
     running = next(job["metadata"]["experiment"] for job in head.jobs.values())
     assert served.post(f"{SUBMIT}/{running}/stop", {}).status_code == 202
     assert served.post(SUBMIT, {"name": "e", "num_samples": 4}).status_code == 202
+
+
+def test_a_resume_takes_a_place_as_a_new_search_does(
+    serve: Serve, head: StandInHead, simulated_storage: Path, tmp_path: Path
+) -> None:
+    for name in ("birds", "cut"):
+        shutil.copytree(simulated_storage / name, tmp_path / name)
+    served = serve(tmp_path, ClusterJobs(head.address, tmp_path), max_jobs=1)
+    assert served.post(f"{SUBMIT}/birds/resume", {"num_samples": 14}).status_code == 202
+    for path, settings in ((f"{SUBMIT}/cut/resume", {}), (SUBMIT, {"name": "new", "num_samples": 4})):
+        refused = served.post(path, settings)
+        assert refused.status_code == 409
+        assert "1 of at most 1 searches run or wait already" in refused.json()["detail"]
+    assert len(head.jobs) == 1

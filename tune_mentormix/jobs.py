@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, SearchState, experiment_path, read_experiment
 from tune_mentormix.job_package import STOP_SECONDS, entrypoint, runtime_env
-from tune_mentormix.jobs_api import JobsApi, is_loopback, jobs_address
+from tune_mentormix.jobs_api import JobsApi, UnansweredError, is_loopback, jobs_address
 from tune_mentormix.lease import refuse_if_held
 from tune_mentormix.settings import SearchSettings, default_name
 from tune_mentormix.storage import Location, RemotePath
@@ -89,7 +89,7 @@ class ClusterJobs:
 
         Raises:
             RequestError: before anything is sent, if the name is taken or the space makes no sense; or if the cluster
-                does not take it. Nothing is left behind then.
+                does not take it. Nothing is left behind then, unless it did not answer and may have taken it.
         """
         name = settings.name or default_name(settings)
         path = experiment_path(self.storage, name)
@@ -176,6 +176,8 @@ class ClusterJobs:
                     environment,
                     self._metadata(name),
                 )
+        except UnansweredError:
+            raise  # its record stays: a driver that begins nevertheless looks for it
         except BaseException:
             forget_submission(self.storage, submission)
             raise

@@ -14,18 +14,31 @@ import ray
 
 
 class StandInHead:
-    """The jobs that were sent, as Ray lists them; a request waits while its gate is closed."""
+    """The jobs that were sent, as Ray lists them; it can be made to hang."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.stopped: list[str] = []
-        self.answers = threading.Event()  # anything at all
-        self.takes_jobs = threading.Event()  # a job that was sent
-        self.answers.set()
+        self.takes_jobs = threading.Event()  # while not set, a job that was sent waits
         self.takes_jobs.set()
         self.seconds = 0.0  # that taking a job takes
         self.arrived = threading.Semaphore(0)  # jobs that were sent, taken or not yet
         self.address = ""
+        self._hangs = False
+        self._ended = threading.Event()
+
+    def hang(self) -> None:
+        """Takes connections from now on, and answers none of them, ever."""
+        self._hangs = True
+
+    def go_on(self) -> None:
+        """Answers what is asked from now on."""
+        self._hangs = False
+
+    def end(self) -> None:
+        """Lets go of everyone who still waits."""
+        self._ended.set()
+        self.takes_jobs.set()
 
     def add(self, submission_id: str, status: str, metadata: dict[str, str]) -> None:
         """Has one more job in its list."""
@@ -40,7 +53,8 @@ class StandInHead:
 
     def answer(self, method: str, path: str, sent: dict[str, Any]) -> Any:
         """To one request, as JSON."""
-        self.answers.wait()
+        if self._hangs:
+            self._ended.wait()
         if path == "/api/authentication_mode":
             return {"authentication_mode": "disabled"}
         if path == "/api/version":
@@ -94,7 +108,6 @@ def stand_in_head() -> Iterator[StandInHead]:
     try:
         yield head
     finally:
-        head.answers.set()
-        head.takes_jobs.set()
+        head.end()
         server.shutdown()
         server.server_close()

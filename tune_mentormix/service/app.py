@@ -24,11 +24,12 @@ from tune_mentormix.service import (
     pages,
 )
 from tune_mentormix.service.artifacts import Artifacts
-from tune_mentormix.service.cluster_jobs import Jobs, JobsView
+from tune_mentormix.service.cluster_jobs import Jobs
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.events import Streams
 from tune_mentormix.service.failures import answer_failures
 from tune_mentormix.service.guard import Guard
+from tune_mentormix.service.jobs_view import JobsView
 from tune_mentormix.service.library import Library
 from tune_mentormix.service.observer import log_event, look, observe
 from tune_mentormix.service.rates import Rates

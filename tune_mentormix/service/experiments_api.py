@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from tune_mentormix.experiment import Trial
 from tune_mentormix.service.artifacts import Kind
-from tune_mentormix.service.cluster_jobs import KnownJobs
 from tune_mentormix.service.failures import READING
 from tune_mentormix.service.guard import problem
+from tune_mentormix.service.jobs_view import KnownJobs
 from tune_mentormix.service.library import NotFoundError
 from tune_mentormix.service.models import (
     BestAnswer,

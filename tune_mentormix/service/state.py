@@ -8,9 +8,9 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from tune_mentormix.service.artifacts import Artifacts
-from tune_mentormix.service.cluster_jobs import JobsView
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.events import Streams
+from tune_mentormix.service.jobs_view import JobsView
 from tune_mentormix.service.library import Library
 from tune_mentormix.service.rates import Rates
 from tune_mentormix.service.sessions import Session, Sessions

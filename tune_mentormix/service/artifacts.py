@@ -91,7 +91,7 @@ class Artifacts:
         """Ends what is being made, and removes all files."""
         for made in self._made.values():
             made.task.cancel()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder)
 
     def _is_stale(self, made: _Made, version: object) -> bool:
         if not made.task.done() or made.version == version:
@@ -102,7 +102,7 @@ class Artifacts:
         by_use = sorted(self._made.items(), key=lambda item: item[1].asked)
         for key, made in by_use[: max(0, len(by_use) - MOST_KEPT)]:
             if made.task.done():
-                shutil.rmtree(made.folder, ignore_errors=True)
+                asyncio.get_running_loop().run_in_executor(None, _remove, made.folder)
                 del self._made[key]
 
     async def _make(self, kind: Kind, name: str, folder: Path, replaced: Path | None) -> Path:
@@ -113,11 +113,11 @@ class Artifacts:
                 await _run([kind, name, "--out", str(target), "--storage", str(self._storage)])
                 return target if kind == "report" else await asyncio.to_thread(_packed, target, name)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.to_thread(_remove, folder)
             raise
         finally:
             if replaced:
-                shutil.rmtree(replaced, ignore_errors=True)
+                await asyncio.to_thread(_remove, replaced)
 
 
 async def _run(arguments: list[str]) -> None:
@@ -151,3 +151,8 @@ def _packed(folder: Path, name: str) -> Path:
         archive.add(folder, arcname=name)
     shutil.rmtree(folder)
     return packed
+
+
+def _remove(folder: Path) -> None:
+    """With all that is in it."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import io
 import tarfile
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from httpx2 import Response
 from tests.tune_mentormix.service.conftest import RUN, Serve, Served, sign_in
 from tests.tune_mentormix.simulated_search import simulate_search
 from tune_mentormix.service import artifacts
+from tune_mentormix.service.library import Library
+from tune_mentormix.service.reading import Version
 
 
 def made(served: Served, name: str, kind: str) -> Response:
@@ -48,6 +51,30 @@ def test_an_export_of_a_search_without_results_is_refused_in_the_commands_words(
     answer = made(serve(tmp_path), "empty", "export")
     assert answer.status_code == 409
     assert "no result to export yet" in answer.json()["detail"]
+
+
+def test_a_slow_storage_holds_up_nobody_else(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    version = Library.version
+
+    def slow(library: Library, name: str) -> Version:
+        begun.set()
+        go_on.wait(3)
+        return version(library, name)
+
+    monkeypatch.setattr(Library, "version", slow)
+    sign_in(served.client, RUN)
+    for path in ("/api/v1/experiments/nothing/report", "/searches/nothing/export"):
+        begun.clear()
+        go_on.clear()
+        asker = threading.Thread(target=served.client.get, args=(path,))
+        asker.start()
+        assert begun.wait(3)
+        before = time.monotonic()
+        assert served.client.get("/healthz").status_code == 200
+        assert time.monotonic() - before < 1
+        go_on.set()
+        asker.join()
 
 
 def test_an_archive_that_cannot_be_written_leaves_nothing_behind(

@@ -98,7 +98,7 @@ class Experiment:
     epochs_run: int = 0
     ended: str | None = None  # why the last run ended; None while it runs, or where it was killed
     seconds: float = 0.0  # that runs took, without the time between them
-    _last_event: float = 0.0
+    last_event: float = 0.0  # Unix seconds
 
     @property
     def name(self) -> str:
@@ -108,9 +108,9 @@ class Experiment:
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account."""
         kind = event["event"]
-        if kind != "run_started" and self._last_event:
-            self.seconds += event["time"] - self._last_event
-        self._last_event = event["time"]
+        if kind != "run_started" and self.last_event:
+            self.seconds += event["time"] - self.last_event
+        self.last_event = event["time"]
         if kind == "run_started":
             self.runs, self.ended = event.get("run", self.runs + 1), None
             self.num_samples = event.get("num_samples", self.num_samples)

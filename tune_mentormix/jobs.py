@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, SearchState, experiment_path, read_experiment
 from tune_mentormix.job_package import STOP_SECONDS, entrypoint, runtime_env
-from tune_mentormix.jobs_api import JobsApi, is_loopback, jobs_address
+from tune_mentormix.jobs_api import JobsApi, UnansweredError, is_loopback, jobs_address
 from tune_mentormix.lease import refuse_if_held
 from tune_mentormix.settings import SearchSettings, default_name
 from tune_mentormix.storage import Location, RemotePath
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 MARGIN_SECONDS = 15.0  # for a killed driver, and for Ray to notice
+UNKNOWN_SECONDS = 60.0  # in which a search that was recorded may be on its way to the cluster; clocks differ, too
 ALIVE = ("PENDING", "RUNNING")  # of Ray's states
 
 JobState = Literal["pending", "running", "finished", "interrupted", "failed"]
@@ -49,6 +50,7 @@ class Job:
     started: float  # Unix seconds
     ended: float | None  # where Ray remembers it
     message: str  # why it failed, else empty
+    alive: bool  # whether it takes a place: it runs, or the cluster has it to run
 
     def as_json(self) -> dict[str, Any]:
         """What `jobs --json` shows."""
@@ -87,13 +89,12 @@ class ClusterJobs:
 
         Raises:
             RequestError: before anything is sent, if the name is taken or the space makes no sense; or if the cluster
-                does not take it. Nothing is left behind then.
+                does not take it. Nothing is left behind then, unless it did not answer and may have taken it.
         """
         name = settings.name or default_name(settings)
         path = experiment_path(self.storage, name)
         if path.exists():
             raise RequestError(f"{path} exists already; choose another --name, or go on with: submit --resume {name}")
-        self._refuse_if_alive(name)
         from tune_mentormix.requested_space import read_space  # imports Optuna
 
         written_out, _ = read_space(settings)
@@ -116,9 +117,8 @@ class ClusterJobs:
             return self._send_again(name, given)
         experiment = read_experiment(self.storage, name)
         refuse_if_held(path)
-        self._refuse_if_alive(name)
         resumed_settings(experiment, self.storage, given)
-        return self._send(name, "resume", given)
+        return self._send(name, "resume", given, experiment.last_event)
 
     def stop(self, name: str, wait: bool = True) -> None:
         """Interrupts a search so that it can be gone on with.
@@ -131,17 +131,19 @@ class ClusterJobs:
             RequestError: if it does not run as a job of this cluster.
         """
         submission = self._submission(name)
-        known = self._api.jobs().get(submission.submission_id)
-        if known is None or known.status not in ALIVE:
-            state = _job(submission, stored_state(self.storage, name), known).state
+        known = self._api.jobs()
+        alive = self._alive(submission, known)
+        if not alive:
+            state = _job(submission, stored_state(self.storage, name), known.get(submission.submission_id)).state
             raise RequestError(f"{name} does not run as a job of {self.address}: it is {state}")
-        self._api.stop(submission.submission_id)
+        for submission_id in alive:
+            self._api.stop(submission_id)
         deadline = time.monotonic() + STOP_SECONDS + MARGIN_SECONDS
-        while wait and known and known.status in ALIVE:
+        while wait and self._alive(submission, known):
             if time.monotonic() > deadline:
                 raise RequestError(f"{name} was asked to stop, and has not yet: look at it with: logs {name}")
             time.sleep(POLL_SECONDS)
-            known = self._api.jobs().get(submission.submission_id)
+            known = self._api.jobs()
 
     def jobs(self, state_of: StateOf = stored_state) -> list[Job]:
         """Every search that was submitted into the storage, by name. Raises RequestError without the cluster."""
@@ -158,13 +160,13 @@ class ClusterJobs:
 
     def _send_again(self, name: str, changes: dict[str, Any]) -> Job:
         submission = self._submission(name)
-        self._refuse_if_alive(name)
         if submission.action != "search":
             raise RequestError(f"{name} is gone from {self.storage}: submit it anew")
         settings = submitted_settings(self.storage, submission, changes)
         return self._send(name, "search", settings.model_dump(mode="json"))
 
-    def _send(self, name: str, action: Action, settings: dict[str, Any]) -> Job:
+    def _send(self, name: str, action: Action, settings: dict[str, Any], last_event: float = 0.0) -> Job:
+        self._refuse_if_alive(name, last_event)
         submission = record_submission(self.storage, name, self.address, action, settings)
         try:
             with runtime_env() as environment:
@@ -172,19 +174,41 @@ class ClusterJobs:
                     submission.submission_id,
                     entrypoint(self.storage, submission),
                     environment,
-                    {"experiment": name, "storage": str(self.storage)},
+                    self._metadata(name),
                 )
+        except UnansweredError:
+            raise  # its record stays: a driver that begins nevertheless looks for it
         except BaseException:
             forget_submission(self.storage, submission)
             raise
-        return Job(name, submission.submission_id, "pending", submission.submitted, None, "")
+        return Job(name, submission.submission_id, "pending", submission.submitted, None, "", alive=True)
 
-    def _refuse_if_alive(self, name: str) -> None:
-        """The driver of an earlier submission may not have come as far as to hold the experiment."""
+    def _refuse_if_alive(self, name: str, last_event: float) -> None:
+        """The driver of an earlier submission may not have come as far as to hold the experiment, or to be known."""
         known = self._api.jobs()
-        submission = latest_submission(self.storage, name)
-        if submission and submission.submission_id in known and known[submission.submission_id].status in ALIVE:
+        latest = latest_submission(self.storage, name)
+        if latest is None:
+            return
+        if self._alive(latest, known):
             raise RequestError(f"{name} is submitted already, and runs: stop it first, or choose another --name")
+        began = latest.submission_id in known or latest.submitted < last_event
+        if not began and abs(time.time() - latest.submitted) < UNKNOWN_SECONDS:
+            raise RequestError(
+                f"{name} was submitted a moment ago, and the cluster does not know it yet: try again in a minute"
+            )
+
+    def _alive(self, latest: Submission, known: dict[str, JobDetails]) -> list[str]:
+        """Which submissions of a name the cluster runs or will: two may have met, and the later one failed."""
+        ours = self._metadata(latest.name).items()
+        return [
+            submission_id
+            for submission_id, job in known.items()
+            if job.status in ALIVE and (submission_id == latest.submission_id or ours <= (job.metadata or {}).items())
+        ]
+
+    def _metadata(self, name: str) -> dict[str, str]:
+        """By which the jobs of an experiment are known."""
+        return {"experiment": name, "storage": str(self.storage)}
 
     def _submission(self, name: str) -> Submission:
         experiment_path(self.storage, name)
@@ -221,7 +245,8 @@ def _job(submission: Submission, stored: SearchState | None, known: JobDetails |
     ended = known.end_time / 1000 if known and known.end_time else None
     state = _state(stored or "interrupted", known)
     message = _reason(known.message) if known and state == "failed" else ""
-    return Job(submission.name, submission.submission_id, state, submission.submitted, ended, message)
+    alive = state == "running" or (known is not None and known.status in ALIVE)
+    return Job(submission.name, submission.submission_id, state, submission.submitted, ended, message, alive)
 
 
 def _state(state: SearchState, known: JobDetails | None) -> JobState:

@@ -21,10 +21,13 @@ from urllib.request import urlopen
 from tune_mentormix.errors import RequestError, how_to_install
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobDetails, JobSubmissionClient
+    from ray.job_submission import JobDetails
+
+    from tune_mentormix.job_client import JobClient
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 5.0  # whether anybody does
+REQUEST_SECONDS = 30.0  # of a request, before and between the parts of its answer
 AGENT_SECONDS = 30.0  # in which a head that began just now finds a node to run a job's driver
 _NO_AGENT = "No available agent"  # Ray's words for it
 _ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
@@ -36,6 +39,10 @@ Answer = TypeVar("Answer")
 
 class ClusterError(RequestError):
     """A cluster that does not answer, or not to us."""
+
+
+class UnansweredError(ClusterError):
+    """A cluster that took a request and says nothing: it may have done what it was asked."""
 
 
 def jobs_address(address: str | None) -> str:
@@ -119,15 +126,16 @@ class JobsApi:
             return question()
 
     @cached_property
-    def _client(self) -> JobSubmissionClient:
+    def _client(self) -> JobClient:
         self._check()
         try:
             import aiohttp  # noqa: F401  # of ray[default], as the client needs it
-            from ray.job_submission import JobSubmissionClient
+
+            from tune_mentormix.job_client import JobClient
         except ImportError as error:
             raise RequestError(f"{error.name} is not installed: {how_to_install('cluster')}") from error
         with _environment, _address_in_environment(self.address):
-            return JobSubmissionClient(self.address)
+            return JobClient(self.address)
 
     def _check(self) -> None:
         """Ray's client would wait for minutes where nobody answers, and would talk to a cluster open to everyone."""

@@ -46,7 +46,7 @@ def record_submission(
     Raises:
         RequestError: if another process submits the same name at this moment, or the storage cannot be written.
     """
-    number = len(_numbers(storage, name)) + 1
+    number = max(_numbers(storage, name), default=0) + 1
     submission = Submission(
         name=name,
         number=number,

@@ -1,11 +1,13 @@
-"""What tests of a confirmation and of what comes after it share: one search that was confirmed."""
+"""What several tests share: one search that was confirmed, and a head that runs nothing."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import folder_of
+from tests.tune_mentormix.stand_in_head import StandInHead, stand_in_head
 from tune_mentormix.confirm import confirm_search
 from tune_mentormix.confirmation import Confirmation, read_confirmation
 from tune_mentormix.experiment import Experiment, read_experiment
@@ -35,3 +37,10 @@ def confirmed(finished_search: Experiment, tmp_path_factory: pytest.TempPathFact
     storage = copy_of(finished_search, tmp_path_factory.mktemp("confirmed"))
     confirm_search(storage, "done", TOP_K, SEEDS, {}, quiet)
     return read_experiment(storage, "done")
+
+
+@pytest.fixture
+def head() -> Iterator[StandInHead]:
+    """What answers as the head of a Ray cluster does."""
+    with stand_in_head() as head:
+        yield head

@@ -24,17 +24,19 @@ from tune_mentormix.service import (
     pages,
 )
 from tune_mentormix.service.artifacts import Artifacts
-from tune_mentormix.service.cluster_jobs import Jobs, JobsView
+from tune_mentormix.service.cluster_jobs import Jobs
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.events import Streams
 from tune_mentormix.service.failures import answer_failures
 from tune_mentormix.service.guard import Guard
+from tune_mentormix.service.jobs_view import JobsView
 from tune_mentormix.service.library import Library
 from tune_mentormix.service.observer import log_event, look, observe
 from tune_mentormix.service.rates import Rates
 from tune_mentormix.service.rendering import answer
 from tune_mentormix.service.request_log import RequestLog
 from tune_mentormix.service.sessions import Sessions
+from tune_mentormix.service.shared_jobs import SharedJobs
 from tune_mentormix.service.state import Service
 from tune_mentormix.service.tokens import Tokens
 
@@ -57,12 +59,13 @@ def make_app(server: ServerSettings, tokens: Tokens, jobs: Jobs) -> ASGIApp:
         jobs: the cluster.
     """
     library = Library(server.storage, log_event)
+    known_jobs = JobsView(jobs, library)
     service = Service(
         server=server,
         tokens=tokens,
         library=library,
-        jobs=jobs,
-        known_jobs=JobsView(jobs, library),
+        jobs=SharedJobs(jobs, known_jobs, server.max_jobs),
+        known_jobs=known_jobs,
         sessions=Sessions(server.session_time),
         streams=Streams(server.max_streams),
         artifacts=Artifacts(server.storage),

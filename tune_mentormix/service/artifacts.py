@@ -14,7 +14,6 @@ import sys
 import tarfile
 import tempfile
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,6 +37,7 @@ class BusyError(Exception):
 @dataclass
 class _Made:
     version: object
+    folder: Path  # of its own, with all that is made on the way
     task: asyncio.Task[Path]
     asked: float  # by the monotonic clock, as the next
     finished: float | None = None
@@ -49,10 +49,9 @@ class Artifacts:
     def __init__(self, storage: Location) -> None:
         """Of the experiments of one storage."""
         self._storage = storage
-        self._folder = Path(tempfile.mkdtemp(prefix="tune-mentormix-serve-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="tune-mentormix-serve-"))
         self._made: dict[tuple[Kind, str], _Made] = {}
         self._one_at_a_time = asyncio.Semaphore(1)
-        self._count = 0
 
     async def get(self, kind: Kind, name: str, version: object) -> Path | None:
         """The file, or None while it is being made.
@@ -70,7 +69,9 @@ class Artifacts:
         if made is None or self._is_stale(made, version):
             if sum(not other.task.done() for other in self._made.values()) >= MOST_WAITING:
                 raise BusyError
-            made = _Made(version, asyncio.create_task(self._make(kind, name)), time.monotonic())
+            folder = Path(tempfile.mkdtemp(dir=self.folder))
+            making = asyncio.create_task(self._make(kind, name, folder, made.folder if made else None))
+            made = _Made(version, folder, making, time.monotonic())
             self._made[kind, name] = made
             self._forget_some()
         done, _ = await asyncio.wait([made.task], timeout=WAIT_SECONDS)
@@ -79,7 +80,8 @@ class Artifacts:
         try:
             path = made.task.result()
         except BaseException:
-            self._made.pop((kind, name), None)
+            if self._made.get((kind, name)) is made:
+                del self._made[kind, name]
             raise
         made.asked = time.monotonic()
         made.finished = made.finished or made.asked
@@ -89,7 +91,7 @@ class Artifacts:
         """Ends what is being made, and removes all files."""
         for made in self._made.values():
             made.task.cancel()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        _remove(self.folder)
 
     def _is_stale(self, made: _Made, version: object) -> bool:
         if not made.task.done() or made.version == version:
@@ -99,22 +101,23 @@ class Artifacts:
     def _forget_some(self) -> None:
         by_use = sorted(self._made.items(), key=lambda item: item[1].asked)
         for key, made in by_use[: max(0, len(by_use) - MOST_KEPT)]:
-            if made.task.done() and not made.task.cancelled() and made.task.exception() is None:
-                with suppress(OSError):
-                    made.task.result().unlink()
+            if made.task.done():
+                asyncio.get_running_loop().run_in_executor(None, _remove, made.folder)
                 del self._made[key]
 
-    async def _make(self, kind: Kind, name: str) -> Path:
-        self._count += 1
-        out = self._folder / f"{name}-{self._count}"
-        async with self._one_at_a_time:
-            target = out.with_suffix(out.suffix + ".html") if kind == "report" else out
-            await _run([kind, name, "--out", str(target), "--storage", str(self._storage)])
-            if kind == "report":
-                return target
-            packed = out.with_name(f"{out.name}.tar")
-            await asyncio.to_thread(_pack, out, packed, name)
-            return packed
+    async def _make(self, kind: Kind, name: str, folder: Path, replaced: Path | None) -> Path:
+        """The file; what it replaces stays until then, for whoever was given that and has not opened it yet."""
+        target = folder / ("report.html" if kind == "report" else kind)
+        try:
+            async with self._one_at_a_time:
+                await _run([kind, name, "--out", str(target), "--storage", str(self._storage)])
+                return target if kind == "report" else await asyncio.to_thread(_packed, target, name)
+        except BaseException:
+            await asyncio.to_thread(_remove, folder)
+            raise
+        finally:
+            if replaced:
+                await asyncio.to_thread(_remove, replaced)
 
 
 async def _run(arguments: list[str]) -> None:
@@ -141,8 +144,15 @@ async def _run(arguments: list[str]) -> None:
         raise RequestError(f"the {arguments[0]} of {arguments[1]} could not be made: the server's log says why")
 
 
-def _pack(folder: Path, packed: Path, name: str) -> None:
+def _packed(folder: Path, name: str) -> Path:
     """Weights do not compress: a plain archive, in which the folder is called as the experiment."""
+    packed = folder.with_suffix(".tar")
     with tarfile.open(packed, "w") as archive:
         archive.add(folder, arcname=name)
     shutil.rmtree(folder)
+    return packed
+
+
+def _remove(folder: Path) -> None:
+    """With all that is in it."""
+    shutil.rmtree(folder, ignore_errors=True)

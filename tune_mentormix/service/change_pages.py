@@ -9,7 +9,7 @@ from starlette.responses import Response
 from tune_mentormix.errors import RequestError
 from tune_mentormix.service.failures import status_of
 from tune_mentormix.service.form_fields import settings_of, submit_form
-from tune_mentormix.service.jobs_api import resume_search, stop_search, submit_search
+from tune_mentormix.service.jobs_api import resume_search, submit_search
 from tune_mentormix.service.models import Name
 from tune_mentormix.service.rendering import page
 from tune_mentormix.service.state import Service, Shared, form_of
@@ -37,7 +37,7 @@ def submit(request: Request, service: Shared) -> Response:
 @router.post("/searches/{name}/stop")
 def stop(service: Shared, name: Name) -> Response:
     """Interrupts the search."""
-    stop_search(service, name)
+    service.jobs.stop(name)
     return RedirectResponse(f"/searches/{name}?said=stopping", 303)
 
 

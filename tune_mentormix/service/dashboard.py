@@ -38,7 +38,7 @@ def has_dashboard() -> bool:
 def open_dashboard(service: Shared, name: Name) -> Response:
     """Rebuilds the study, and shows it."""
     with service.library.open(name) as reading:
-        number = _the_studies().rebuild(reading.experiment, reading.version())
+        number = _the_studies().rebuild(reading.experiment, reading.read_version)
     return RedirectResponse(f"/dashboard/studies/{number}", 303)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Annotated, Any
 
@@ -11,9 +12,9 @@ from starlette.responses import Response
 
 from tune_mentormix.experiment import Trial
 from tune_mentormix.service.artifacts import Kind
-from tune_mentormix.service.cluster_jobs import KnownJobs
 from tune_mentormix.service.failures import READING
 from tune_mentormix.service.guard import problem
+from tune_mentormix.service.jobs_view import KnownJobs
 from tune_mentormix.service.library import NotFoundError
 from tune_mentormix.service.models import (
     BestAnswer,
@@ -166,7 +167,7 @@ def progress_of_all(summaries: list[Summary], known: KnownJobs) -> dict[str, Any
 
 async def made(service: Service, kind: Kind, name: str) -> Response:
     """A file of an experiment, or the answer that it is being made."""
-    version = service.library.version(name)
+    version = await asyncio.to_thread(service.library.version, name)
     path = await service.artifacts.get(kind, name, version)
     if path is None:
         return JSONResponse({"detail": f"the {kind} is being made: ask again"}, 202, {"Retry-After": RETRY_SECONDS})

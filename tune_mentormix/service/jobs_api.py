@@ -8,9 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 from starlette.responses import Response
 
-from tune_mentormix.errors import RequestError
 from tune_mentormix.jobs import Job
-from tune_mentormix.service.cluster_jobs import ALIVE
 from tune_mentormix.service.failures import CHANGING, READING
 from tune_mentormix.service.models import Accepted, JobList, JobRecord, Name
 from tune_mentormix.service.policy import admit, admit_changes
@@ -30,7 +28,7 @@ def submit(service: Shared, submission: Submission) -> Accepted:
 @router.post("/experiments/{name}/stop", status_code=202, responses=CHANGING)
 def stop(service: Shared, name: Name) -> Accepted:
     """Interrupts a search cleanly; it can be gone on with."""
-    stop_search(service, name)
+    service.jobs.stop(name)
     return Accepted(name=name, state="stopping")
 
 
@@ -61,27 +59,14 @@ def logs(service: Shared, name: Name) -> PlainTextResponse:
 def submit_search(service: Service, settings: dict[str, Any]) -> Job:
     """Starts a search, if the server allows it. Raises RequestError."""
     admitted = admit(settings, service.server)
-    alive = sum(job.state in ALIVE for job in service.known_jobs.look().jobs)
-    if alive >= service.server.max_jobs:
-        raise RequestError(f"{alive} searches run or wait already, as many as this server allows: stop one first")
-    job = service.jobs.submit(admitted)
-    service.known_jobs.look_again()
-    return job
-
-
-def stop_search(service: Service, name: str) -> None:
-    """Asks a search to stop. Raises RequestError if it does not run on the cluster."""
-    service.jobs.stop(name, wait=False)
-    service.known_jobs.look_again()
+    return service.jobs.submit(admitted)
 
 
 def resume_search(service: Service, name: str, changes: dict[str, Any]) -> Job:
     """Goes on with a search, if the server allows it. Raises RequestError."""
     with service.library.open(name) as reading:
         admitted = admit_changes(reading.experiment, changes, service.server)
-    job = service.jobs.resume(name, admitted)
-    service.known_jobs.look_again()
-    return job
+    return service.jobs.resume(name, admitted)
 
 
 def _accepted(job: Job) -> Accepted:

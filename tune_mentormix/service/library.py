@@ -68,7 +68,13 @@ class Library:
         reading = self._reading(name)
         with reading.lock:
             if time.monotonic() - reading.looked > self._look_again:
-                self._summaries[name] = self._look_at(name, reading)
+                reading.trouble = None
+                try:
+                    self._summaries[name] = self._look_at(name, reading)
+                except (RequestError, OSError) as error:
+                    reading.trouble = error
+            if reading.trouble:
+                raise reading.trouble
             reading.used = time.monotonic()
             yield reading
         self._forget_some(reading)

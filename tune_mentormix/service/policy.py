@@ -54,8 +54,9 @@ def admit_changes(experiment: Experiment, changes: Mapping[str, Any], server: Se
     stored = {key: value for key, value in experiment.settings.items() if key not in RECORD_KEYS}
     asked = {"num_samples": experiment.num_samples or stored.get("num_samples")}
     settings = _bounded(changed(stored | asked, given), server)
-    imposed = {"max_concurrent": settings.max_concurrent, "time_budget": settings.time_budget}
-    return {key: getattr(settings, key) for key in given} | imposed
+    imposed = {"max_concurrent", "time_budget"} | ({"gpus_per_trial"} if settings.trials_per_gpu is None else set())
+    chosen = {key: getattr(settings, key) for key in (*given, *sorted(imposed))}
+    return {key: value for key, value in chosen.items() if value is not None}
 
 
 def _bounded(values: dict[str, Any], server: ServerSettings) -> SearchSettings:
@@ -75,6 +76,8 @@ def _bounded(values: dict[str, Any], server: ServerSettings) -> SearchSettings:
         "max_concurrent": settings.max_concurrent or server.max_concurrent,
         "time_budget": settings.time_budget or server.max_time,
     }
+    if settings.gpus_per_trial is None and settings.trials_per_gpu is None and server.max_gpus_per_trial < 1:
+        bounds["gpus_per_trial"] = server.max_gpus_per_trial  # else it would get a whole one
     return settings.model_copy(update=bounds)
 
 

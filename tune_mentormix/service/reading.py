@@ -20,7 +20,7 @@ RATE_SECONDS = 60.0  # over which epochs a second are counted
 # Of a report; the rest takes most of the memory.
 _KEPT_OF_REPORTS = ("time", "event", "trial", "attempt", "node", "epoch", "val_accuracy")
 
-Version = tuple[object, ...]  # equal where nothing was written in between
+Version = tuple[Any, ...]  # equal where nothing was written in between
 
 
 class Reading:
@@ -32,11 +32,15 @@ class Reading:
         self.lock = threading.Lock()
         self.looked = 0.0  # by the monotonic clock, as the next
         self.used = 0.0
+        self.trouble: Exception | None = None  # of the latest look
         self.reports = 0
         self.resources: dict[str, float] = {}  # of one trial in the latest run
         self.experiment = Experiment(path, {})
-        self._read: Version | None = None
-        self._offset = 0
+        self.read_version: Version | None = None  # what is stored was at least this when it was read
+        self._offset = 0  # bytes of a file
+        self._first: Event | None = None
+        self._events = 0
+        self._told: tuple[Event | None, int] | None = None  # the first event and their number, once it was read
         self._report_times: deque[float] = deque(maxlen=100_000)
 
     def refresh(self) -> list[Event]:
@@ -47,21 +51,19 @@ class Reading:
         """
         self.looked = time.monotonic()
         version = self.version()
-        if version == self._read:
+        if version == self.read_version:
             return []
-        is_first = self._read is None
         try:
             events = self._new_events(version)
             for event in events:
                 self._apply(event)
-        except (KeyError, TypeError) as error:
-            self._read = None
-            raise RequestError(f"{self.path} holds an event that makes no sense: the file was damaged") from error
-        except RequestError:
-            self._read = None
+        except Exception as error:
+            self.read_version = None
+            if isinstance(error, KeyError | TypeError):
+                raise RequestError(f"{self.path} holds an event that makes no sense: the file was damaged") from error
             raise
-        self._read = version
-        return [] if is_first else events
+        self.read_version = version
+        return self._untold(events)
 
     def version(self) -> Version:
         """Of what is stored now."""
@@ -85,13 +87,27 @@ class Reading:
         return sum(max(share, trial.gpus or 0.0) if share else 0.0 for trial in running)
 
     def _new_events(self, version: Version) -> list[Event]:
+        """What was appended, or all where that cannot be told, as on an object store."""
         journal = self.path / JOURNAL_FILE
-        grew = self._read is not None and self._read[:2] == version[:2] and int(str(version[-1])) >= self._offset
-        if isinstance(journal, RemotePath) or not grew:
-            self._begin_anew()
         if isinstance(journal, RemotePath):
+            self._begin_anew()
             return [_slim(event) for event in read_events(journal)]
+        if not self._grew(version):
+            self._begin_anew()
         return self._appended(journal)
+
+    def _grew(self, version: Version) -> bool:
+        """Whether the file is the one that was read, and at least as long."""
+        return bool(self.read_version and self.read_version[:2] == version[:2] and version[-1] >= self._offset)
+
+    def _untold(self, events: list[Event]) -> list[Event]:
+        """Without those that were returned before: after trouble, and on an object store, all are read anew."""
+        told, self._told = self._told, (self._first, self._events)
+        if told is None:
+            return []
+        first, count = told
+        before = self._events - len(events)
+        return events if first != self._first else events[max(0, count - before) :]
 
     def _appended(self, journal: Path) -> list[Event]:
         """The whole lines behind those that were read."""
@@ -119,13 +135,16 @@ class Reading:
             raise RequestError(f"{self.path.name} was written by a newer version (format {written!r})")
         self.experiment = Experiment(self.path, document.values, num_samples=document.values.get("num_samples", 0))
         self.resources = {"gpus_per_trial": float(document.values.get("gpus_per_trial") or 0.0)}
-        self.reports = self._offset = 0
+        self.reports = self._offset = self._events = 0
+        self._first = None
         self._report_times.clear()
 
     def _apply(self, event: Event) -> None:
         if event["event"] == "proposed" and not isinstance(event["config"], dict):
             raise TypeError("config")
         self.experiment.apply(event)
+        self._first = self._first or event
+        self._events += 1
         if event["event"] == "report":
             self.reports += 1
             self._report_times.append(event["time"])

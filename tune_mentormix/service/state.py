@@ -8,12 +8,13 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from tune_mentormix.service.artifacts import Artifacts
-from tune_mentormix.service.cluster_jobs import Jobs, JobsView
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.events import Streams
+from tune_mentormix.service.jobs_view import JobsView
 from tune_mentormix.service.library import Library
 from tune_mentormix.service.rates import Rates
 from tune_mentormix.service.sessions import Session, Sessions
+from tune_mentormix.service.shared_jobs import SharedJobs
 from tune_mentormix.service.tokens import Principal, Tokens
 
 
@@ -24,7 +25,7 @@ class Service:
     server: ServerSettings
     tokens: Tokens
     library: Library
-    jobs: Jobs
+    jobs: SharedJobs
     known_jobs: JobsView
     sessions: Sessions
     streams: Streams

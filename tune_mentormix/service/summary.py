@@ -58,7 +58,7 @@ def summarise(reading: Reading) -> Summary:
     status = {key: value for key, value in experiment.status().items() if key not in ("settings", "state")}
     return Summary(
         name=experiment.name,
-        version=reading.version(),
+        version=reading.read_version or (),
         state=experiment.left_as(),
         status=status,
         epochs_per_second=reading.epochs_per_second(),

@@ -14,8 +14,10 @@ from starlette.testclient import TestClient
 from tests.tune_mentormix.service.in_memory_jobs import InMemoryJobs
 from tests.tune_mentormix.simulated_search import SimulatedFailures, simulate_search
 from tune_mentormix.service.app import make_app
+from tune_mentormix.service.cluster_jobs import Jobs
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.tokens import Principal, Tokens
+from tune_mentormix.storage import Location
 
 READ, RUN = "r" * 32, "w" * 32  # tokens
 
@@ -25,8 +27,8 @@ class Served:
     """A service under test."""
 
     client: TestClient  # without a token
-    jobs: InMemoryJobs
-    storage: Path
+    jobs: InMemoryJobs  # where no other cluster was given
+    storage: Location
 
     def get(self, path: str, token: str = READ) -> Response:
         """A GET with a token."""
@@ -73,11 +75,11 @@ def serve(simulated_storage: Path) -> Iterator[Serve]:
     """Starts a service in this process, with settings of its own."""
     clients: list[TestClient] = []
 
-    def start(storage: Path | None = None, **settings: object) -> Served:
+    def start(storage: Location | None = None, cluster: Jobs | None = None, **settings: object) -> Served:
         jobs = InMemoryJobs()
         chosen = ServerSettings.model_validate({"storage": storage or simulated_storage, "burst": 10_000} | settings)
         tokens = Tokens([(Principal("reader", "read"), READ), (Principal("runner", "run"), RUN)])
-        client = TestClient(make_app(chosen, tokens, jobs), raise_server_exceptions=True)
+        client = TestClient(make_app(chosen, tokens, cluster or jobs), raise_server_exceptions=True)
         client.__enter__()
         clients.append(client)
         return Served(client, jobs, storage or simulated_storage)

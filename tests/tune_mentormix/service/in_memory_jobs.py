@@ -34,7 +34,7 @@ class InMemoryJobs:
     def stop(self, name: str, wait: bool = True) -> None:
         if name not in self.known:
             raise RequestError(f"{name} was never submitted")
-        self.known[name] = replace(self.known[name], state="interrupted")
+        self.known[name] = replace(self.known[name], state="interrupted", alive=False)
 
     def jobs(self, state_of: StateOf = stored_state) -> Sequence[Job]:
         return list(self.known.values())
@@ -45,5 +45,5 @@ class InMemoryJobs:
         return f"the log of {name}\n"
 
     def _begin(self, name: str) -> Job:
-        self.known[name] = Job(name, f"{name}-1", "pending", time.time(), None, "")
+        self.known[name] = Job(name, f"{name}-1", "pending", time.time(), None, "", alive=True)
         return self.known[name]

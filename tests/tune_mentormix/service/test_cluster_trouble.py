@@ -13,7 +13,7 @@ import pytest
 from tests.tune_mentormix.service.conftest import READ, Serve, sign_in
 from tune_mentormix.errors import RequestError
 from tune_mentormix.jobs import Job, StateOf, stored_state
-from tune_mentormix.service import cluster_jobs
+from tune_mentormix.service import cluster_jobs, jobs_view
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.policy import NotAllowedError
 from tune_mentormix.submissions import record_submission
@@ -56,7 +56,7 @@ def test_a_cluster_that_hangs_delays_a_page_once_and_a_little(serve: Serve, monk
         return ()
 
     monkeypatch.setattr(served.jobs, "jobs", hang)
-    monkeypatch.setattr(cluster_jobs, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(jobs_view, "ANSWER_SECONDS", 0.3)
     began = time.monotonic()
     for _ in range(5):
         assert served.get("/api/v1/jobs").json() == {"jobs": [], "trouble": "it takes long to answer"}

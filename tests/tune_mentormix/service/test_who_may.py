@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,15 +177,15 @@ def test_a_yaml_bomb_is_no_json_and_is_refused(served: Served) -> None:
         "é",
     ],
 )
-def test_no_name_leads_out_of_the_storage(served: Served, name: str) -> None:
-    before = sorted(served.storage.parent.rglob("*"))
+def test_no_name_leads_out_of_the_storage(served: Served, simulated_storage: Path, name: str) -> None:
+    before = sorted(simulated_storage.parent.rglob("*"))
     for path in (f"/api/v1/experiments/{name}", f"/searches/{name}", f"/api/v1/experiments/{name}/trials"):
         assert 400 <= served.get(path).status_code < 500, path
     for action in ("stop", "resume"):
         assert 400 <= served.post(f"/api/v1/experiments/{name}/{action}", {}).status_code < 500
     assert 400 <= served.post("/api/v1/experiments", SEARCH | {"name": name}).status_code < 500
     assert 400 <= served.get(f"/assets/{name}").status_code < 500
-    assert sorted(served.storage.parent.rglob("*")) == before
+    assert sorted(simulated_storage.parent.rglob("*")) == before
     assert not served.jobs.known
 
 

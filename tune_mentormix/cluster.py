@@ -19,10 +19,8 @@ from typing import Any
 
 import ray
 
-import search_spaces
-import trainables
-import tune_mentormix
 from tune_mentormix.errors import RequestError
+from tune_mentormix.job_package import PACKAGES
 from tune_mentormix.settings import SearchSettings
 
 _ANSWER_SECONDS = 5.0  # in which a cluster's port takes a connection
@@ -139,7 +137,7 @@ def check_that_somebody_answers(address: str) -> None:
 
 def _own_code() -> dict[str, Any]:
     """Has every node run this code, whatever it has itself: our packages travel, nothing else of this folder does."""
-    packages = [str(Path(str(package.__file__)).parent) for package in (tune_mentormix, trainables, search_spaces)]
+    packages = [str(Path(str(package.__file__)).parent) for package in PACKAGES]
     return {"py_modules": packages, "excludes": ["__pycache__"]}
 
 

@@ -13,7 +13,8 @@ from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, asked_set
 from tune_mentormix.errors import RequestError
 from tune_mentormix.job_tables import print_jobs, print_sent, print_stopped
 from tune_mentormix.jobs import ClusterJobs, recorded_jobs
-from tune_mentormix.jobs_api import DEFAULT_ADDRESS
+from tune_mentormix.ray_jobs import DEFAULT_ADDRESS
+from tune_mentormix.settings import RESUMABLE
 
 app = typer.Typer()
 
@@ -22,17 +23,6 @@ Dashboard = Annotated[
     option("The cluster's dashboard.", f"RAY_API_SERVER_ADDRESS, RAY_ADDRESS or {DEFAULT_ADDRESS}"),
 ]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Use a cluster that is open to everyone who reaches it.")]
-RESUMABLE = (  # what a resume may change
-    "num_samples",
-    "cpus_per_trial",
-    "gpus_per_trial",
-    "trials_per_gpu",
-    "max_concurrent",
-    "time_budget",
-    "epoch_budget",
-    "patience",
-    "trial_timeout",
-)
 OF_THE_CLUSTER = ("resume", "storage", "address", "insecure")
 
 

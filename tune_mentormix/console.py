@@ -130,7 +130,7 @@ def print_list(experiments: list[Experiment], storage: Location) -> None:
 
 def print_trials(experiment: Experiment) -> None:
     """All trials of one search, with what was searched."""
-    searched = _searched(experiment)
+    searched = experiment.hyperparameters
     table = Table("trial", "state", "epoch", "val. accuracy", *searched, "restarts", "note", box=None, pad_edge=False)
     for number in sorted(experiment.trials):
         trial = experiment.trials[number]
@@ -183,11 +183,6 @@ def _configuration(trial: Trial) -> str:
 def hyperparameters(config: dict[str, Any]) -> str:
     """Those that decide, of a trial's configuration: `mixup_alpha 8, loss_p_percentile 0.6, …`."""
     return ", ".join(f"{name} {format_value(config[name])}" for name in SEARCHED_FIRST if name in config)
-
-
-def _searched(experiment: Experiment) -> list[str]:
-    space = experiment.settings.get("space")
-    return [name for name, entry in space.items() if isinstance(entry, dict)] if isinstance(space, dict) else []
 
 
 def counts_in_words(experiment: Experiment) -> str:

@@ -15,7 +15,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.lease import holder_of
 from tune_mentormix.published import BASELINES
-from tune_mentormix.settings import FORMAT, check_name
+from tune_mentormix.settings import check_name, refuse_newer
 from tune_mentormix.storage import SUBMISSIONS_FOLDER, Location, RemotePath, StorageError, folders_holding
 from tune_mentormix.yaml_files import read_yaml
 
@@ -104,6 +104,12 @@ class Experiment:
     def name(self) -> str:
         """The folder's name."""
         return self.path.name
+
+    @property
+    def hyperparameters(self) -> list[str]:
+        """The hyperparameters that are searched, in the order of the space."""
+        space = self.settings.get("space")
+        return [name for name, entry in space.items() if isinstance(entry, dict)] if isinstance(space, dict) else []
 
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account."""
@@ -274,12 +280,14 @@ def read_experiment(storage: Location, name: str) -> Experiment:
         if (storage / SUBMISSIONS_FOLDER / name).exists():
             raise RequestError(f"{name} was submitted, and has not begun to search yet: see jobs, and logs {name}")
         raise RequestError(f"there is no experiment {name!r} in {storage}{_others(storage)}")
+    return replay(begun_experiment(path), path / JOURNAL_FILE)
+
+
+def begun_experiment(path: Location) -> Experiment:
+    """An experiment before any event of its journal. Raises RequestError as `read_experiment` does."""
     document = read_yaml(path / SEARCH_FILE)
-    written = document.values.get("format")
-    if not isinstance(written, int) or written > FORMAT:
-        raise RequestError(f"{path} was written by a newer version (format {written!r}): upgrade tune-mentormix")
-    asked = document.values.get("num_samples", 0)
-    return replay(Experiment(path, document.values, num_samples=asked), path / JOURNAL_FILE)
+    refuse_newer(document)
+    return Experiment(path, document.values, num_samples=document.values.get("num_samples", 0))
 
 
 def list_experiments(storage: Location) -> list[Experiment]:

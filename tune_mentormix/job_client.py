@@ -7,7 +7,7 @@ from typing import Any
 import requests
 from ray.job_submission import JobSubmissionClient
 
-from tune_mentormix import jobs_api
+from tune_mentormix import ray_jobs
 
 
 class JobClient(JobSubmissionClient):
@@ -15,10 +15,10 @@ class JobClient(JobSubmissionClient):
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
         """As Ray's, which hands further options to `requests.request`. Raises UnansweredError."""
-        seconds = jobs_api.REQUEST_SECONDS
+        seconds = ray_jobs.REQUEST_SECONDS
         try:
             return super()._do_request(method, endpoint, timeout=seconds, **options)
         except requests.ReadTimeout as error:
-            raise jobs_api.UnansweredError(
+            raise ray_jobs.UnansweredError(
                 f"the Ray cluster at {self.get_address()} (--address) does not answer within {seconds:g} s"
             ) from error

@@ -29,6 +29,11 @@ from tune_mentormix.yaml_files import YamlDocument, parse_yaml, read_yaml
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 FORMAT = 1  # of search.yaml, the journal and exported configurations; a newer one is refused
 BUDGETS = ("time_budget", "epoch_budget", "patience")  # of the search, not of what is trained after it
+# What may change between two runs of one search, besides the cluster that it runs on.
+RESUMABLE = (
+    *("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
+    *("max_concurrent", "cpus_per_trial", "gpus_per_trial", "trials_per_gpu"),
+)
 RECORD_KEYS = ("format", "provenance")  # what an experiment's own search.yaml holds besides settings
 SEARCH_WIDE = frozenset({"network", "epochs", "seed"})  # of the trial's settings: one for the whole search
 TrackerName = Literal["wandb", "mlflow"]
@@ -42,6 +47,7 @@ StorageSetting = Annotated[
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string"}),
 ]
+DEMONSTRATION_NOISE = 0.4  # of the digits
 GPU_SHARING = ("gpus_per_trial", "trials_per_gpu")  # two ways to say one thing
 GPU_PARTS = 10_000  # that Ray divides a GPU into
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -176,15 +182,19 @@ def read_settings(config: Path | None, options: dict[str, Any], assignments: Seq
             values[key], places[key] = value, "--set"
     if of_trials:
         values["trial"] = (values.get("trial") or {}) | of_trials
-    if "noise" not in values and values.get("dataset", "digits") == "digits":
-        values["noise"] = 0.4  # the demonstration's own noise; real data keep the labels they came with
     try:
-        return SearchSettings.model_validate(values)
+        return SearchSettings.model_validate(with_noise(values))
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
         said = describe(first, SearchSettings, TRIAL_ONLY)
         raise RequestError(f"{said} ({places.get(key) or document.place(key)})") from error
+
+
+def with_noise(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the demonstration's own label noise; real data keep the labels they came with."""
+    demonstrates = "noise" not in values and values.get("dataset", "digits") == "digits"
+    return values | {"noise": DEMONSTRATION_NOISE} if demonstrates else values
 
 
 def _parse_assignment(text: str) -> tuple[str, Any]:

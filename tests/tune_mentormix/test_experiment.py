@@ -130,7 +130,7 @@ def test_experiments_are_read_from_their_folders(tmp_path: Path) -> None:
 
 def test_what_a_newer_version_wrote_is_refused(tmp_path: Path) -> None:
     on_disk(tmp_path, "a", {"format": 2})
-    with pytest.raises(RequestError, match=r"newer version .*upgrade"):
+    with pytest.raises(RequestError, match=r"format 2, this version reads up to 1: upgrade"):
         read_experiment(tmp_path, "a")
 
 

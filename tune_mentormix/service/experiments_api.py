@@ -33,7 +33,7 @@ from tune_mentormix.service.models import (
 )
 from tune_mentormix.service.state import Service, Shared
 from tune_mentormix.service.summary import Summary
-from tune_mentormix.service.trial_table import OWN_COLUMNS, TrialQuery, searched, select_trials
+from tune_mentormix.service.trial_table import OWN_COLUMNS, TrialQuery, select_trials
 
 router = APIRouter(prefix="/api/v1", responses=READING, tags=["reading"])
 # A report is other people's text, and its styles stand in it: it may do nothing, not even run as of this origin.
@@ -69,7 +69,7 @@ def trials(
 ) -> TrialList:
     """Its trials, sorted and filtered."""
     with service.library.open(name) as reading:
-        if sort not in (*OWN_COLUMNS, *searched(reading.experiment)):
+        if sort not in (*OWN_COLUMNS, *reading.experiment.hyperparameters):
             raise NotFoundError(f"there is no column {sort!r} to sort by")
         chosen = select_trials(reading.experiment, TrialQuery(sort, descending, state, at_least))
         return TrialList(total=len(chosen), trials=[_record(trial) for trial in chosen[offset : offset + limit]])

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.policy import NotAllowedError
-from tune_mentormix.service.submission import CHANGEABLE, MAIN, MORE, search_schema, trial_schema
+from tune_mentormix.service.submission import MAIN, MORE, search_schema, trial_schema
+from tune_mentormix.settings import RESUMABLE
 from tune_mentormix.shipped_spaces import shipped_spaces
 
 Kind = Literal["select", "number", "text", "json"]
@@ -66,8 +67,8 @@ def submit_form(server: ServerSettings) -> list[Group]:
 
 def resume_form(server: ServerSettings) -> list[Field]:
     """What may change when a search goes on."""
-    properties = search_schema(CHANGEABLE)["properties"]
-    return [_bounded(_field(name, properties[name]), server, fresh=False) for name in CHANGEABLE]
+    properties = search_schema(RESUMABLE)["properties"]
+    return [_bounded(_field(name, properties[name]), server, fresh=False) for name in RESUMABLE]
 
 
 def settings_of(form: dict[str, str]) -> dict[str, Any]:

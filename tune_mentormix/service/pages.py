@@ -22,7 +22,7 @@ from tune_mentormix.service.models import Name
 from tune_mentormix.service.reading import Reading
 from tune_mentormix.service.rendering import page
 from tune_mentormix.service.state import Service, Shared
-from tune_mentormix.service.trial_table import OWN_COLUMNS, TrialQuery, searched, select_trials
+from tune_mentormix.service.trial_table import OWN_COLUMNS, TrialQuery, select_trials
 
 router = APIRouter(include_in_schema=False)
 ROWS = 100  # of a table
@@ -112,7 +112,7 @@ def favicon() -> Response:
 
 def _search_values(service: Service, reading: Reading, query: TrialQuery, page_number: int) -> dict[str, Any]:
     experiment = reading.experiment
-    hyperparameters = searched(experiment)
+    hyperparameters = experiment.hyperparameters
     if query.sort not in (*OWN_COLUMNS, *hyperparameters):
         raise RefusedError(404, f"there is no column {query.sort!r} to sort by")
     chosen = select_trials(experiment, query)

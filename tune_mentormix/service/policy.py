@@ -16,8 +16,8 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.messages import describe
 from tune_mentormix.service.configuration import ServerSettings
-from tune_mentormix.service.submission import ALLOWED, CHANGEABLE
-from tune_mentormix.settings import RECORD_KEYS, SearchSettings, changed
+from tune_mentormix.service.submission import ALLOWED
+from tune_mentormix.settings import RECORD_KEYS, RESUMABLE, SearchSettings, changed, with_noise
 from tune_mentormix.shipped_spaces import shipped_spaces
 from tune_mentormix.yaml_files import YamlDocument
 
@@ -39,17 +39,14 @@ def admit(submitted: Mapping[str, Any], server: ServerSettings) -> SearchSetting
     if not submitted.get("name"):
         raise NotAllowedError("name must be given")
     _check_space(submitted.get("space", "default"))
-    values = dict(submitted)
-    if "noise" not in values and values.get("dataset", "digits") == "digits":
-        values["noise"] = 0.4  # as the command has it: the demonstration's own noise
-    return _bounded(values, server)
+    return _bounded(with_noise(dict(submitted)), server)
 
 
 def admit_changes(experiment: Experiment, changes: Mapping[str, Any], server: ServerSettings) -> dict[str, Any]:
     """What a resume changes, with the bounds that the server sets. Raises NotAllowedError as `admit` does."""
     for key in changes:
-        if key not in CHANGEABLE:
-            raise NotAllowedError(f"{key} cannot change in a resume; these may: {', '.join(CHANGEABLE)}")
+        if key not in RESUMABLE:
+            raise NotAllowedError(f"{key} cannot change in a resume; these may: {', '.join(RESUMABLE)}")
     given = {key: value for key, value in changes.items() if value is not None}
     stored = {key: value for key, value in experiment.settings.items() if key not in RECORD_KEYS}
     asked = {"num_samples": experiment.num_samples or stored.get("num_samples")}

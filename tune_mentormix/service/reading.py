@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import SEARCH_FILE, Experiment
+from tune_mentormix.experiment import SEARCH_FILE, Experiment, begun_experiment
 from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
-from tune_mentormix.settings import FORMAT
 from tune_mentormix.storage import Location, RemotePath
-from tune_mentormix.yaml_files import read_yaml
 
 RATE_SECONDS = 60.0  # over which epochs a second are counted
 # Of a report; the rest takes most of the memory.
@@ -129,12 +127,8 @@ class Reading:
         return events
 
     def _begin_anew(self) -> None:
-        document = read_yaml(self.path / SEARCH_FILE)
-        written = document.values.get("format")
-        if not isinstance(written, int) or written > FORMAT:
-            raise RequestError(f"{self.path.name} was written by a newer version (format {written!r})")
-        self.experiment = Experiment(self.path, document.values, num_samples=document.values.get("num_samples", 0))
-        self.resources = {"gpus_per_trial": float(document.values.get("gpus_per_trial") or 0.0)}
+        self.experiment = begun_experiment(self.path)
+        self.resources = {"gpus_per_trial": float(self.experiment.settings.get("gpus_per_trial") or 0.0)}
         self.reports = self._offset = self._events = 0
         self._first = None
         self._report_times.clear()

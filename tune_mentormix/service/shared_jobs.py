@@ -13,7 +13,7 @@ from typing import Any
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.jobs import Job
-from tune_mentormix.jobs_api import ClusterError
+from tune_mentormix.ray_jobs import ClusterError
 from tune_mentormix.service.cluster_jobs import Jobs
 from tune_mentormix.service.jobs_view import JobsView
 from tune_mentormix.settings import SearchSettings

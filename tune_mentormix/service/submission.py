@@ -9,7 +9,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from trainables.settings import TrialSettings
-from tune_mentormix.settings import NAME_PATTERN, SEARCH_WIDE, SearchSettings
+from tune_mentormix.settings import NAME_PATTERN, RESUMABLE, SEARCH_WIDE, SearchSettings
 
 MAIN = ("name", "dataset", "data_dir", "network", "epochs", "num_samples", "space", "max_concurrent", "time_budget")
 MORE = (
@@ -20,11 +20,6 @@ MORE = (
     *("checkpoint_every", "max_restarts"),
 )
 ALLOWED = frozenset({*MAIN, *MORE, "trial"})
-# Of a resume: what may change between two runs of one search.
-CHANGEABLE = (
-    *("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
-    *("max_concurrent", "cpus_per_trial", "gpus_per_trial", "trials_per_gpu"),
-)
 _DURATIONS = ("time_budget", "trial_timeout")
 _DURATION = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?[smhd]?$"}
 
@@ -61,4 +56,4 @@ class Changes(RootModel[dict[str, JsonValue]]):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return search_schema(CHANGEABLE) | {"title": "Changes"}
+        return search_schema(RESUMABLE) | {"title": "Changes"}

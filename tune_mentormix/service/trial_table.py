@@ -20,12 +20,6 @@ class TrialQuery:
     at_least: float | None = None  # validation accuracy
 
 
-def searched(experiment: Experiment) -> list[str]:
-    """The hyperparameters that were searched, in the order of the space."""
-    space = experiment.settings.get("space")
-    return [name for name, entry in space.items() if isinstance(entry, dict)] if isinstance(space, dict) else []
-
-
 def select_trials(experiment: Experiment, query: TrialQuery) -> list[Trial]:
     """The trials asked for, in order; those without a value of the column sorted by come last."""
     trials = [experiment.trials[number] for number in sorted(experiment.trials)]

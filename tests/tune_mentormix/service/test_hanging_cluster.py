@@ -13,7 +13,7 @@ import pytest
 
 from tests.tune_mentormix.service.conftest import Serve, Served
 from tests.tune_mentormix.stand_in_head import StandInHead
-from tune_mentormix import jobs_api
+from tune_mentormix import ray_jobs
 from tune_mentormix.jobs import ClusterJobs, Job, StateOf, stored_state
 from tune_mentormix.service import jobs_view
 from tune_mentormix.submissions import latest_submission, record_submission, submitted_names
@@ -36,7 +36,7 @@ def served(serve: Serve, head: StandInHead, simulated_storage: Path, tmp_path: P
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> float:
     """Less of it."""
-    monkeypatch.setattr(jobs_api, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(ray_jobs, "REQUEST_SECONDS", 1.0)
     return 1.0
 
 

@@ -95,10 +95,10 @@ class RestartingSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         """The next trial as Tune hands it to the trainable; None while there may be one later; or FINISHED."""
-        if self._is_over():
-            return str(Searcher.FINISHED)
         if self._running and len(self._running) >= self._room():
             return None
+        if self._is_over():
+            return str(Searcher.FINISHED)
         if self._waits_for_room is not None:
             return None  # a new trial would take what becomes free before it is enough
         try:

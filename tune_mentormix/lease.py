@@ -44,8 +44,11 @@ def holder_of(experiment: Location) -> str | None:
 
 
 def refuse_if_held(experiment: Location) -> None:
-    """Raises RequestError if a living driver holds the experiment, OSError if its lease cannot be read."""
-    holder = _holder(experiment)
+    """Raises RequestError if a living driver holds the experiment, or nobody can say: its lease cannot be read."""
+    try:
+        holder = _holder(experiment)
+    except OSError as error:
+        raise RequestError(f"{experiment / LEASE_FILE} cannot be read: {error.strerror} (--storage)") from error
     if holder:
         raise RequestError(f"{experiment.name} is running already ({holder}); stop it there first")
 

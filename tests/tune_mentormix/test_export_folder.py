@@ -171,7 +171,7 @@ def test_an_onnx_file_is_exported_and_listed_where_its_packages_are_there(
 def test_without_its_packages_an_onnx_file_is_refused_with_what_to_install(
     finished_search: Experiment, tmp_path: Path
 ) -> None:
-    with pytest.raises(RequestError, match=r"install tune-mentormix\[onnx\] \(--onnx\)"):
+    with pytest.raises(RequestError, match=r"make install EXTRAS=onnx, or .* \(--onnx\)"):
         export_best(finished_search, tmp_path / "best", onnx=True)
     assert not (tmp_path / "best").exists()
 

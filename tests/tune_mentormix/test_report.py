@@ -202,12 +202,15 @@ def test_the_command_writes_where_it_is_told_and_not_over_a_folder(
     assert "it is a folder (--out)" in capsys.readouterr().err
 
 
-def test_report_and_compare_import_neither_torch_nor_ray(searched: Experiment, tmp_path: Path) -> None:
+def test_report_and_compare_import_neither_torch_nor_ray_nor_scikit_learn(
+    searched: Experiment, tmp_path: Path
+) -> None:
     simulate_search(tmp_path, "a", 4, epochs=3)
     simulate_search(tmp_path, "b", 2, epochs=3)
     commands = [["report", "a", "--storage", str(tmp_path)], ["compare", "a", "b", "--storage", str(tmp_path)]]
     code = f"import sys\nfrom tune_mentormix.cli import run\nassert not any(map(run, {commands!r}))\n"
-    code += "assert not {'torch', 'ray'} & set(sys.modules)"
+    code += "assert not {'torch', 'ray', 'sklearn'} & set(sys.modules)\n"
+    code += "import sklearn"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.ticker import MaxNLocator
-from optuna.visualization.matplotlib import plot_optimization_history
 
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.published import BASELINES
+from tune_mentormix.report.optuna_functions import plot_optimization_history
 from tune_mentormix.report.optuna_plots import optuna_picture
 from tune_mentormix.report.pictures import ACCENT, GREY_PIXELS, INK, Picture, as_pixels
 from tune_mentormix.report.plot_study import study_of

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 from matplotlib.axes import Axes
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.visualization.matplotlib import plot_param_importances
 
 from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.report.optuna_functions import (
+    PedAnovaImportanceEvaluator,
+    get_param_importances,
+    plot_param_importances,
+)
 from tune_mentormix.report.optuna_plots import optuna_picture, panel_title
 from tune_mentormix.report.pictures import ACCENT, INK, Picture
 from tune_mentormix.report.plot_study import searched_trials, study_of

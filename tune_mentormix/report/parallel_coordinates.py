@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.visualization.matplotlib import plot_parallel_coordinate
 
 from tune_mentormix.experiment import Experiment
+from tune_mentormix.report.optuna_functions import plot_parallel_coordinate
 from tune_mentormix.report.optuna_plots import optuna_picture
 from tune_mentormix.report.pictures import ACCENT, FAINT, GREY_PIXELS, INK, OVER_LINES, Picture, as_pixels
 from tune_mentormix.report.plot_study import searched_trials, study_of

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from tune_mentormix import formats
 from tune_mentormix.ablation import AblationRow, ablation_rows, read_ablation
 from tune_mentormix.confirmation import Confirmation, read_confirmation
 from tune_mentormix.confirmation_record import ConfirmedRow, confirmed_rows, verdicts
@@ -19,6 +17,7 @@ from tune_mentormix.costs import Cost, cost_of
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, Trial
 from tune_mentormix.findings import Finding, find, standard_error
+from tune_mentormix.html_templates import templates_of
 from tune_mentormix.report.curves import learning_curves, mentor_curves
 from tune_mentormix.report.history import best_so_far
 from tune_mentormix.report.importance import LEAST_TRIALS, Importance, importance_after
@@ -80,15 +79,7 @@ def refuse_folder(out: Path) -> None:
 
 def write_page(out: Path, template: str, **values: Any) -> Path:
     """Renders a template of this package to the file `out`. Raises RequestError if that cannot be written."""
-    environment = Environment(
-        loader=PackageLoader("tune_mentormix.report"),
-        autoescape=True,  # names, labels and errors are other people's text
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("accuracy", "interval", "points", "value", "duration"):
-        environment.filters[name] = getattr(formats, f"format_{name}")
+    environment = templates_of("tune_mentormix.report")
     style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
     page = environment.get_template(template).render(style=Markup(style), **values).lstrip()
     try:

@@ -6,24 +6,15 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
-from tune_mentormix import formats
+from tune_mentormix.html_templates import templates_of
 from tune_mentormix.service.guard import RefusedError
 from tune_mentormix.service.state import session_of
 
-_environment = Environment(
-    loader=PackageLoader("tune_mentormix.service"),
-    autoescape=True,  # names, errors and logs are other people's text
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-for _name in ("accuracy", "points", "value", "duration"):
-    _environment.filters[_name] = getattr(formats, f"format_{_name}")
+_environment = templates_of("tune_mentormix.service")
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:

@@ -207,8 +207,8 @@ def check_resources(settings: SearchSettings) -> None:
             )
     if trials_that_fit(settings) == 0:
         raise RequestError(
-            f"no node has both, {settings.cpus_per_trial:g} CPUs and {settings.gpus():g} GPUs for a trial: ask for "
-            "less (--cpus-per-trial, --gpus-per-trial)"
+            f"no single node has CPUs × {settings.cpus_per_trial:g} and GPUs × {settings.gpus():g} for a trial: "
+            "ask for less (--cpus-per-trial, --gpus-per-trial)"
         )
 
 

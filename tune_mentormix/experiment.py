@@ -286,6 +286,8 @@ def read_experiment(storage: Location, name: str) -> Experiment:
 def begun_experiment(path: Location) -> Experiment:
     """An experiment before any event of its journal. Raises RequestError as `read_experiment` does."""
     document = read_yaml(path / SEARCH_FILE)
+    if "format" not in document.values:
+        raise RequestError(f"{document.source} names no format: it is no search of ours, or was damaged")
     refuse_newer(document)
     return Experiment(path, document.values, num_samples=document.values.get("num_samples", 0))
 

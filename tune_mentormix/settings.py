@@ -232,7 +232,7 @@ def default_name(settings: SearchSettings) -> str:
 def check_name(name: str) -> str:
     """Raises ValueError unless `name` is safe as a folder name: it becomes one."""
     if not re.fullmatch(NAME_PATTERN, name):
-        raise ValueError(f"must match ^{NAME_PATTERN}$, got {name!r}")
+        raise ValueError(f"must be up to 64 letters, digits and '._-', the first no sign, got {name!r}")
     return name
 
 

@@ -72,7 +72,7 @@ def test_a_search_at_such_an_address_ends_with_one_line_and_creates_nothing(clos
 def test_a_trial_that_no_single_node_has_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_nodes", lambda: [{"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}])
     check_resources(SearchSettings(cpus_per_trial=4, gpus_per_trial=1))
-    with pytest.raises(RequestError, match="no node has both, 8 CPUs and 1 GPUs for a trial"):
+    with pytest.raises(RequestError, match="no single node has CPUs × 8 and GPUs × 1 for a trial"):
         check_resources(SearchSettings(cpus_per_trial=8, gpus_per_trial=1))
 
 

@@ -128,6 +128,12 @@ def test_experiments_are_read_from_their_folders(tmp_path: Path) -> None:
     assert read_experiment(tmp_path, "a").status()["state"] == "interrupted"
 
 
+def test_a_file_that_names_no_format_is_refused(tmp_path: Path) -> None:
+    on_disk(tmp_path, "a", {"num_samples": 3})
+    with pytest.raises(RequestError, match="names no format"):
+        read_experiment(tmp_path, "a")
+
+
 def test_what_a_newer_version_wrote_is_refused(tmp_path: Path) -> None:
     on_disk(tmp_path, "a", {"format": 2})
     with pytest.raises(RequestError, match=r"format 2, this version reads up to 1: upgrade"):
@@ -136,7 +142,7 @@ def test_what_a_newer_version_wrote_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["..", "../a", "a/b", "", ".hidden", "a b"])
 def test_a_name_cannot_leave_the_storage_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RequestError, match="name must match"):
+    with pytest.raises(RequestError, match="name must be up to 64 letters"):
         read_experiment(tmp_path, name)
 
 

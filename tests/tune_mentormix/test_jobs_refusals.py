@@ -124,7 +124,7 @@ def test_a_folder_of_this_machine_is_no_storage_for_a_cluster_elsewhere(capsys: 
 def test_an_unsafe_name_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--address", DEAD, "--storage", str(tmp_path)]
     for command in (["submit", "--name", name], ["submit", "--resume", name], ["logs", name], ["stop", name]):
-        assert "name must match" in refusal([*command, *options], capsys).replace("name: ", "name ")
+        assert "name must be up to 64 letters" in refusal([*command, *options], capsys).replace("name: ", "name ")
 
 
 def test_what_was_never_submitted_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ def test_what_is_allowed_is_bounded_and_goes_to_the_servers_storage() -> None:
         ({"runtime_env": {"env_vars": {"A": "b"}}}, "unknown key 'runtime_env'"),
         ({"entrypoint": "sh"}, "unknown key 'entrypoint'"),
         ({"name": ""}, "name must be given"),
-        ({"name": "../a"}, "name: must match"),
+        ({"name": "../a"}, "name: must be up to 64 letters"),
         ({"dataset": "cifar10"}, "dataset must be one of digits, folder, got cifar10"),
         ({"dataset": "folder", "data_dir": "/etc"}, "data_dir must be one of /data/birds"),
         ({"dataset": "folder", "data_dir": "/data/birds/../../etc"}, "data_dir must be one of /data/birds"),

@@ -86,10 +86,10 @@ class SearchLimits(Stopper):
 
     def _are_all_failing(self) -> bool:
         """Trials failed in this run, and no trial that did not has ever reported anything."""
-        trials = self._experiment.trials.values()
+        if any(trial.reports and trial.state != "failed" for trial in self._experiment.trials.values()):
+            return False  # mostly by the first of them, the published setting
         failed = self._experiment.counts()["failed"] - self._failed_before
-        enough = min(FAILURES_THAT_END_A_SEARCH, self._experiment.num_samples)
-        return failed >= enough and all(trial.state == "failed" or not trial.reports for trial in trials)
+        return failed >= min(FAILURES_THAT_END_A_SEARCH, self._experiment.num_samples)
 
     def _is_one_at_its_end(self) -> bool:
         """Whether a trial has only its last checkpoint to write."""

@@ -129,7 +129,6 @@ class Experiment:
             control = event.get("control")
             given = event.get("given", control is not None)
             trial = self.trials.setdefault(event["trial"], Trial(event["trial"], event["config"], control, given))
-            trial.config = event["config"]  # a population's trials change theirs as they go on
             trial.state, trial.attempt = "running", event.get("attempt", trial.attempt)
             trial.gpus, trial.node = event.get("gpus"), None
         else:
@@ -230,12 +229,6 @@ def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
     """
     places = (_whole_checkpoint(experiment, path) for _, path in reversed(trial.checkpoints))
     return next((place for place in places if place), None)
-
-
-def checkpoint_at(experiment: Experiment, trial: Trial, epoch: int) -> str | None:
-    """The path, relative to the experiment, of a whole checkpoint of the trial after so many epochs."""
-    paths = [path for at, path in reversed(trial.checkpoints) if at == epoch]
-    return next((path for path in paths if _whole_checkpoint(experiment, path)), None)
 
 
 def _whole_checkpoint(experiment: Experiment, path: str) -> str | None:

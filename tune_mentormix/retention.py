@@ -1,4 +1,4 @@
-"""Which checkpoints of a trial stay: the newest ones, and those that others may still go on from.
+"""Which checkpoints of a trial stay: the newest ones.
 
 Tune could delete them, but would then write the state of all trials to the storage at every second checkpoint, which
 takes the longer the more trials there are.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection
 
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.storage import remove_folder
@@ -21,24 +20,16 @@ KEPT = 2  # of a trial: should the newest be torn, the one before it is whole
 class Retention:
     """Deletes a trial's old checkpoints, whichever attempt wrote them."""
 
-    def __init__(self, experiment: Experiment, at_boundaries: Collection[int] = ()) -> None:
-        """Starts with everything there.
-
-        Args:
-            experiment: kept up to date by the recorder.
-            at_boundaries: epochs whose checkpoints stay: a population's trials copy each other's.
-        """
+    def __init__(self, experiment: Experiment) -> None:
+        """Starts with everything there; the recorder keeps `experiment` up to date."""
         self._experiment = experiment
-        self._at_boundaries = at_boundaries
         self._looked_at: Counter[int] = Counter()  # trial → of its checkpoints, how many from the oldest on
 
     def prune(self, number: int) -> None:
         """Deletes what the trial's newest checkpoints replace. A storage in trouble keeps what it has."""
         checkpoints = self._experiment.trials[number].checkpoints
-        for epoch, path in checkpoints[self._looked_at[number] : -KEPT]:
+        for _, path in checkpoints[self._looked_at[number] : -KEPT]:
             self._looked_at[number] += 1
-            if epoch in self._at_boundaries or not _is_own(path, number):
-                continue
             try:
                 remove_folder(self._experiment.path / path)
             except OSError as error:
@@ -48,9 +39,3 @@ class Retention:
 def trial_folder(number: int, attempt: int) -> str:
     """One an attempt: behind a cut network the worker of an earlier one may still be writing."""
     return f"trial-{number:04d}" if attempt == 1 else f"trial-{number:04d}-attempt-{attempt}"
-
-
-def _is_own(path: str, number: int) -> bool:
-    """Whether the trial wrote it, and not one that it was copied from."""
-    own = trial_folder(number, 1)
-    return any(part == own or part.startswith(f"{own}-") for part in path.split("/"))

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune_mentormix.boundaries import Boundaries
 from tune_mentormix.hyperband import Brackets
 from tune_mentormix.journal import Event
 from tune_mentormix.median_rule import MedianRule
@@ -27,7 +26,7 @@ class StoppingRule(Protocol):
         """Takes one event of the journal into account, deciding as the live scheduler did."""
 
     def goes_on(self, trial: int, epoch: int, accuracy: float) -> bool:
-        """Notes a report and says whether the trial goes on; one that does not is stopped, or paused."""
+        """Notes a report and says whether the trial goes on; one that does not is stopped."""
 
     def stopped(self, trial: int) -> bool:
         """Whether the trial was stopped."""
@@ -43,7 +42,6 @@ RULES: dict[str, Callable[[int, float, int], StoppingRule]] = {
     "asha": lambda first, factor, epochs: Rungs(rung_epochs(first, factor, epochs), factor),
     "hyperband": lambda first, factor, epochs: Brackets(rung_epochs(first, factor, epochs), factor),
     "median": lambda first, factor, epochs: MedianRule(first, epochs),
-    "pbt": lambda first, factor, epochs: Boundaries(first, epochs),
     "none": lambda first, factor, epochs: never_stop(),
 }
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ray.tune.search import Searcher
-
 from tune_mentormix.cluster import connection, decide_gpus
 from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.errors import RequestError
@@ -20,7 +18,6 @@ from tune_mentormix.lease import hold_lease
 from tune_mentormix.new_experiment import hold_new_experiment
 from tune_mentormix.packing import decide_packing
 from tune_mentormix.patience import Patience
-from tune_mentormix.population import PopulationSearcher, is_paused
 from tune_mentormix.provenance import provenance
 from tune_mentormix.published import control_configs
 from tune_mentormix.recorder import Recorder, open_journal
@@ -91,7 +88,6 @@ def resume_search(
 def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:
     settings, dataset = request.settings, request.dataset
     study = SearchStudy(request.space, settings.sampler, settings.seed)
-    pbt = settings.scheduler == "pbt"
     rungs = request.rungs()
     patience = Patience(settings.patience)
     experiment = Experiment(experiment.path, experiment.settings)
@@ -109,8 +105,7 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
             **recorded_resources(settings),
         )
         record_missing_ends(experiment, rungs, settings.epochs, recorder)
-        interrupted = [t for t in experiment.unfinished() if not (pbt and is_paused(t, rungs.epochs))]
-        searcher: Searcher = MentorMixSearcher(
+        searcher = MentorMixSearcher(
             experiment=experiment,
             recorder=recorder,
             study=study,
@@ -119,13 +114,9 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
             threads=settings.threads(),
             controls=control_configs(dataset.noise_rate, len(dataset.class_names)),
             first_trials=settings.first_trials,
-            unfinished=[(trial, newest_checkpoint(experiment, trial)) for trial in interrupted],
+            unfinished=[(trial, newest_checkpoint(experiment, trial)) for trial in experiment.unfinished()],
             patience=patience,
         )
-        if pbt:
-            searcher = PopulationSearcher(
-                searcher, experiment, recorder, request.space, rungs.epochs, settings.threads(), settings.seed
-            )
         reason = run_trials(experiment, recorder, searcher, rungs, settings, dataset, progress)
         if reason == "finished" and len(experiment.trials) < settings.num_samples:
             reason = "patience" if patience.is_used_up else "exhausted"

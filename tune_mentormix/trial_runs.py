@@ -73,8 +73,7 @@ def run_trials(
         searcher, experiment, recorder, settings.threads(), settings.max_restarts, Room(settings), is_over,
         settings.gpus(),
     )  # fmt: skip
-    retention = Retention(experiment, rungs.epochs if settings.scheduler == "pbt" else ())
-    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, retention, is_over)
+    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, Retention(experiment), is_over)
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
     with limits.heed_signals(), _failing_in_one_line():
         tune.run(

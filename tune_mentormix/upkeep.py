@@ -110,8 +110,6 @@ def _old_checkpoints(experiment: Experiment, sizes: dict[str, int]) -> dict[str,
 
 
 def _needed_by_search(experiment: Experiment) -> Iterator[str]:
-    if experiment.settings.get("scheduler") == "pbt":  # new members would copy old ones, at any boundary
-        yield from (path for trial in experiment.trials.values() for _, path in trial.checkpoints)
     best = experiment.best()
     confirmation = read_confirmation(experiment)
     confirmed = [candidate.trial for candidate in confirmation.candidates] if confirmation else []

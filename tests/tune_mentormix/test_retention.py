@@ -38,18 +38,6 @@ def test_the_newest_two_of_a_trial_stay_whichever_attempt_wrote_them(experiment:
     ]
 
 
-def test_copies_and_boundaries_stay(experiment: Experiment) -> None:
-    retention = Retention(experiment, at_boundaries=[2])
-    own = "runs/1/trial-0001/checkpoint_00000"
-    for epoch in (1, 2):
-        write(experiment, 1, epoch, f"{own}{epoch}")
-    write(experiment, 1, 3, "runs/1/trial-0010/checkpoint_000003")
-    for epoch in (4, 5, 6):
-        write(experiment, 1, epoch, f"{own}{epoch}")
-        retention.prune(1)
-    assert left(experiment) == [f"{own}2", f"{own}5", f"{own}6", "runs/1/trial-0010/checkpoint_000003"]
-
-
 def test_a_checkpoint_that_cannot_be_deleted_is_left_alone(experiment: Experiment, tmp_path: Path) -> None:
     write(experiment, 1, 1, "runs/1/trial-0001/a")
     for epoch in (2, 3):

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from tune_mentormix.schedulers import RULES, StoppingRule
 
 EPOCHS = 12
-DECIDING = sorted(RULES.keys() - {"pbt"})  # which pauses, and leaves the decision to the searcher
-STOPPING = sorted(RULES.keys() - {"pbt", "none"})
+STOPPING = sorted(RULES.keys() - {"none"})
 
 
 def make(name: str) -> StoppingRule:
@@ -34,7 +33,7 @@ def train(rule: StoppingRule, trial: int, accuracy: float) -> int:
     return EPOCHS
 
 
-@pytest.mark.parametrize("name", DECIDING)
+@pytest.mark.parametrize("name", sorted(RULES))
 @given(
     reports=st.lists(st.tuples(st.integers(0, 12), st.integers(1, EPOCHS), st.floats(0, 1) | st.none()), max_size=120)
 )
@@ -66,7 +65,7 @@ def test_hopeless_trials_are_stopped_at_an_epoch_of_comparison_and_nobody_before
     assert all(rule.stopped(trial) == (ran < EPOCHS) for trial, ran in enumerate(epochs))
 
 
-@pytest.mark.parametrize("name", DECIDING)
+@pytest.mark.parametrize("name", sorted(RULES))
 def test_controls_are_neither_stopped_nor_counted(name: str) -> None:
     rule = make(name)
     for trial in range(20):

@@ -22,3 +22,9 @@ def test_a_resume_that_says_nothing_keeps_what_the_last_one_asked_for(extended: 
 def test_no_trial_is_taken_back(extended: Experiment, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="num_samples must be at least 6, the trials started already, got 5"):
         resumed_settings(extended, tmp_path, {"num_samples": 5})
+
+
+def test_a_search_whose_scheduler_is_gone_is_not_resumed(tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path / "birds", {"format": 1, "num_samples": 5, "scheduler": "pbt"})
+    with pytest.raises(RequestError, match=r"^unknown scheduler 'pbt' \(known: asha, .*\) \(search.yaml\)$"):
+        resumed_settings(experiment, tmp_path, {"num_samples": None})

@@ -94,14 +94,6 @@ def test_what_a_resume_goes_on_from_stays(tmp_path: Path, capsys: pytest.Capture
     assert with_checkpoints(tmp_path / "birds") == {*KEPT, 9, 10}
 
 
-def test_all_of_a_population_stays_since_new_members_copy_old_ones(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_experiment(tmp_path / "birds", ENDED, scheduler="pbt")
-    gc_json(tmp_path, "--yes", capsys=capsys)
-    assert with_checkpoints(tmp_path / "birds") == set(range(11))
-
-
 def test_the_candidates_of_a_confirmation_stay_and_so_do_its_runs_but_for_those_ruled_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from tune_mentormix.journal import JOURNAL_FILE
 from tune_mentormix.lease import hold_lease
 from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, stored_request
-from tune_mentormix.schedulers import never_stop
+from tune_mentormix.rungs import Rungs
 from tune_mentormix.searcher import start_trial
 from tune_mentormix.storage import Location
 from tune_mentormix.stored_settings import retraining_settings
@@ -88,7 +88,7 @@ def run_ablation(
 def _run(ablation: Experiment, configs: list[dict[str, Any]], request: SearchRequest, progress: Progress) -> None:
     settings = request.settings
     replay(ablation, ablation.path / JOURNAL_FILE)
-    rungs = never_stop()  # every run counts in full
+    rungs = Rungs()  # every run counts in full
     with open_journal(ablation) as journal:
         recorder = Recorder(journal, [ablation])
         resources = recorded_resources(settings)

@@ -17,7 +17,7 @@ from tune_mentormix.lease import hold_lease, refuse_if_held
 from tune_mentormix.provenance import provenance
 from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, stored_request
-from tune_mentormix.schedulers import never_stop
+from tune_mentormix.rungs import Rungs
 from tune_mentormix.sealed_test import open_test_set
 from tune_mentormix.settings import FORMAT
 from tune_mentormix.storage import Location
@@ -133,7 +133,7 @@ def _begin_or_extend(
 
 def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress) -> None:
     settings, dataset = request.settings, request.dataset
-    rungs = never_stop()  # nobody is stopped early: every run counts in full
+    rungs = Rungs()  # nobody is stopped early: every run counts in full
     with open_journal(confirmation) as journal:
         recorder = Recorder(journal, [confirmation])
         planned = confirmation.planned()

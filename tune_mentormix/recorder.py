@@ -15,7 +15,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.journal import JOURNAL_FILE, Event, Journal
 from tune_mentormix.retention import Retention
-from tune_mentormix.schedulers import StoppingRule
+from tune_mentormix.rungs import Rungs
 from tune_mentormix.storage import relative_to, why_not_writable
 
 REPORTED = (
@@ -106,7 +106,7 @@ class TuneRecorder(Callback):
         self,
         recorder: Recorder,
         experiment: Experiment,
-        rungs: StoppingRule,
+        rungs: Rungs,
         epochs: int,
         restarts: Restarts,
         retention: Retention,
@@ -189,7 +189,7 @@ class TuneRecorder(Callback):
         return end is not None
 
 
-def how_it_ended(experiment: Experiment, rungs: StoppingRule, number: int, epochs: int) -> str | None:
+def how_it_ended(experiment: Experiment, rungs: Rungs, number: int, epochs: int) -> str | None:
     """`finished`, `stopped`, or None for a trial that has not ended or whose end is written down already."""
     trial = experiment.trials[number]
     if trial.has_ended:

@@ -14,7 +14,7 @@ from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.published import control_configs
 from tune_mentormix.requested_space import read_space
-from tune_mentormix.schedulers import RULES, StoppingRule
+from tune_mentormix.rungs import Rungs, rung_epochs
 from tune_mentormix.settings import SearchSettings
 from tune_mentormix.space import SearchSpace
 
@@ -42,10 +42,12 @@ class SearchRequest:
         controls = control_configs(self.dataset.noise_rate, len(self.dataset.class_names))
         return {name: TrialSettings(**(common | values)).model_dump() for name, values in controls.items()}
 
-    def rungs(self) -> StoppingRule:
-        """The rule that stops trials early, before it saw any."""
-        settings = self.settings
-        return RULES[settings.scheduler](self.first_rung(), settings.reduction_factor, settings.epochs)
+    def rungs(self) -> Rungs:
+        """The rungs that stop trials early, before they saw any; none where every trial runs to its end."""
+        settings, factor = self.settings, self.settings.reduction_factor
+        if settings.scheduler == "none":
+            return Rungs()
+        return Rungs(rung_epochs(self.first_rung(), factor, settings.epochs), factor)
 
 
 def check_request(settings: SearchSettings) -> SearchRequest:

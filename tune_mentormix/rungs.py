@@ -7,6 +7,7 @@ compared with at the last epoch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from tune_mentormix.journal import Event
 
@@ -16,9 +17,9 @@ LEAST_AT_RUNG = 4
 class Rungs:
     """The rungs of a search and what was decided at each; a decision once made stands."""
 
-    def __init__(self, epochs: list[int], factor: float) -> None:
-        """Rungs after these epochs; at each, the best 1 in `factor` go on."""
-        self.epochs = epochs
+    def __init__(self, epochs: Sequence[int] = (), factor: float = 2.0) -> None:
+        """Rungs after these epochs, at each of which the best 1 in `factor` go on; without any, nobody is stopped."""
+        self.epochs = list(epochs)
         self._factor = factor
         self._accuracies: dict[int, dict[int, float]] = {epoch: {} for epoch in epochs}
         self._controls: set[int] = set()

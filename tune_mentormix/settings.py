@@ -39,7 +39,7 @@ SEARCH_WIDE = frozenset({"network", "epochs", "seed"})  # of the trial's setting
 TrackerName = Literal["wandb", "mlflow"]
 PresetName = Literal["reference", "paper"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"]
-SchedulerName = Literal["asha", "hyperband", "median", "none"]
+SchedulerName = Literal["asha", "none"]
 Seconds = Annotated[float, Field(gt=0)]
 StorageSetting = Annotated[
     Location,

@@ -22,7 +22,8 @@ from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
 from tune_mentormix.restarts import RestartingSearcher
 from tune_mentormix.retention import Retention, trial_folder
-from tune_mentormix.schedulers import EarlyStopping, StoppingRule
+from tune_mentormix.rungs import Rungs
+from tune_mentormix.schedulers import EarlyStopping
 from tune_mentormix.settings import SearchSettings
 from tune_mentormix.storage import tune_storage
 from tune_mentormix.trackers import tracker_callbacks
@@ -35,7 +36,7 @@ def run_trials(
     experiment: Experiment,
     recorder: Recorder,
     searcher: Searcher,
-    rungs: StoppingRule,
+    rungs: Rungs,
     settings: SearchSettings,
     dataset: Dataset,
     progress: Progress,
@@ -137,7 +138,7 @@ def recorded_resources(settings: SearchSettings) -> dict[str, float]:
     return {"cpus_per_trial": settings.cpus_per_trial, "gpus_per_trial": settings.gpus()}
 
 
-def record_missing_ends(experiment: Experiment, rungs: StoppingRule, epochs: int, recorder: Recorder) -> None:
+def record_missing_ends(experiment: Experiment, rungs: Rungs, epochs: int, recorder: Recorder) -> None:
     """Writes down the ends of trials that a driver did not come to after their last reports; trains nothing again."""
     for trial in experiment.unfinished():
         end = how_it_ended(experiment, rungs, trial.number, epochs)

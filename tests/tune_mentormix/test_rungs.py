@@ -1,5 +1,6 @@
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,21 @@ def test_nobody_is_stopped_before_enough_trials_stand_at_the_rung() -> None:
     assert falling == [True] * (LEAST_AT_RUNG - 1) + [False]
 
 
+def test_hopeless_trials_are_stopped_at_a_rung_and_others_run_to_their_end() -> None:
+    rungs = Rungs([3, 6])
+    ran = []
+    for trial in range(30):
+        goes_on = [rungs.goes_on(trial, epoch, 0.9 - trial / 100) for epoch in range(1, 13)]
+        ran.append(goes_on.index(False) + 1 if False in goes_on else 12)
+    assert set(ran) == {3, 12}
+    assert all(rungs.stopped(trial) == (epochs < 12) for trial, epochs in enumerate(ran))
+
+
+def test_without_rungs_nobody_is_stopped() -> None:
+    rungs = Rungs()
+    assert all(rungs.goes_on(trial, epoch, -trial) for trial in range(10) for epoch in range(1, 13))
+
+
 def test_between_rungs_nobody_is_stopped() -> None:
     rungs = Rungs([5], 2)
     for trial in range(10):
@@ -50,11 +66,17 @@ def test_a_decision_once_made_stands_when_the_epoch_is_run_again() -> None:
     assert rungs.goes_on(0, 5, 0.1)
 
 
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 8), st.floats(0, 1)), max_size=80))
-def test_replayed_rungs_decide_as_the_live_ones_did(reports: list[tuple[int, int, float]]) -> None:
-    live, replayed = Rungs([2, 4], 2), Rungs([2, 4], 2)
+@pytest.mark.parametrize("epochs", [[3, 6], []])
+@given(reports=st.lists(st.tuples(st.integers(0, 12), st.integers(1, 12), st.floats(0, 1) | st.none()), max_size=120))
+def test_replayed_rungs_decide_as_the_live_ones_did(
+    epochs: list[int], reports: list[tuple[int, int, float | None]]
+) -> None:
+    live, replayed = Rungs(epochs), Rungs(epochs)
+    for trial in range(13):
+        for rungs in (live, replayed):
+            rungs.apply(proposed(trial, "plain" if trial == 0 else None))
     for trial, epoch, accuracy in reports:
-        goes_on = live.goes_on(trial, epoch, accuracy)
+        goes_on = not live.stopped(trial) if accuracy is None else live.goes_on(trial, epoch, accuracy)
         replayed.apply(report(trial, epoch, accuracy))
         assert replayed.stopped(trial) is not goes_on
 

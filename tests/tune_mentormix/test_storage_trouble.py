@@ -18,7 +18,7 @@ from tune_mentormix.experiment import Experiment
 from tune_mentormix.journal import Journal, read_events
 from tune_mentormix.recorder import Recorder, TuneRecorder
 from tune_mentormix.retention import Retention
-from tune_mentormix.schedulers import never_stop
+from tune_mentormix.rungs import Rungs
 from tune_mentormix.storage import RemotePath
 
 FULL = Path("/dev/full")  # a device on which every write fails as on a full disk
@@ -148,7 +148,7 @@ def test_old_checkpoints_stay_until_the_journal_knows_newer_ones(path: Path) -> 
     experiment.apply({"time": 0, "event": "proposed", "trial": 0, "config": {}})
     with closing(Journal(path)) as journal:
         recorder = Recorder(journal, [experiment])
-        told = TuneRecorder(recorder, experiment, never_stop(), 9, NoRestarts(), Retention(experiment), list)
+        told = TuneRecorder(recorder, experiment, Rungs(), 9, NoRestarts(), Retention(experiment), list)
         folders = [path.parent / "runs/1/trial-0000" / f"checkpoint_{epoch:06d}" for epoch in (1, 2, 3, 4)]
         for epoch, folder in enumerate(folders, start=1):
             folder.mkdir(parents=True)

@@ -24,7 +24,10 @@ def test_no_trial_is_taken_back(extended: Experiment, tmp_path: Path) -> None:
         resumed_settings(extended, tmp_path, {"num_samples": 5})
 
 
-def test_a_search_whose_scheduler_is_gone_is_not_resumed(tmp_path: Path) -> None:
-    experiment = Experiment(tmp_path / "birds", {"format": 1, "num_samples": 5, "scheduler": "pbt"})
-    with pytest.raises(RequestError, match=r"^unknown scheduler 'pbt' \(known: asha, .*\) \(search.yaml\)$"):
+@pytest.mark.parametrize("scheduler", ["pbt", "hyperband", "median"])
+def test_a_search_whose_scheduler_is_gone_is_not_resumed(scheduler: str, tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path / "birds", {"format": 1, "num_samples": 5, "scheduler": scheduler})
+    with pytest.raises(
+        RequestError, match=rf"^unknown scheduler '{scheduler}' \(known: asha, none\) \(search.yaml\)$"
+    ):
         resumed_settings(experiment, tmp_path, {"num_samples": None})

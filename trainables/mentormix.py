@@ -28,13 +28,6 @@ from trainables.training import DeviceDataset, Trainer, TrainingDiverged
 logger = logging.getLogger(__name__)
 
 LONGEST_REASON = 500  # characters
-# How errors of no class of their own say it: torch on a CPU, CUDA itself, and its libraries.
-_OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
 _SELF_EXPLAINING = (TrainingDiverged, CheckpointError, ValueError)
 
 
@@ -43,17 +36,16 @@ class MentorMixTrainable(Trainable):
 
     Use with `tune.with_parameters(MentorMixTrainable, dataset=...)`. The configuration holds
     `settings`, the fields of `TrialSettings`; `threads`, for torch on the CPU; `resume_from`, the folder or the URI
-    of a checkpoint to go on from, or None; and, not used here, `trial` and `attempt`, its numbers, and `gpus`.
+    of a checkpoint to go on from, or None; and, not used here, `trial` and `attempt`, its numbers.
 
     A result is `Trainer.train_epoch`'s metrics, with `device`, `cuda` or `cpu`, and `done` after the last epoch. A
-    trial that fails reports `failure`, the reason in one line, with `out_of_memory`, `done`, `epoch`, and a
-    `val_accuracy` of NaN.
+    trial that fails reports `failure`, the reason in one line, with `done`, `epoch`, and a `val_accuracy` of
+    NaN.
     """
 
     _data: DeviceDataset | None
     _trainer: Trainer | None  # None once the trial has failed
     _failure: str
-    _out_of_memory: bool  # whether that was the failure
     _epoch: int
 
     def setup(self, config: dict[str, Any], dataset: Dataset | None = None) -> None:
@@ -80,7 +72,6 @@ class MentorMixTrainable(Trainable):
         if self._trainer is None:
             return {
                 "failure": self._failure,
-                "out_of_memory": self._out_of_memory,
                 "done": True,
                 "epoch": self._epoch,
                 "val_accuracy": float("nan"),
@@ -125,7 +116,6 @@ class MentorMixTrainable(Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         self._trainer = None
         self._failure = ""
-        self._out_of_memory = False
         self._epoch = 0
         with ExitStack() as stack:
             resume_from = config["resume_from"]
@@ -158,17 +148,9 @@ class MentorMixTrainable(Trainable):
         except Exception as error:
             logger.exception("trial failed")
             self._failure = one_line(error)
-            self._out_of_memory = is_out_of_memory(error)
             self._trainer = None
         if self._trainer is None and torch.cuda.is_available():
             torch.cuda.empty_cache()  # the next trial in this process may need what this one held
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the device's or the host's memory was not enough."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def one_line(error: Exception) -> str:

@@ -62,14 +62,7 @@ TrialTimeout = Annotated[
 Address = Annotated[str | None, option("A Ray cluster to join.", "this machine, or as begun with")]
 CpusPerTrial = Annotated[float | None, option("CPU cores of one trial.", "1, or as begun with")]
 GpusPerTrial = Annotated[
-    float | None, option("GPUs of one trial, or a share of one.", "1 if there are any, or as begun with")
-]
-TrialsPerGpu = Annotated[
-    str | None,
-    option(
-        "Trials that share a GPU, or auto: as many as its memory allows.",
-        "as --gpus-per-trial says, or as begun with",
-    ),
+    float | None, option("GPUs of one trial, or a fraction of one.", "1 if there are any, or as begun with")
 ]
 MaxConcurrent = Annotated[int | None, option("Trials at once.", "as many as fit, or as begun with")]
 Config = Annotated[Path | None, option("A YAML file of settings; options win over it.")]

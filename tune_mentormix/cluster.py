@@ -173,15 +173,9 @@ def trials_that_fit(settings: SearchSettings) -> int:
     )
 
 
-def most_per_gpu(settings: SearchSettings) -> int:
-    """How many trials could share a GPU before the CPUs of the node that has most for each of its GPUs run out."""
-    with_gpus = [node for node in _nodes() if node.get("GPU", 0.0) >= 1]
-    return max((_fitting(node, "CPU", settings.cpus_per_trial) // int(node["GPU"]) for node in with_gpus), default=1)
-
-
 def decide_gpus(settings: SearchSettings) -> SearchSettings:
-    """Gives each trial a GPU where a node has any, if nothing was said about GPUs; `packing` decides `auto`."""
-    if settings.gpus_per_trial is not None or settings.trials_per_gpu is not None:
+    """Gives each trial a GPU where a node has any, if nothing was said about GPUs."""
+    if settings.gpus_per_trial is not None:
         return settings
     has_gpus = any(node.get("GPU", 0.0) >= 1 for node in _nodes())
     return settings.model_copy(update={"gpus_per_trial": 1.0 if has_gpus else 0.0})
@@ -190,11 +184,6 @@ def decide_gpus(settings: SearchSettings) -> SearchSettings:
 def check_resources(settings: SearchSettings) -> None:
     """Raises RequestError if the cluster can never run even one trial."""
     nodes = _nodes()
-    if settings.trials_per_gpu is not None and not any(node.get("GPU", 0.0) >= 1 for node in nodes):
-        raise RequestError(
-            f"trials_per_gpu {settings.trials_per_gpu} needs a GPU, and no node has one: leave it out "
-            "(--trials-per-gpu)"
-        )
     for resource, key, wanted in (
         ("CPU", "cpus_per_trial", settings.cpus_per_trial),
         ("GPU", "gpus_per_trial", settings.gpus()),

@@ -45,7 +45,6 @@ def submit(
     seed: ask.SeedOption = None,
     cpus_per_trial: ask.CpusPerTrial = None,
     gpus_per_trial: ask.GpusPerTrial = None,
-    trials_per_gpu: ask.TrialsPerGpu = None,
     max_concurrent: ask.MaxConcurrent = None,
     time_budget: ask.TimeBudget = None,
     epoch_budget: ask.EpochBudget = None,

@@ -51,13 +51,6 @@ def print_note(message: str) -> None:
     stderr.print(message, style="yellow", markup=False)
 
 
-def print_packing(trials: int, peak: int, total: int, device: str) -> None:
-    """How many trials share a GPU, and why."""
-    gib = 2**30
-    largest = f"the largest took {peak / gib:.1f} of {total / gib:.1f} GiB ({device})"
-    stderr.print(f"trials per GPU: {trials}; {largest}", markup=False)
-
-
 def print_trained(report: dict[str, float], epochs: int, labels: str, out: Path) -> None:
     """What a training in full came to."""
     accuracy = format_accuracy(report["val_accuracy"])

@@ -16,7 +16,6 @@ class Cost:
     def __init__(self, settings: dict[str, Any]) -> None:
         """`settings` as `search.yaml` holds them: the resources of one trial where a run did not record its own."""
         self._settings = settings
-        self._own_gpus: dict[int, float] = {}  # by trial: the share of those that ran out of memory once
         self._take_resources({})
         self.training_seconds = 0.0
         self.cpu_hours = 0.0  # CPU cores held by training, times hours
@@ -26,14 +25,11 @@ class Cost:
         """Takes one event of the journal into account; a resume may give trials other resources than before."""
         if event["event"] == "run_started":
             self._take_resources(event)
-        elif event["event"] == "proposed":
-            self._own_gpus[event["trial"]] = event.get("gpus", 0.0)
         elif event["event"] == "report":
             seconds = event.get("epoch_seconds") or 0.0
             self.training_seconds += seconds
             self.cpu_hours += seconds * self._cpus / SECONDS_PER_HOUR
-            gpus = max(self._gpus, self._own_gpus.get(event["trial"], 0.0)) if self._gpus else 0.0
-            self.gpu_hours += seconds * gpus / SECONDS_PER_HOUR
+            self.gpu_hours += seconds * self._gpus / SECONDS_PER_HOUR
 
     def _take_resources(self, run: dict[str, Any]) -> None:
         known = self._settings | run

@@ -41,7 +41,6 @@ class Trial:
     reports: dict[int, dict[str, float | None]] = field(default_factory=dict)  # epoch → metrics
     checkpoints: list[tuple[int, str]] = field(default_factory=list)  # epoch, path in the experiment; oldest first
     error: str | None = None
-    gpus: float | None = None  # its own share, once it ran out of memory with that of the others
     node: str | None = None  # the machine that trains it, or did last; None until its first report
 
     @property
@@ -130,7 +129,7 @@ class Experiment:
             given = event.get("given", control is not None)
             trial = self.trials.setdefault(event["trial"], Trial(event["trial"], event["config"], control, given))
             trial.state, trial.attempt = "running", event.get("attempt", trial.attempt)
-            trial.gpus, trial.node = event.get("gpus"), None
+            trial.node = None
         else:
             self._apply_to_trial(kind, self.trials[event["trial"]], event)
 

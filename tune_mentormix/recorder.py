@@ -37,7 +37,7 @@ class Reader(Protocol):
 
 
 class Restarts(Protocol):
-    """Decides whether a trial whose worker was lost, or that ran out of memory, is started again, and sees to it."""
+    """Decides whether a trial whose worker was lost is started again, and sees to it."""
 
     allowed: int
 
@@ -46,12 +46,6 @@ class Restarts(Protocol):
 
     def take_up_again(self, trial: int) -> bool:
         """The trial's worker was lost; says whether the trial starts again."""
-
-    def take_up_with_more(self, trial: int, why: str) -> bool:
-        """The trial ran out of memory; says whether it starts again with a larger share of a GPU."""
-
-    def has_room(self, start: str) -> None:
-        """What Tune calls a trial, one start of ours, has its resources."""
 
 
 @contextmanager
@@ -126,18 +120,12 @@ class TuneRecorder(Callback):
         """Shows progress."""
         self._on_event()
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A start of a trial got its resources."""
-        self._restarts.has_room(trial.trial_id)
-
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Records a report, or the reason a trial gives for its own failure."""
         number = trial.config["trial"]
         if "failure" in result:
-            if result["out_of_memory"] and self._restarts.take_up_with_more(number, result["failure"]):
-                return
             node = result["hostname"]
             self._recorder.record("failed", trial=number, node=node, error=result["failure"], worker_lost=False)
             return
@@ -168,8 +156,6 @@ class TuneRecorder(Callback):
         number = trial.config["trial"]
         if self._record_end(number) or self._experiment.trials[number].has_ended:
             return
-        if trial.config["attempt"] < self._experiment.trials[number].attempt:
-            return  # the next attempt, with more memory, is under way
         waited_in_vain = StorageUnavailableError.__name__ in cause_of(trial)
         if waited_in_vain:
             self.storage_error = why_not_writable(self._experiment.path)

@@ -4,8 +4,6 @@ Tune could restart the trial itself, but what it would go on from may be torn, i
 may still be writing, and it gives a trial up at once if the worker dies between two trials. So Tune is told to retry
 nothing, and a lost trial comes back through the searcher: a new attempt, in a folder of its own, from the newest
 checkpoint that is whole.
-
-So does a trial that ran out of memory on a shared GPU: once, with twice the share of it.
 """
 
 from __future__ import annotations
@@ -42,12 +40,10 @@ class RestartingSearcher(Searcher):
         allowed: int,
         room: Callable[[], int],
         is_over: Callable[[], bool],
-        gpus: float = 0.0,
     ) -> None:
         """Stands before `searcher`; `experiment`, `recorder` and `threads` are what `start_trial` needs.
 
         `room` says how many trials can run at once: each next proposal then knows all results so far.
-        `gpus` is the share of a GPU that a trial has.
         `is_over` says whether the run is to end: while nothing runs, Tune asks nobody but the searcher.
         """
         super().__init__()
@@ -60,9 +56,6 @@ class RestartingSearcher(Searcher):
         self._threads = threads
         self._losses: Counter[int] = Counter()  # since the trial's last new epoch
         self._lost: list[int] = []
-        self._gpus = gpus
-        self._out_of_memory: dict[int, str] = {}  # of the lost: what it said
-        self._waits_for_room: str | None = None  # Tune's name for the start that does
         self._running: set[str] = set()
         self._held: dict[str, Any] | None = None  # proposed, and not stored yet
 
@@ -72,26 +65,11 @@ class RestartingSearcher(Searcher):
 
     def take_up_again(self, trial: int) -> bool:
         """The trial's worker was lost; makes it the next to be proposed, unless this was once too often."""
-        if trial in self._out_of_memory:
-            return True  # and then its worker went: it is the next already
         self._losses[trial] += 1
         again = self._losses[trial] <= self.allowed
         if again:
             self._lost.append(trial)
         return again
-
-    def take_up_with_more(self, trial: int, why: str) -> bool:
-        """The trial ran out of memory; makes it the next to be proposed, unless it had more already."""
-        can_have_more = 0 < self._gpus < 1 and self._experiment.trials[trial].gpus is None
-        if can_have_more:
-            self._lost.append(trial)
-            self._out_of_memory[trial] = why
-        return can_have_more
-
-    def has_room(self, start: str) -> None:
-        """A start has its resources."""
-        if start == self._waits_for_room:
-            self._waits_for_room = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         """The next trial as Tune hands it to the trainable; None while there may be one later; or FINISHED."""
@@ -99,8 +77,6 @@ class RestartingSearcher(Searcher):
             return None
         if self._is_over():
             return str(Searcher.FINISHED)
-        if self._waits_for_room is not None:
-            return None  # a new trial would take what becomes free before it is enough
         try:
             proposed = self._held or self._next(trial_id)
         except OSError:  # of the storage, looking for checkpoints: later
@@ -112,13 +88,11 @@ class RestartingSearcher(Searcher):
         elif proposed is not None:
             self._held = None
             self._running.add(trial_id)
-            self._waits_for_room = trial_id if proposed["gpus"] else None
         return proposed
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tune is through with one start of a trial."""
         self._running.discard(trial_id)
-        self.has_room(trial_id)  # or no longer needs it
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to do: the journal is the state."""
@@ -138,7 +112,5 @@ class RestartingSearcher(Searcher):
         trial = self._experiment.trials[self._lost[0]]
         checkpoint = newest_checkpoint(self._experiment, trial)
         self._lost.pop(0)
-        why = self._out_of_memory.pop(trial.number, None)
-        gpus = trial.gpus if why is None else min(1.0, 2 * self._gpus)
-        again = replace(trial, attempt=trial.attempt + 1, gpus=gpus)
-        return start_trial(self._recorder, again, self._experiment.runs, self._threads, checkpoint, why)
+        again = replace(trial, attempt=trial.attempt + 1)
+        return start_trial(self._recorder, again, self._experiment.runs, self._threads, checkpoint)

@@ -16,7 +16,6 @@ from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, 
 from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.lease import hold_lease
 from tune_mentormix.new_experiment import hold_new_experiment
-from tune_mentormix.packing import decide_packing
 from tune_mentormix.patience import Patience
 from tune_mentormix.provenance import provenance
 from tune_mentormix.published import control_configs
@@ -53,9 +52,8 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     with connection(settings.address, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
-        settings, packing = decide_packing(replace(request, settings=settings))
         experiment = Experiment(path, {"format": FORMAT, **settings.model_dump(mode="json")})
-        experiment.settings["provenance"] = provenance(request.dataset) | packing
+        experiment.settings["provenance"] = provenance(request.dataset)
         with hold_new_experiment(experiment, request.dataset):
             return _run(experiment, replace(request, settings=settings), progress)
 
@@ -81,8 +79,7 @@ def resume_search(
         request = stored_request(experiment, settings)
         with connection(settings.address, verbose):
             check_cluster(settings)
-            settings, _ = decide_packing(request)
-            return _run(experiment, replace(request, settings=settings), progress)
+            return _run(experiment, request, progress)
 
 
 def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:

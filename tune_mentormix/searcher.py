@@ -100,9 +100,7 @@ class MentorMixSearcher(Searcher):
         return self._start(replace(trial, attempt=trial.attempt + 1), checkpoint)
 
 
-def start_trial(
-    recorder: Recorder, trial: Trial, run: int, threads: int, checkpoint: str | None, reason: str | None = None
-) -> dict[str, Any]:
+def start_trial(recorder: Recorder, trial: Trial, run: int, threads: int, checkpoint: str | None) -> dict[str, Any]:
     """Writes down that a trial starts, and returns what Tune hands to the trainable.
 
     Args:
@@ -111,9 +109,7 @@ def start_trial(
         run: of the experiment, from 1.
         threads: of torch on a CPU.
         checkpoint: the folder of the one to go on from, if any.
-        reason: why it starts with a share of a GPU of its own, if it does so from here on.
     """
-    own_share = {} if trial.gpus is None else {"gpus": trial.gpus}
     recorder.record(
         "proposed",
         trial=trial.number,
@@ -122,8 +118,6 @@ def start_trial(
         control=trial.control,
         given=trial.given,
         config=trial.config,
-        **own_share,
-        **({} if reason is None else {"reason": reason}),
     )
     return {
         "trial": trial.number,
@@ -131,5 +125,4 @@ def start_trial(
         "settings": trial.config,
         "resume_from": checkpoint,
         "threads": threads,
-        "gpus": trial.gpus,
     }

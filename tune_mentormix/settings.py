@@ -32,7 +32,7 @@ BUDGETS = ("time_budget", "epoch_budget", "patience")  # of the search, not of w
 # What may change between two runs of one search, besides the cluster that it runs on.
 RESUMABLE = (
     *("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
-    *("max_concurrent", "cpus_per_trial", "gpus_per_trial", "trials_per_gpu"),
+    *("max_concurrent", "cpus_per_trial", "gpus_per_trial"),
 )
 RECORD_KEYS = ("format", "provenance")  # what an experiment's own search.yaml holds besides settings
 SEARCH_WIDE = frozenset({"network", "epochs", "seed"})  # of the trial's settings: one for the whole search
@@ -48,8 +48,6 @@ StorageSetting = Annotated[
     WithJsonSchema({"type": "string"}),
 ]
 DEMONSTRATION_NOISE = 0.4  # of the digits
-GPU_SHARING = ("gpus_per_trial", "trials_per_gpu")  # two ways to say one thing
-GPU_PARTS = 10_000  # that Ray divides a GPU into
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -72,7 +70,6 @@ class SearchSettings(DataSettings):
     seed: Seed = 0
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
     gpus_per_trial: Annotated[float | None, Field(ge=0)] = None  # None: one, where a node has any; else none
-    trials_per_gpu: Literal["auto"] | int | None = None  # in place of gpus_per_trial; auto: as many as memory allows
     max_concurrent: Annotated[int | None, Field(ge=1)] = None  # None: as many as fit
     time_budget: Seconds | None = None  # of one run
     epoch_budget: Annotated[int | None, Field(ge=1)] = None  # of all trials together, the controls among them
@@ -83,6 +80,16 @@ class SearchSettings(DataSettings):
     tracker: list[TrackerName] = Field(default_factory=list)  # besides TensorBoard
     storage: StorageSetting = Path("results")
     address: str | None = None  # of a Ray cluster; None: this machine
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_trials_per_gpu(cls, values: Any) -> Any:
+        """Accepts settings of earlier versions, where `trials_per_gpu` was a second way to share a GPU."""
+        if not isinstance(values, dict) or "trials_per_gpu" not in values:
+            return values
+        if values["trials_per_gpu"] is not None and values.get("gpus_per_trial") is None:
+            raise ValueError("trials_per_gpu is gone: set gpus_per_trial, such as 0.25 for four trials on one GPU")
+        return {key: value for key, value in values.items() if key != "trials_per_gpu"}
 
     @field_validator("name")
     @classmethod
@@ -95,14 +102,6 @@ class SearchSettings(DataSettings):
     @classmethod
     def _read_duration(cls, value: Any) -> Any:
         return parse_duration(value) if isinstance(value, str) else value
-
-    @field_validator("trials_per_gpu", mode="before")
-    @classmethod
-    def _read_packing(cls, value: Any) -> Any:
-        number = int(value) if isinstance(value, str) and value.isdecimal() else value
-        if number in (None, "auto") or (type(number) is int and number >= 1):
-            return number
-        raise ValueError(f"must be auto or a whole number of at least 1, got {value!r}")
 
     @field_validator("trial")
     @classmethod
@@ -122,14 +121,6 @@ class SearchSettings(DataSettings):
             raise ValueError(f"grace_period must be at most epochs ({self.epochs}), got {self.grace_period}")
         return self
 
-    @model_validator(mode="after")
-    def _check_gpu_sharing(self) -> SearchSettings:
-        if self.gpus_per_trial is not None and self.trials_per_gpu is not None:
-            raise ValueError(
-                "gpus_per_trial and trials_per_gpu say the same: leave out --gpus-per-trial or --trials-per-gpu"
-            )
-        return self
-
     def data_settings(self) -> DataSettings:
         """The part that says which images and labels the trials see."""
         return DataSettings(**{key: getattr(self, key) for key in DataSettings.model_fields})
@@ -140,10 +131,8 @@ class SearchSettings(DataSettings):
         return preset | self.trial | {"network": self.network, "epochs": self.epochs, "seed": self.seed}
 
     def gpus(self) -> float:
-        """Of one trial, once `gpus_per_trial` was decided; until the packing is, a whole one."""
-        if self.trials_per_gpu is None:
-            return self.gpus_per_trial or 0.0
-        return 1.0 if self.trials_per_gpu == "auto" else share_of_gpu(self.trials_per_gpu)
+        """Of one trial, once `gpus_per_trial` was decided."""
+        return self.gpus_per_trial or 0.0
 
     def threads(self) -> int:
         """Of torch in a trial on a CPU."""
@@ -172,7 +161,7 @@ def read_settings(config: Path | None, options: dict[str, Any], assignments: Seq
     document = read_yaml(config) if config else YamlDocument({}, "the options")
     refuse_newer(document)
     given = {key: value for key, value in options.items() if value is not None}
-    values = changed({key: value for key, value in document.values.items() if key not in RECORD_KEYS}, given)
+    values = {key: value for key, value in document.values.items() if key not in RECORD_KEYS} | given
     places = {key: "--" + key.replace("_", "-") for key in given}
     of_trials = {key: values.pop(key) for key in document.values if key in TRIAL_ONLY}
     for key, value in map(_parse_assignment, assignments):
@@ -202,17 +191,6 @@ def _parse_assignment(text: str) -> tuple[str, Any]:
     if not equals:
         raise RequestError(f"--set takes KEY=VALUE, got {text!r}")
     return key, parse_yaml(f"value: {value}", f"--set {key}").values["value"]
-
-
-def changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`values` with `changes` over them; one way to share GPUs displaces the other."""
-    displaced = GPU_SHARING if any(key in changes for key in GPU_SHARING) else ()
-    return {key: value for key, value in values.items() if key not in displaced} | changes
-
-
-def share_of_gpu(trials: int) -> float:
-    """What each of so many trials has of a GPU: rounded down as Ray counts, or the last one would not fit."""
-    return GPU_PARTS // trials / GPU_PARTS
 
 
 def refuse_newer(document: YamlDocument) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.messages import describe
-from tune_mentormix.settings import BUDGETS, RECORD_KEYS, SearchSettings, changed
+from tune_mentormix.settings import BUDGETS, RECORD_KEYS, SearchSettings
 from tune_mentormix.storage import Location
 
 
@@ -30,7 +30,7 @@ def stored_settings(
     stored = {key: value for key, value in experiment.settings.items() if key not in leave_out}
     given = {key: value for key, value in (changes or {}).items() if value is not None}
     try:
-        return SearchSettings.model_validate(changed(stored, given))
+        return SearchSettings.model_validate(stored | given)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""

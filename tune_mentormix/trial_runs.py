@@ -71,9 +71,8 @@ def run_trials(
         return limits.is_over()
 
     searcher = RestartingSearcher(
-        searcher, experiment, recorder, settings.threads(), settings.max_restarts, Room(settings), is_over,
-        settings.gpus(),
-    )  # fmt: skip
+        searcher, experiment, recorder, settings.threads(), settings.max_restarts, Room(settings), is_over
+    )
     callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, Retention(experiment), is_over)
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
     with limits.heed_signals(), _failing_in_one_line():
@@ -147,16 +146,8 @@ def record_missing_ends(experiment: Experiment, rungs: Rungs, epochs: int, recor
 
 
 def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:
-    """The trainable with its data, put once into Ray's object store, and what each trial may use.
-
-    Tune asks for every trial, and reuses a worker only for one that is to have the same.
-    """
-    cpus, gpus = settings.cpus_per_trial, settings.gpus()
-
-    def resources(config: dict[str, Any]) -> PlacementGroupFactory:
-        own = max(gpus, config["gpus"] or 0.0) if gpus else 0.0
-        return PlacementGroupFactory([{"CPU": cpus, "GPU": own} if own else {"CPU": cpus}])
-
+    """The trainable with its data, put once into Ray's object store, and what each trial may use."""
+    resources = PlacementGroupFactory([{"CPU": settings.cpus_per_trial, "GPU": settings.gpus()}])
     return tune.with_resources(tune.with_parameters(MentorMixTrainable, dataset=dataset), resources)
 
 

@@ -1,11 +1,10 @@
 """A search of trials that share a pretended GPU, one of which is cut off from more memory in its first epoch.
 
-A program of its own, because the pretended GPU needs a Ray of its own. Prints one JSON document.
+A program of its own, because the pretended GPU needs a Ray of its own.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -15,19 +14,20 @@ import psutil
 import ray
 
 from tests.worker_processes import worker_processes
-from tune_mentormix.cli import run
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.search import start_search
 from tune_mentormix.settings import read_settings
 
 HEADROOM = 24 * 2**20  # bytes, of address space: enough for whatever is not a batch
+UNLIMITED = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
 IMAGES, SIDE = 800, 32
 
 
 class MemoryTaken:
     """Called at every turn of the search; lets the first worker that trains have no more memory than it has.
 
-    Later would be too late: torch keeps what it had once, and may need no more.
+    Later would be too late: torch keeps what it had once, and may need no more. Once a trial failed the worker has
+    what it wants again, since it may get the other trial next.
     """
 
     def __init__(self) -> None:
@@ -36,11 +36,14 @@ class MemoryTaken:
 
     def __call__(self, experiment: Experiment) -> None:
         trials = experiment.trials.values()
-        if len(trials) == 2 and all(trial.attempt == 1 for trial in trials):
+        if any(trial.state == "failed" for trial in trials):
+            if self._victim and self._victim.is_running():
+                self._victim.rlimit(psutil.RLIMIT_AS, UNLIMITED)
+        elif len(trials) == 2:
             self._victim = self._victim or next(iter(worker_processes("Trainable.train")), None)
             if self._victim:
                 self._limit = min(self._limit, self._victim.memory_info().vms + HEADROOM)
-                self._victim.rlimit(psutil.RLIMIT_AS, (self._limit, self._limit))
+                self._victim.rlimit(psutil.RLIMIT_AS, (self._limit, psutil.RLIM_INFINITY))
 
 
 def main(folder: Path) -> None:
@@ -57,14 +60,10 @@ def main(folder: Path) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
     )
-    storage = folder / "storage"
-    refused = run(["search", "--trials-per-gpu", "auto", "--storage", str(storage)])
-    created = storage.exists()
-
-    options = {"name": "shared", "storage": str(storage), "dataset": "arrays", "data_dir": str(folder / "images.npz")}
-    small = {"num_samples": 3, "epochs": 4, "scheduler": "none", "trials_per_gpu": 2, "trial": {"batch_size": 640}}
-    start_search(read_settings(None, options | small), MemoryTaken())
-    print(json.dumps({"refused": refused, "created": created}))
+    place = {"name": "shared", "storage": str(folder / "storage")}
+    data = {"dataset": "arrays", "data_dir": str(folder / "images.npz")}
+    small = {"num_samples": 2, "epochs": 4, "scheduler": "none", "gpus_per_trial": 0.5, "trial": {"batch_size": 640}}
+    start_search(read_settings(None, place | data | small), MemoryTaken())
 
 
 if __name__ == "__main__":

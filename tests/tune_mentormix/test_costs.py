@@ -37,11 +37,5 @@ def test_a_run_that_recorded_no_resources_had_those_of_the_settings() -> None:
     assert (cost.cpu_hours, cost.gpu_hours) == pytest.approx((4 + 2, 1))
 
 
-def test_a_trial_with_a_share_of_its_own_costs_that() -> None:
-    proposed: Event = {"event": "proposed", "trial": 0, "gpus": 0.5}
-    cost = cost_of_events(run_started(gpus_per_trial=0.25), epoch(3600), proposed, epoch(3600))
-    assert cost.gpu_hours == pytest.approx(0.25 + 0.5)
-
-
 def test_an_epoch_of_unknown_length_costs_nothing() -> None:
     assert cost_of_events(run_started(), epoch(None)).cpu_hours == 0

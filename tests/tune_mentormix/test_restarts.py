@@ -8,13 +8,12 @@ from ray.tune.search import Searcher
 
 from trainables.manifest import STATE_FILE, write_whole
 from tune_mentormix.experiment import Experiment, Trial
-from tune_mentormix.journal import JOURNAL_FILE, Journal, read_events
+from tune_mentormix.journal import JOURNAL_FILE, Journal
 from tune_mentormix.recorder import Recorder
 from tune_mentormix.restarts import RestartingSearcher
 from tune_mentormix.searcher import start_trial
 
 ALLOWED, ROOM = 2, 3
-OUT_OF_MEMORY = "RuntimeError: can't allocate memory"
 
 
 class OneTrial(Searcher):
@@ -40,13 +39,8 @@ class OneTrial(Searcher):
 
 @pytest.fixture
 def recorder_and_searcher(tmp_path: Path) -> tuple[Recorder, RestartingSearcher]:
-    return on_shared_gpu(tmp_path, gpus=0.0)
-
-
-def on_shared_gpu(folder: Path, gpus: float) -> tuple[Recorder, RestartingSearcher]:
-    """Where each trial has so much of a GPU."""
-    experiment = Experiment(folder, {})
-    recorder = Recorder(Journal(folder / JOURNAL_FILE), [experiment])
+    experiment = Experiment(tmp_path, {})
+    recorder = Recorder(Journal(tmp_path / JOURNAL_FILE), [experiment])
     recorder.record("run_started", run=1, num_samples=1, rungs=[])
     return recorder, RestartingSearcher(
         OneTrial(recorder),
@@ -56,7 +50,6 @@ def on_shared_gpu(folder: Path, gpus: float) -> tuple[Recorder, RestartingSearch
         allowed=ALLOWED,
         room=lambda: ROOM,
         is_over=lambda: False,
-        gpus=gpus,
     )
 
 
@@ -96,53 +89,6 @@ def test_only_losses_without_a_new_epoch_in_between_count(
         assert searcher.take_up_again(0)
         searcher.got_ahead(0)
     assert [searcher.take_up_again(0) for _ in range(ALLOWED + 1)] == [True] * ALLOWED + [False]
-
-
-def test_a_trial_that_ran_out_of_memory_starts_again_once_with_twice_its_share(
-    tmp_path: Path,
-) -> None:
-    _, searcher = on_shared_gpu(tmp_path, gpus=0.25)
-    searcher.suggest("first")
-    assert searcher.take_up_with_more(0, OUT_OF_MEMORY)
-    searcher.on_trial_complete("first")
-
-    again = searcher.suggest("second")
-    assert isinstance(again, dict)
-    assert (again["attempt"], again["gpus"]) == (2, 0.5)
-    proposed = [event for event in read_events(tmp_path / JOURNAL_FILE) if event["event"] == "proposed"]
-    assert "gpus" not in proposed[0]
-    assert (proposed[1]["gpus"], proposed[1]["reason"]) == (0.5, OUT_OF_MEMORY)
-    assert not searcher.take_up_with_more(0, OUT_OF_MEMORY), "once"
-
-
-def test_a_larger_share_survives_a_lost_worker(tmp_path: Path) -> None:
-    _, searcher = on_shared_gpu(tmp_path, gpus=0.6)
-    searcher.suggest("first")
-    searcher.take_up_with_more(0, OUT_OF_MEMORY)
-    searcher.suggest("second")
-    searcher.has_room("second")
-    searcher.take_up_again(0)
-    lost = searcher.suggest("third")
-    assert isinstance(lost, dict)
-    assert (lost["attempt"], lost["gpus"]) == (3, 1.0), "no more than a whole one"
-
-
-@pytest.mark.parametrize("gpus", [0.0, 1.0, 2.0])
-def test_who_cannot_have_more_does_not_start_again(tmp_path: Path, gpus: float) -> None:
-    _, searcher = on_shared_gpu(tmp_path, gpus)
-    searcher.suggest("first")
-    assert not searcher.take_up_with_more(0, OUT_OF_MEMORY)
-
-
-def test_nothing_new_is_proposed_while_a_larger_share_waits_for_room(tmp_path: Path) -> None:
-    _, searcher = on_shared_gpu(tmp_path, gpus=0.5)
-    searcher.suggest("first")
-    searcher.take_up_with_more(0, OUT_OF_MEMORY)
-    searcher.suggest("second")
-    searcher.take_up_again(0)
-    assert searcher.suggest("third") is None
-    searcher.has_room("second")
-    assert isinstance(searcher.suggest("fourth"), dict)
 
 
 def test_no_more_is_proposed_than_there_is_room_for(

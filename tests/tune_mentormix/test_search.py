@@ -110,8 +110,6 @@ def test_an_existing_name_is_refused_and_left_alone(
     [
         ({"cpus_per_trial": 64}, r"cpus_per_trial must be at most 2, .* got 64 \(--cpus-per-trial\)"),
         ({"gpus_per_trial": 1}, r"gpus_per_trial must be at most 0, .* got 1 \(--gpus-per-trial\)"),
-        ({"trials_per_gpu": 4}, r"trials_per_gpu 4 needs a GPU, and no node has one: .* \(--trials-per-gpu\)"),
-        ({"trials_per_gpu": "auto"}, r"trials_per_gpu auto needs a GPU, and no node has one"),
         ({"space": "defalt"}, "did you mean 'default'"),
         ({"tracker": ["mlflow"]}, r"tracker mlflow is not installed: make install EXTRAS=mlflow, .* \(--tracker\)"),
         ({"trial": {"burn_in": 5}}, "burn_in is set for all trials, and by the space too"),

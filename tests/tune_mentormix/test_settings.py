@@ -30,18 +30,12 @@ def test_settings_survive_a_round_trip() -> None:
     assert SearchSettings.model_validate(settings.model_dump(mode="json")) == settings
 
 
-def test_of_two_ways_to_share_gpus_the_option_displaces_the_one_in_the_file(tmp_path: Path) -> None:
-    settings = read_settings(write(tmp_path, "gpus_per_trial: 1.0\n"), {"trials_per_gpu": "4"})
-    assert (settings.gpus_per_trial, settings.trials_per_gpu, settings.gpus()) == (None, 4, 0.25)
-    settings = read_settings(write(tmp_path, "trials_per_gpu: 4\n"), {"gpus_per_trial": 0.5})
-    assert (settings.trials_per_gpu, settings.gpus()) == (None, 0.5)
-
-
-@pytest.mark.parametrize("trials", [1, 2, 3, 6, 7, 16, 60])
-def test_as_many_trials_as_asked_for_fit_a_gpu_as_ray_counts(trials: int) -> None:
-    share = SearchSettings(trials_per_gpu=trials).gpus()
-    assert trials * round(share * 10_000) <= 10_000
-    assert int(1 / share) == trials
+def test_an_experiments_file_of_an_earlier_version_is_read_where_it_packed_no_trials(tmp_path: Path) -> None:
+    assert read_settings(write(tmp_path, "trials_per_gpu: null\ngpus_per_trial: 1.0\n"), {}).gpus() == 1
+    packed = write(tmp_path, "trials_per_gpu: 4\ngpus_per_trial: null\n")
+    with pytest.raises(RequestError, match=r"^trials_per_gpu is gone: set gpus_per_trial, .* \(.*search.yaml\)$"):
+        read_settings(packed, {})
+    assert read_settings(packed, {"gpus_per_trial": 0.25}).gpus() == 0.25
 
 
 def test_only_the_demonstration_adds_noise_unasked(tmp_path: Path) -> None:
@@ -65,9 +59,6 @@ def test_only_the_demonstration_adds_noise_unasked(tmp_path: Path) -> None:
         ({"name": "../../x"}, "name: must be up to 64 letters"),
         ({"name": "a" * 65}, "name: must be up to 64 letters"),
         ({"time_budget": "soon"}, "time_budget: must be a duration like 90s, 30m or 2h, got 'soon'"),
-        ({"trials_per_gpu": 0}, r"trials_per_gpu: must be auto or a whole number of at least 1, got 0 \(--trials"),
-        ({"trials_per_gpu": "many"}, "trials_per_gpu: must be auto or a whole number of at least 1, got 'many'"),
-        ({"trials_per_gpu": "4", "gpus_per_trial": 0.5}, "leave out --gpus-per-trial or --trials-per-gpu"),
         ({"epochs": 5, "grace_period": 6}, r"grace_period must be at most epochs \(5\), got 6"),
     ],
 )

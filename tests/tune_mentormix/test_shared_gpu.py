@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tune_mentormix.errors import WRONG_REQUEST
 from tune_mentormix.experiment import Experiment, read_experiment
-from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
+from tune_mentormix.journal import JOURNAL_FILE, read_events
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
-    """The storage, what the program printed, and its stderr."""
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, str]:
+    """The search, and what it wrote to stderr."""
     folder = tmp_path_factory.mktemp("shared")
     ran = subprocess.run(
         [sys.executable, "-m", "tests.tune_mentormix.shared_gpu_search", str(folder)],
@@ -29,51 +26,22 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
         timeout=300,
     )
     assert ran.returncode == 0, ran.stderr
-    return folder / "storage", json.loads(ran.stdout.strip().splitlines()[-1]), ran.stderr
+    return read_experiment(folder / "storage", "shared"), ran.stderr
 
 
-@pytest.fixture(scope="module")
-def shared(ended: tuple[Path, dict[str, Any], str]) -> Experiment:
-    return read_experiment(ended[0], "shared")
+def test_a_node_whose_gpus_torch_does_not_find_is_named_once(ended: tuple[Experiment, str]) -> None:
+    assert ended[1].count("hold GPUs and train on the CPU") == 1
 
 
-@pytest.fixture(scope="module")
-def events(shared: Experiment) -> list[Event]:
-    return list(read_events(shared.path / JOURNAL_FILE))
-
-
-def test_a_gpu_that_torch_does_not_find_cannot_be_measured_and_nothing_is_created(
-    ended: tuple[Path, dict[str, Any], str],
+def test_a_trial_that_runs_out_of_memory_fails_with_that_reason_and_the_other_finishes(
+    ended: tuple[Experiment, str],
 ) -> None:
-    _, printed, stderr = ended
-    assert printed == {"refused": WRONG_REQUEST, "created": False}
-    assert stderr.splitlines()[0].startswith("error: trials_per_gpu auto needs a GPU to measure on")
+    trials = sorted(ended[0].trials.values(), key=lambda trial: trial.state)
+    assert [trial.state for trial in trials] == ["failed", "finished"]
+    assert "can't allocate memory" in str(trials[0].error)
+    assert trials[0].attempt == 1, "it would run out of memory again"
 
 
-def test_a_node_whose_gpus_torch_does_not_find_is_named_once(ended: tuple[Path, dict[str, Any], str]) -> None:
-    assert ended[2].count("hold GPUs and train on the CPU") == 1
-
-
-def test_a_trial_that_ran_out_of_memory_goes_on_with_the_whole_gpu_and_finishes(
-    shared: Experiment, events: list[Event]
-) -> None:
-    again = next(event for event in events if event["event"] == "proposed" and event["attempt"] == 2)
-    assert again["gpus"] == 1.0
-    assert "can't allocate memory" in again["reason"]
-    assert [trial.state for trial in shared.trials.values()] == ["finished"] * 3
-    assert sorted(shared.trials[again["trial"]].curve) == [1, 2, 3, 4]
-
-
-def test_it_has_the_gpu_for_itself_before_a_new_trial_gets_a_share(events: list[Event]) -> None:
-    kinds = [(event["event"], event.get("trial"), event.get("attempt")) for event in events]
-    number = next(trial for kind, trial, attempt in kinds if kind == "proposed" and attempt == 2)
-    first, last = kinds.index(("report", number, 2)), kinds.index(("finished", number, None))
-    assert {trial for kind, trial, _ in kinds[first:last] if kind == "report"} == {number}
-    assert ("report", 2, 1) not in kinds[:last], "the third trial came after it"
-
-
-def test_the_others_keep_their_share(events: list[Event]) -> None:
-    assert events[0]["gpus_per_trial"] == 0.5
-    assert [event["trial"] for event in events if "gpus" in event] == [
-        event["trial"] for event in events if event.get("attempt") == 2 and event["event"] == "proposed"
-    ]
+def test_each_trial_had_its_fraction_of_the_gpu(ended: tuple[Experiment, str]) -> None:
+    [started] = [event for event in read_events(ended[0].path / JOURNAL_FILE) if event["event"] == "run_started"]
+    assert started["gpus_per_trial"] == 0.5

@@ -65,11 +65,6 @@ class NoRestarts:
     def take_up_again(self, trial: int) -> bool:
         return False
 
-    def take_up_with_more(self, trial: int, why: str) -> bool:
-        return False
-
-    def has_room(self, start: str) -> None: ...
-
 
 def waits(journal: Journal) -> bool:
     """Whether something could not be written yet."""

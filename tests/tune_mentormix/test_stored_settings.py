@@ -31,3 +31,12 @@ def test_a_search_whose_scheduler_is_gone_is_not_resumed(scheduler: str, tmp_pat
         RequestError, match=rf"^unknown scheduler '{scheduler}' \(known: asha, none\) \(search.yaml\)$"
     ):
         resumed_settings(experiment, tmp_path, {"num_samples": None})
+
+
+def test_a_search_of_an_earlier_version_is_resumed_and_one_that_packed_trials_is_told_how(tmp_path: Path) -> None:
+    old = {"format": 1, "num_samples": 5, "trials_per_gpu": None, "gpus_per_trial": 1.0}
+    assert resumed_settings(Experiment(tmp_path / "birds", old), tmp_path, {}).gpus() == 1
+    packed = Experiment(tmp_path / "birds", old | {"trials_per_gpu": 4, "gpus_per_trial": None})
+    with pytest.raises(RequestError, match=r"^trials_per_gpu is gone: set gpus_per_trial, .* \(search.yaml\)$"):
+        resumed_settings(packed, tmp_path, {})
+    assert resumed_settings(packed, tmp_path, {"gpus_per_trial": 0.25}).gpus() == 0.25

@@ -17,7 +17,7 @@ from tune_mentormix.experiment import Experiment
 from tune_mentormix.messages import describe
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.submission import ALLOWED
-from tune_mentormix.settings import RECORD_KEYS, RESUMABLE, SearchSettings, changed, with_noise
+from tune_mentormix.settings import RECORD_KEYS, RESUMABLE, SearchSettings, with_noise
 from tune_mentormix.shipped_spaces import shipped_spaces
 from tune_mentormix.yaml_files import YamlDocument
 
@@ -50,9 +50,8 @@ def admit_changes(experiment: Experiment, changes: Mapping[str, Any], server: Se
     given = {key: value for key, value in changes.items() if value is not None}
     stored = {key: value for key, value in experiment.settings.items() if key not in RECORD_KEYS}
     asked = {"num_samples": experiment.num_samples or stored.get("num_samples")}
-    settings = _bounded(changed(stored | asked, given), server)
-    imposed = {"max_concurrent", "time_budget"} | ({"gpus_per_trial"} if settings.trials_per_gpu is None else set())
-    chosen = {key: getattr(settings, key) for key in (*given, *sorted(imposed))}
+    settings = _bounded(stored | asked | given, server)
+    chosen = {key: getattr(settings, key) for key in (*given, "gpus_per_trial", "max_concurrent", "time_budget")}
     return {key: value for key, value in chosen.items() if value is not None}
 
 
@@ -73,7 +72,7 @@ def _bounded(values: dict[str, Any], server: ServerSettings) -> SearchSettings:
         "max_concurrent": settings.max_concurrent or server.max_concurrent,
         "time_budget": settings.time_budget or server.max_time,
     }
-    if settings.gpus_per_trial is None and settings.trials_per_gpu is None and server.max_gpus_per_trial < 1:
+    if settings.gpus_per_trial is None and server.max_gpus_per_trial < 1:
         bounds["gpus_per_trial"] = server.max_gpus_per_trial  # else it would get a whole one
     return settings.model_copy(update=bounds)
 

@@ -79,10 +79,8 @@ class Reading:
         return len(self._report_times) / RATE_SECONDS
 
     def gpus_held(self) -> float:
-        """GPUs that trials running now hold, by what the journal says of their shares."""
-        share = self.resources.get("gpus_per_trial") or 0.0
-        running = [trial for trial in self.experiment.trials.values() if trial.state == "running"]
-        return sum(max(share, trial.gpus or 0.0) if share else 0.0 for trial in running)
+        """GPUs that trials running now hold."""
+        return self.resources.get("gpus_per_trial", 0.0) * self.experiment.counts()["running"]
 
     def _new_events(self, version: Version) -> list[Event]:
         """What was appended, or all where that cannot be told, as on an object store."""

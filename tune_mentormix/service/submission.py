@@ -16,7 +16,7 @@ MORE = (
     *("noise", "noise_kind", "noise_map", "labels_file", "labels_key", "image_size", "max_images"),
     *("validation_fraction", "validation_labels", "clean_validation", "data_seed"),
     *("preset", "sampler", "scheduler", "grace_period", "reduction_factor", "seed"),
-    *("cpus_per_trial", "gpus_per_trial", "trials_per_gpu", "epoch_budget", "patience", "trial_timeout"),
+    *("cpus_per_trial", "gpus_per_trial", "epoch_budget", "patience", "trial_timeout"),
     *("checkpoint_every", "max_restarts"),
 )
 ALLOWED = frozenset({*MAIN, *MORE, "trial"})

@@ -96,17 +96,9 @@ def test_a_share_of_a_gpu_is_the_most_where_a_search_says_nothing_too(most: floa
     assert experiment.settings["gpus_per_trial"] is None
     assert admit_changes(experiment, {"num_samples": 40}, server)["gpus_per_trial"] == most
     with pytest.raises(NotAllowedError, match="gpus_per_trial must be at most"):
-        admit_changes(experiment, {"trials_per_gpu": 3}, server)
+        admit_changes(experiment, {"gpus_per_trial": 0.5}, server)
     assert admit({"name": "a", "gpus_per_trial": 0}, server).gpus_per_trial == 0
     assert admit({"name": "a"}, SERVER).gpus_per_trial is None, "a whole one is what it would get"
-
-
-def test_packing_within_the_bound_stays_as_it_was_asked(simulated_storage: Path) -> None:
-    server = SERVER.model_copy(update={"max_gpus_per_trial": 0.25})
-    packed = admit({"name": "a", "trials_per_gpu": 4}, server)
-    assert (packed.gpus_per_trial, packed.trials_per_gpu) == (None, 4)
-    changes = admit_changes(read_experiment(simulated_storage, "birds"), {"trials_per_gpu": 5}, server)
-    assert (changes["trials_per_gpu"], "gpus_per_trial" in changes) == (5, False)
 
 
 def test_a_search_begun_elsewhere_on_other_data_is_not_gone_on_with(simulated_storage: Path) -> None:

@@ -29,8 +29,8 @@ from search_efficiency import TRIALS, target_of
 from simulation import Budget, epochs_until, simulate, truth_after
 
 from tune_mentormix import rungs, samplers
-from tune_mentormix.journal import Event
 from tune_mentormix.rungs import Rungs, rung_epochs
+from tune_mentormix.storage.journal import Event
 from tune_mentormix.study import SearchStudy
 
 WIDEST = 30.0  # percent

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tune_mentormix.experiment import Experiment, Trial, replay
-from tune_mentormix.journal import JOURNAL_FILE
+from tune_mentormix.storage.journal import JOURNAL_FILE
 
 ABLATION_FOLDER = "ablation"
 

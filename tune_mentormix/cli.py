@@ -14,9 +14,9 @@ from tune_mentormix import cluster_commands, console, result_commands, service_c
 from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, Verbose, asked_settings, command
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
 from tune_mentormix.experiment import Experiment, list_experiments, read_experiment
-from tune_mentormix.lease import refuse_if_held
 from tune_mentormix.progress import SearchProgress
-from tune_mentormix.storage import StorageError
+from tune_mentormix.storage.lease import refuse_if_held
+from tune_mentormix.storage.paths import StorageError
 from tune_mentormix.submissions import read_submission, submitted_settings
 
 app = typer.Typer(

@@ -11,7 +11,7 @@ import typer
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.settings import SearchSettings, read_settings
-from tune_mentormix.storage import Location, as_location
+from tune_mentormix.storage.paths import Location, as_location
 
 STORAGE = Path("results")
 NOTHING_SET: list[str] = []

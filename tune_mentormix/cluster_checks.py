@@ -13,7 +13,7 @@ from tune_mentormix.cluster import check_resources
 from tune_mentormix.errors import RequestError
 from tune_mentormix.node_report import NodeReport, report_node, report_packages
 from tune_mentormix.settings import SearchSettings
-from tune_mentormix.storage import Location
+from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage_probe import reads_probe, storage_probe
 
 ANSWER_SECONDS = 120.0  # for all nodes at once; most of it is a node fetching the code and starting a worker

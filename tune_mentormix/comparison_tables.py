@@ -8,7 +8,7 @@ from rich.text import Text
 from tune_mentormix.compare import ComparedSearch, Comparison
 from tune_mentormix.console import counts_in_words, stdout
 from tune_mentormix.findings import CONTROL_TITLES
-from tune_mentormix.formats import NOTHING, format_accuracy, format_duration, format_value
+from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 
 Row = tuple[str, list[str]]  # a title, and a cell for each search
 

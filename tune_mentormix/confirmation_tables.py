@@ -10,7 +10,7 @@ from tune_mentormix.confirmation import Confirmation
 from tune_mentormix.confirmation_record import confirmation_record, confirmed_rows, title, verdicts
 from tune_mentormix.console import hyperparameters, print_json, stderr, stdout, storage_option
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.formats import format_duration, format_interval, format_value
+from tune_mentormix.formatting import format_duration, format_interval, format_value
 
 
 def print_confirmation(confirmation: Confirmation, experiment: Experiment, commands: str, as_json: bool) -> None:

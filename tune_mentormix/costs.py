@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
+from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
 
 SECONDS_PER_HOUR = 3600.0
 

@@ -1,5 +1,14 @@
 """How a command ends: its exit codes, the two errors that `cli` turns into one line on stderr, and how to install."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -24,3 +33,11 @@ class TakenOverError(OSError):
 
 class SearchFailedError(Exception):
     """The work itself failed (exit code 1): the message gives the first reason and the way on."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """`unknown network 'resnt32'; did you mean 'resnet32'? (known: …)`."""
+    names = sorted(known)
+    near = get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})"

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from trainables.manifest import MANIFEST_FILE, STATE_FILE, is_whole
 from tune_mentormix.errors import RequestError
-from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
-from tune_mentormix.lease import holder_of
 from tune_mentormix.published import BASELINES
 from tune_mentormix.settings import check_name, refuse_newer
-from tune_mentormix.storage import SUBMISSIONS_FOLDER, Location, RemotePath, StorageError, folders_holding
-from tune_mentormix.yaml_files import read_yaml
+from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
+from tune_mentormix.storage.lease import holder_of
+from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, RemotePath, StorageError, folders_holding
+from tune_mentormix.storage.yaml_files import read_yaml
 
 SEARCH_FILE = "search.yaml"
 

@@ -36,7 +36,7 @@ from tune_mentormix.exported_files import (
 from tune_mentormix.model_card import model_card, reproduce_script
 from tune_mentormix.provenance import LABEL_NOISE_FILE
 from tune_mentormix.reference_flags import reference_flags
-from tune_mentormix.yaml_files import write_atomically, write_yaml
+from tune_mentormix.storage.yaml_files import write_atomically, write_yaml
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from trainables.settings import DataSettings
 from tune_mentormix.costs import Cost
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.exported_files import ModelRecord
-from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.provenance import git_commit, package_versions
 from tune_mentormix.settings import FORMAT
+from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 
 # metric: split, and which labels; None: those of the validation split, which the experiment knows
 MEASURED_ON: dict[str, tuple[str, str | None]] = {

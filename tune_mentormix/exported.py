@@ -22,7 +22,7 @@ from tune_mentormix.exported_files import (
 )
 from tune_mentormix.messages import describe
 from tune_mentormix.settings import refuse_newer
-from tune_mentormix.yaml_files import YamlDocument, read_yaml
+from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 SECTIONS: dict[str, type[BaseModel]] = {"config": TrialSettings, "data": DataSettings}
 

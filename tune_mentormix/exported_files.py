@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.settings import FORMAT, refuse_newer
-from tune_mentormix.yaml_files import YamlDocument, write_atomically
+from tune_mentormix.storage.yaml_files import YamlDocument, write_atomically
 
 CONFIG_FILE = "best_config.yaml"
 MODEL_FILE = "model.safetensors"

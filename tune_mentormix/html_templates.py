@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tune_mentormix import formats
+from tune_mentormix import formatting as formats
 
 
 def templates_of(package: str) -> Environment:

@@ -10,9 +10,9 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.formats import format_duration
+from tune_mentormix.formatting import format_duration
 from tune_mentormix.recorder import Recorder
-from tune_mentormix.storage import why_not_writable
+from tune_mentormix.storage.paths import why_not_writable
 
 
 class HungTrials(Callback):

@@ -13,7 +13,7 @@ from typing import Any
 import search_spaces
 import trainables
 import tune_mentormix
-from tune_mentormix.storage import Location
+from tune_mentormix.storage.paths import Location
 from tune_mentormix.submissions import Submission
 
 STOP_SECONDS = 30  # until a driver that was asked to stop is killed

@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from tune_mentormix.errors import unknown
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-
-
-def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """`unknown network 'resnt32'; did you mean 'resnet32'? (known: …)`."""
-    names = sorted(known)
-    near = get_close_matches(str(name), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})"
 
 
 def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[str] = ()) -> str:

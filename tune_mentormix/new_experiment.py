@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from trainables.datasets import Dataset
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment
-from tune_mentormix.lease import hold_lease
 from tune_mentormix.provenance import LABEL_NOISE_FILE, write_label_noise
-from tune_mentormix.storage import RemotePath
-from tune_mentormix.yaml_files import write_yaml
+from tune_mentormix.storage.lease import hold_lease
+from tune_mentormix.storage.paths import RemotePath
+from tune_mentormix.storage.yaml_files import write_yaml
 
 
 @contextmanager

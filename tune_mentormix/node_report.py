@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from tune_mentormix.storage import Location
+from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage_probe import FROM_DRIVER, reads_probe, write_probe
 
 # Distributions and what they are imported as: all that a trial needs on its node.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tune_mentormix.journal import Event
 from tune_mentormix.published import BASELINES
+from tune_mentormix.storage.journal import Event
 
 
 class Patience:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tune_mentormix.console import best_so_far, counts_in_words, stderr
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.formats import format_duration
+from tune_mentormix.formatting import format_duration
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10.0  # between progress lines where no terminal shows a live table

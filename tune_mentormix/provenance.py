@@ -14,8 +14,8 @@ from typing import Any
 
 import tune_mentormix
 from trainables.datasets import Dataset
-from tune_mentormix.storage import Location
-from tune_mentormix.yaml_files import write_atomically
+from tune_mentormix.storage.paths import Location
+from tune_mentormix.storage.yaml_files import write_atomically
 
 LABEL_NOISE_FILE = "label_noise.json"
 PACKAGES = ("ray", "optuna", "torch", "torchvision", "numpy")

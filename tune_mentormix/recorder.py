@@ -13,10 +13,10 @@ from trainables.stored_checkpoint import StorageUnavailableError
 from tune_mentormix.console import print_note
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.journal import JOURNAL_FILE, Event, Journal
 from tune_mentormix.retention import Retention
 from tune_mentormix.rungs import Rungs
-from tune_mentormix.storage import relative_to, why_not_writable
+from tune_mentormix.storage.journal import JOURNAL_FILE, Event, Journal
+from tune_mentormix.storage.paths import relative_to, why_not_writable
 
 REPORTED = (
     "val_accuracy",

@@ -6,7 +6,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.settings import SearchSettings
 from tune_mentormix.space import SearchSpace, check_grid, load_space, parse_space
 from tune_mentormix.start_from import first_trials
-from tune_mentormix.yaml_files import YamlDocument
+from tune_mentormix.storage.yaml_files import YamlDocument
 
 
 def read_space(settings: SearchSettings) -> tuple[SearchSettings, SearchSpace]:

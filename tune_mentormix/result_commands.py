@@ -12,8 +12,8 @@ from tune_mentormix import console
 from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, Verbose, command, option
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
 from tune_mentormix.experiment import Experiment, read_experiment
-from tune_mentormix.lease import refuse_if_held
 from tune_mentormix.progress import SearchProgress, TrainingProgress
+from tune_mentormix.storage.lease import refuse_if_held
 
 app = typer.Typer()
 

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.storage import remove_folder
+from tune_mentormix.storage.paths import remove_folder
 
 logger = logging.getLogger(__name__)
 

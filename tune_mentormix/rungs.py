@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tune_mentormix.journal import Event
+from tune_mentormix.storage.journal import Event
 
 LEAST_AT_RUNG = 4
 

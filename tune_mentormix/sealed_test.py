@@ -14,7 +14,7 @@ from tune_mentormix.candidates import Candidate
 from tune_mentormix.confirmation import SEALED_TEST_FILE, Confirmation
 from tune_mentormix.experiment import newest_checkpoint
 from tune_mentormix.settings import FORMAT, SearchSettings
-from tune_mentormix.yaml_files import write_atomically
+from tune_mentormix.storage.yaml_files import write_atomically
 
 
 def open_test_set(confirmation: Confirmation, winner: Candidate, settings: SearchSettings, dataset: Dataset) -> None:

@@ -23,8 +23,8 @@ from trainables.presets import PRESETS
 from trainables.settings import DataSettings, NetworkName, Seed, TrialSettings, UserPath
 from tune_mentormix.errors import RequestError
 from tune_mentormix.messages import describe
-from tune_mentormix.storage import Location, as_location
-from tune_mentormix.yaml_files import YamlDocument, parse_yaml, read_yaml
+from tune_mentormix.storage.paths import Location, as_location
+from tune_mentormix.storage.yaml_files import YamlDocument, parse_yaml, read_yaml
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 FORMAT = 1  # of search.yaml, the journal and exported configurations; a newer one is refused

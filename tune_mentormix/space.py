@@ -20,12 +20,12 @@ from optuna.distributions import (
 from pydantic import ValidationError
 
 from trainables.settings import TrialSettings
-from tune_mentormix.errors import RequestError
-from tune_mentormix.messages import describe, unknown
+from tune_mentormix.errors import RequestError, unknown
+from tune_mentormix.messages import describe
 from tune_mentormix.samplers import MOST_GRID_POINTS, grid_points
 from tune_mentormix.settings import SEARCH_WIDE
 from tune_mentormix.shipped_spaces import shipped_spaces
-from tune_mentormix.yaml_files import YamlDocument, read_yaml
+from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 _RANGE_KEYS = {"low", "high", "log"}
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.storage import Location, RemotePath
+from tune_mentormix.storage.paths import Location, RemotePath
 
 FROM_DRIVER = "driver"
 

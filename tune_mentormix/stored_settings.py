@@ -11,7 +11,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.messages import describe
 from tune_mentormix.settings import BUDGETS, RECORD_KEYS, SearchSettings
-from tune_mentormix.storage import Location
+from tune_mentormix.storage.paths import Location
 
 
 def stored_settings(

@@ -21,7 +21,7 @@ from tune_mentormix.exported import ExportedConfig, load_exported_data
 from tune_mentormix.exported_files import CONFIG_FILE, MODEL_FILE, ModelRecord, write_provenance
 from tune_mentormix.provenance import dataset_facts
 from tune_mentormix.settings import FORMAT
-from tune_mentormix.yaml_files import read_yaml, write_atomically, write_yaml
+from tune_mentormix.storage.yaml_files import read_yaml, write_atomically, write_yaml
 
 Report = dict[str, float]
 METRICS_FILE = "metrics.json"

@@ -25,7 +25,7 @@ from tune_mentormix.retention import Retention, trial_folder
 from tune_mentormix.rungs import Rungs
 from tune_mentormix.schedulers import EarlyStopping
 from tune_mentormix.settings import SearchSettings
-from tune_mentormix.storage import tune_storage
+from tune_mentormix.storage.paths import tune_storage
 from tune_mentormix.trackers import tracker_callbacks
 
 Progress = Callable[[Experiment], None]

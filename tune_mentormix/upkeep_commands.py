@@ -11,8 +11,8 @@ from rich.table import Table
 from tune_mentormix import console
 from tune_mentormix.cli_options import STORAGE, AsJson, Storage
 from tune_mentormix.errors import RequestError
-from tune_mentormix.formats import NOTHING, format_bytes
-from tune_mentormix.storage import Location
+from tune_mentormix.formatting import NOTHING, format_bytes
+from tune_mentormix.storage.paths import Location
 
 if TYPE_CHECKING:
     from tune_mentormix.upkeep import Weight

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
+from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
 
 ENDS = ("finished", "stopped", "failed")
 

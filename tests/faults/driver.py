@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tune_mentormix.journal import JOURNAL_FILE, read_events
+from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 180.0

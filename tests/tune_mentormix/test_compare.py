@@ -7,7 +7,7 @@ from tests.tune_mentormix.simulated_search import SimulatedFailures, simulate_se
 from tune_mentormix.cli import run
 from tune_mentormix.compare import compare
 from tune_mentormix.errors import DONE, WRONG_REQUEST
-from tune_mentormix.yaml_files import read_yaml, write_yaml
+from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
 
 def test_settings_that_differ_are_named_and_those_alike_are_not(tmp_path: Path) -> None:

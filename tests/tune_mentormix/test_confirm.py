@@ -18,7 +18,7 @@ from tune_mentormix.confirmation_record import confirmed_rows
 from tune_mentormix.confirmation_tables import print_confirmation
 from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
 from tune_mentormix.experiment import Experiment, read_experiment
-from tune_mentormix.journal import read_events
+from tune_mentormix.storage.journal import read_events
 
 
 def journal_of(confirmation: Confirmation, kind: str) -> list[dict[str, Any]]:

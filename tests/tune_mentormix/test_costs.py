@@ -3,7 +3,7 @@
 import pytest
 
 from tune_mentormix.costs import Cost
-from tune_mentormix.journal import Event
+from tune_mentormix.storage.journal import Event
 
 
 def cost_of_events(*events: Event) -> Cost:

@@ -18,7 +18,7 @@ from tune_mentormix.experiment import Experiment
 from tune_mentormix.export import export_best
 from tune_mentormix.exported import read_exported
 from tune_mentormix.exported_files import OPENINGS_FILE, PROVENANCE_FILE, write_provenance
-from tune_mentormix.yaml_files import read_yaml, write_yaml
+from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
 Output = pytest.CaptureFixture[str]
 

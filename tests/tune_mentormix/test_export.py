@@ -8,8 +8,8 @@ from tune_mentormix.experiment import Experiment
 from tune_mentormix.export import export_best
 from tune_mentormix.exported import read_exported
 from tune_mentormix.exported_files import CONFIG_FILE
+from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 from tune_mentormix.train import train_in_full
-from tune_mentormix.yaml_files import read_yaml, write_yaml
 
 
 def ignore(_report: dict[str, float], _epochs: int) -> None:

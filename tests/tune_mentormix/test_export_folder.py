@@ -16,8 +16,8 @@ from tune_mentormix.experiment import Experiment, read_experiment
 from tune_mentormix.export import export_best
 from tune_mentormix.exported import read_folder
 from tune_mentormix.exported_files import OPENINGS_FILE, PROVENANCE_FILE, RECORDED_FILES
-from tune_mentormix.journal import JOURNAL_FILE
-from tune_mentormix.yaml_files import read_yaml
+from tune_mentormix.storage.journal import JOURNAL_FILE
+from tune_mentormix.storage.yaml_files import read_yaml
 
 WITHOUT_ONNX = {"best_config.yaml", "model.safetensors", "reference_flags.txt", "model_card.md", "reproduce.sh"}
 

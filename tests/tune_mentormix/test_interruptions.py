@@ -16,9 +16,9 @@ import pytest
 from tests.worker_processes import worker_processes
 from tune_mentormix.errors import INTERRUPTED
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.journal import read_events
 from tune_mentormix.search import resume_search, start_search
 from tune_mentormix.settings import SearchSettings
+from tune_mentormix.storage.journal import read_events
 
 REPOSITORY = Path(__file__).parents[2]
 SEARCH = {"max_images": 800, "epochs": 20, "num_samples": 6, "checkpoint_every": 2, "max_concurrent": 1}

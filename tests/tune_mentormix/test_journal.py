@@ -10,8 +10,8 @@ import pytest
 
 from tests.object_store import ObjectStore
 from tune_mentormix.errors import RequestError
-from tune_mentormix.journal import Journal, read_events
-from tune_mentormix.storage import Location, RemotePath
+from tune_mentormix.storage.journal import Journal, read_events
+from tune_mentormix.storage.paths import Location, RemotePath
 
 places = count()
 

@@ -5,9 +5,9 @@ from itertools import count
 import pytest
 
 from tests.object_store import ObjectStore
-from tune_mentormix import journal_segments
-from tune_mentormix.journal_segments import Segments, read_segments
-from tune_mentormix.storage import RemotePath
+from tune_mentormix.storage import journal_backends as journal_segments
+from tune_mentormix.storage.journal_backends import Segments, read_segments
+from tune_mentormix.storage.paths import RemotePath
 
 places = count()
 

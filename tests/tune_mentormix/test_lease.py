@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.lease import EXPIRY_SECONDS, LEASE_FILE, hold_lease, holder_of
+from tune_mentormix.storage.lease import EXPIRY_SECONDS, LEASE_FILE, hold_lease, holder_of
 
-HOLD = "import sys, time, pathlib\nfrom tune_mentormix.lease import hold_lease\n"
+HOLD = "import sys, time, pathlib\nfrom tune_mentormix.storage.lease import hold_lease\n"
 HOLD += "with hold_lease(pathlib.Path(sys.argv[1])):\n print('held', flush=True); time.sleep(60)"
 
 

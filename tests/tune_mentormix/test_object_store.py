@@ -15,10 +15,10 @@ import pytest
 from tests.object_store import ObjectStore
 from tune_mentormix.cli import run
 from tune_mentormix.experiment import Experiment, read_experiment
-from tune_mentormix.journal import JOURNAL_FILE, read_events
 from tune_mentormix.search import resume_search
-from tune_mentormix.storage import RemotePath
-from tune_mentormix.yaml_files import write_yaml
+from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
+from tune_mentormix.storage.paths import RemotePath
+from tune_mentormix.storage.yaml_files import write_yaml
 
 REPOSITORY = Path(__file__).parents[2]
 KILLED_AFTER, OUTAGE_AFTER = 7, 12  # reports

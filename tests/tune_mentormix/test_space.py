@@ -9,7 +9,7 @@ from trainables.settings import TrialSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.published import control_configs
 from tune_mentormix.space import check_grid, load_space, parse_space
-from tune_mentormix.yaml_files import YamlDocument, parse_yaml
+from tune_mentormix.storage.yaml_files import YamlDocument, parse_yaml
 
 SHIPPED = ("default", "published", "wide")
 

@@ -9,7 +9,7 @@ import pytest
 from tests.object_store import BUCKET, ObjectStore
 from tune_mentormix.cli import run
 from tune_mentormix.settings import SearchSettings
-from tune_mentormix.storage import RemotePath, as_location
+from tune_mentormix.storage.paths import RemotePath, as_location
 
 
 @pytest.mark.parametrize("text", ["/data/a", "file:///data/a", Path("/data/a")])

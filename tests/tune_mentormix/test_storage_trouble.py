@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import pytest
 
 from tests.object_store import ObjectStore
-from tune_mentormix import journal as journal_module
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.journal import Journal, read_events
 from tune_mentormix.recorder import Recorder, TuneRecorder
 from tune_mentormix.retention import Retention
 from tune_mentormix.rungs import Rungs
-from tune_mentormix.storage import RemotePath
+from tune_mentormix.storage import journal as journal_module
+from tune_mentormix.storage.journal import Journal, read_events
+from tune_mentormix.storage.paths import RemotePath
 
 FULL = Path("/dev/full")  # a device on which every write fails as on a full disk
 # A process that may not write files over 100 bytes: the second line fits in part.

@@ -12,10 +12,10 @@ import pytest
 from tests.object_store import ObjectStore
 from tune_mentormix.cli import run
 from tune_mentormix.experiment import SEARCH_FILE
-from tune_mentormix.journal import JOURNAL_FILE, Journal
-from tune_mentormix.lease import hold_lease
-from tune_mentormix.storage import Location, RemotePath, remove_folder, sizes_below
-from tune_mentormix.yaml_files import write_yaml
+from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
+from tune_mentormix.storage.lease import hold_lease
+from tune_mentormix.storage.paths import Location, RemotePath, remove_folder, sizes_below
+from tune_mentormix.storage.yaml_files import write_yaml
 
 REPOSITORY = Path(__file__).parents[2]
 CHECKPOINT_BYTES = 10_000

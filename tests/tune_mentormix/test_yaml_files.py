@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.yaml_files import parse_yaml, read_yaml, write_yaml
+from tune_mentormix.storage.yaml_files import parse_yaml, read_yaml, write_yaml
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tune_mentormix.report.pictures import Picture
 from tune_mentormix.report.slices import slices
 from tune_mentormix.report.survival import Survival, survival
 from tune_mentormix.space import parse_space
-from tune_mentormix.yaml_files import YamlDocument, write_atomically
+from tune_mentormix.storage.yaml_files import YamlDocument, write_atomically
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from math import ceil, floor, log10
 from matplotlib.axis import Axis
 from matplotlib.ticker import MaxNLocator
 
-from tune_mentormix.formats import format_value
+from tune_mentormix.formatting import format_value
 
 _INTERVALS = 4
 _LEAST_GAP = 0.08  # of the axis, between an end and its neighbour

@@ -20,7 +20,7 @@ from typing import Literal
 
 from tune_mentormix.errors import WRONG_REQUEST, RequestError
 from tune_mentormix.service.logs import log
-from tune_mentormix.storage import Location
+from tune_mentormix.storage.paths import Location
 
 Kind = Literal["report", "export"]
 WAIT_SECONDS = 20.0  # of one request; most proxies give up after a minute

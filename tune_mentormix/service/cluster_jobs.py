@@ -9,7 +9,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.jobs import ClusterJobs, Job, StateOf, recorded_jobs, stored_state
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.settings import SearchSettings
-from tune_mentormix.storage import Location
+from tune_mentormix.storage.paths import Location
 
 
 class Jobs(Protocol):

@@ -16,7 +16,7 @@ from tune_mentormix.service.guard import Answer, RefusedError
 from tune_mentormix.service.library import NotFoundError
 from tune_mentormix.service.models import Problem
 from tune_mentormix.service.policy import NotAllowedError
-from tune_mentormix.storage import StorageError
+from tune_mentormix.storage.paths import StorageError
 
 READING: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}

@@ -14,7 +14,7 @@ from tune_mentormix.jobs import Job, recorded_jobs
 from tune_mentormix.service.cluster_jobs import Jobs
 from tune_mentormix.service.library import Library, NotFoundError
 from tune_mentormix.service.logs import LOGGER
-from tune_mentormix.storage import Location
+from tune_mentormix.storage.paths import Location
 
 LOOK_SECONDS = 10.0  # between two questions to the cluster for all its jobs
 ANSWER_SECONDS = 3.0  # that a page waits for the answer

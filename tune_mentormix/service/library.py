@@ -12,12 +12,12 @@ from contextlib import contextmanager
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, SearchState, experiment_path
-from tune_mentormix.journal import Event
-from tune_mentormix.lease import holder_of
 from tune_mentormix.service.logs import LOGGER
 from tune_mentormix.service.reading import Reading, Version
 from tune_mentormix.service.summary import Summary, summarise
-from tune_mentormix.storage import Location, RemotePath, StorageError, folders_holding
+from tune_mentormix.storage.journal import Event
+from tune_mentormix.storage.lease import holder_of
+from tune_mentormix.storage.paths import Location, RemotePath, StorageError, folders_holding
 
 MOST_REPORTS = 150_000  # in memory, of all experiments together: about 100 MB
 REMOTE_SECONDS = 5.0  # between two looks at an object store, where each is a request

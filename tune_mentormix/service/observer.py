@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from tune_mentormix.journal import Event
 from tune_mentormix.service.library import Library
 from tune_mentormix.service.logs import LOGGER, log
+from tune_mentormix.storage.journal import Event
 
 EVERY_SECONDS = 10.0
 _LOGGED = {

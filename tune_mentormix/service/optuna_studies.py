@@ -15,7 +15,7 @@ from optuna_dashboard import wsgi
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.published import BASELINES
 from tune_mentormix.space import SearchSpace, parse_space
-from tune_mentormix.yaml_files import YamlDocument
+from tune_mentormix.storage.yaml_files import YamlDocument
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 MOST = 8  # studies at once; the one opened least recently goes

@@ -19,7 +19,7 @@ from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.submission import ALLOWED
 from tune_mentormix.settings import RECORD_KEYS, RESUMABLE, SearchSettings, with_noise
 from tune_mentormix.shipped_spaces import shipped_spaces
-from tune_mentormix.yaml_files import YamlDocument
+from tune_mentormix.storage.yaml_files import YamlDocument
 
 
 class NotAllowedError(RequestError):

@@ -11,8 +11,8 @@ from typing import Any
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, begun_experiment
-from tune_mentormix.journal import JOURNAL_FILE, Event, read_events
-from tune_mentormix.storage import Location, RemotePath
+from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
+from tune_mentormix.storage.paths import Location, RemotePath
 
 RATE_SECONDS = 60.0  # over which epochs a second are counted
 # Of a report; the rest takes most of the memory.

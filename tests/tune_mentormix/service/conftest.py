@@ -17,7 +17,7 @@ from tune_mentormix.service.app import make_app
 from tune_mentormix.service.cluster_jobs import Jobs
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.tokens import Principal, Tokens
-from tune_mentormix.storage import Location
+from tune_mentormix.storage.paths import Location
 
 READ, RUN = "r" * 32, "w" * 32  # tokens
 

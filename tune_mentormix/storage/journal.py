@@ -17,10 +17,9 @@ from typing import Any
 
 from trainables.stored_checkpoint import PATIENCE_SECONDS
 from tune_mentormix.errors import RequestError, TakenOverError
-from tune_mentormix.formats import format_duration
-from tune_mentormix.journal_file import AppendedFile, read_lines
-from tune_mentormix.journal_segments import Segments, read_segments
-from tune_mentormix.storage import Location, RemotePath
+from tune_mentormix.formatting import format_duration
+from tune_mentormix.storage.journal_backends import AppendedFile, Segments, read_lines, read_segments
+from tune_mentormix.storage.paths import Location, RemotePath
 
 JOURNAL_FILE = "journal.jsonl"
 EVENTS = (

@@ -16,8 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from tune_mentormix.errors import RequestError
-from tune_mentormix.messages import unknown
+from tune_mentormix.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem

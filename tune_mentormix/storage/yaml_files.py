@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.storage import Location, RemotePath
+from tune_mentormix.storage.paths import Location, RemotePath
 
 MAX_BYTES = 1_000_000
 

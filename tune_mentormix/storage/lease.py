@@ -25,8 +25,8 @@ import psutil
 from filelock import FileLock
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.storage import Location, RemotePath
-from tune_mentormix.yaml_files import write_atomically
+from tune_mentormix.storage.paths import Location, RemotePath
+from tune_mentormix.storage.yaml_files import write_atomically
 
 LEASE_FILE = "lease.json"
 RENEW_SECONDS = 5.0

@@ -19,8 +19,8 @@ from optuna.distributions import (
 )
 from scipy.interpolate import RegularGridInterpolator
 
-from tune_mentormix.published import published_setting
-from tune_mentormix.space import SearchSpace
+from tune_mentormix.config.controls import published_setting
+from tune_mentormix.config.search_space import SearchSpace
 
 CURVES = Path(__file__).parent / "curves"
 Params = dict[str, Any]

@@ -21,9 +21,9 @@ from local_ray import local_ray
 from measurement import alternate, write_result
 from ray import tune
 
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.search import start_search
-from tune_mentormix.settings import SearchSettings
 
 WORKERS = 2
 OURS, RAY_FUNCTION = "ours", "ray_function"

@@ -17,9 +17,9 @@ import pytest
 import ray
 
 from tests.object_store import ObjectStore
+from tune_mentormix.config.settings import SearchSettings, read_settings
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.search import start_search
-from tune_mentormix.settings import SearchSettings, read_settings
 
 SearchRunner = Callable[..., Experiment]
 

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from trainables.settings import TrialSettings
-from tune_mentormix.published import published_setting
+from tune_mentormix.config.controls import published_setting
 
 METHOD = Path(__file__).parents[1] / "docs" / "method.md"
 BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tune_mentormix.config.settings import SearchSettings, read_settings
 from tune_mentormix.errors import RequestError
-from tune_mentormix.settings import SearchSettings, read_settings
 from tune_mentormix.storage.paths import Location, as_location
 
 STORAGE = Path("results")

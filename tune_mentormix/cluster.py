@@ -19,9 +19,9 @@ from typing import Any
 
 import ray
 
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.job_package import PACKAGES
-from tune_mentormix.settings import SearchSettings
 
 _ANSWER_SECONDS = 5.0  # in which a cluster's port takes a connection
 _LOOK_SECONDS = 2.0  # for which the nodes are taken to be the same

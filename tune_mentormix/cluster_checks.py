@@ -10,9 +10,9 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tune_mentormix.cluster import check_resources
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.node_report import NodeReport, report_node, report_packages
-from tune_mentormix.settings import SearchSettings
 from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage_probe import reads_probe, storage_probe
 

@@ -9,6 +9,7 @@ from trainables.errors import DatasetError
 from tune_mentormix.candidates import SEEDS, TOP_K, choose_candidates, confirmation_seeds, ranked_trials
 from tune_mentormix.cluster import connection
 from tune_mentormix.cluster_checks import check_cluster
+from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.confirmation import CONFIRMATION_FOLDER, REQUEST_FILE, Confirmation, read_confirmation
 from tune_mentormix.confirmation_searcher import ConfirmationSearcher, rule_out_failed
 from tune_mentormix.errors import RequestError
@@ -18,7 +19,6 @@ from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, stored_request
 from tune_mentormix.rungs import Rungs
 from tune_mentormix.sealed_test import open_test_set
-from tune_mentormix.settings import FORMAT
 from tune_mentormix.storage.lease import hold_lease, refuse_if_held
 from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import write_yaml

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from trainables.manifest import MANIFEST_FILE, STATE_FILE, is_whole
+from tune_mentormix.config.controls import BASELINES
+from tune_mentormix.config.settings import check_name, refuse_newer
 from tune_mentormix.errors import RequestError
-from tune_mentormix.published import BASELINES
-from tune_mentormix.settings import check_name, refuse_newer
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.storage.lease import holder_of
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, RemotePath, StorageError, folders_holding

@@ -11,6 +11,8 @@ from pydantic import BaseModel, Field, ValidationError
 from trainables.datasets import Dataset, load_dataset
 from trainables.errors import DatasetError
 from trainables.settings import DataSettings, Settings, TrialSettings
+from tune_mentormix.config.settings import refuse_newer
+from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.exported_files import (
     CONFIG_FILE,
@@ -20,8 +22,6 @@ from tune_mentormix.exported_files import (
     check_file,
     read_provenance,
 )
-from tune_mentormix.messages import describe
-from tune_mentormix.settings import refuse_newer
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 SECTIONS: dict[str, type[BaseModel]] = {"config": TrialSettings, "data": DataSettings}

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from tune_mentormix.config.settings import FORMAT, refuse_newer
 from tune_mentormix.errors import RequestError
-from tune_mentormix.settings import FORMAT, refuse_newer
 from tune_mentormix.storage.yaml_files import YamlDocument, write_atomically
 
 CONFIG_FILE = "best_config.yaml"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tune_mentormix.published import BASELINES
+from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.storage.journal import Event
 
 

@@ -10,13 +10,13 @@ from trainables.datasets import Dataset, load_dataset
 from trainables.errors import DatasetError, NetworkError
 from trainables.networks import check_network
 from trainables.settings import TrialSettings
+from tune_mentormix.config.controls import control_configs
+from tune_mentormix.config.search_space import SearchSpace
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.published import control_configs
 from tune_mentormix.requested_space import read_space
 from tune_mentormix.rungs import Rungs, rung_epochs
-from tune_mentormix.settings import SearchSettings
-from tune_mentormix.space import SearchSpace
 
 EPOCHS_AFTER_BURN_IN = 0.15  # of a trial: what it trains with weights before the first rung (docs/search-policy.md)
 

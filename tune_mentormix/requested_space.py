@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tune_mentormix.config.search_space import SearchSpace, load_space, parse_space
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
-from tune_mentormix.settings import SearchSettings
-from tune_mentormix.space import SearchSpace, check_grid, load_space, parse_space
+from tune_mentormix.space import check_grid
 from tune_mentormix.start_from import first_trials
 from tune_mentormix.storage.yaml_files import YamlDocument
 

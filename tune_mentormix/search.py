@@ -11,16 +11,16 @@ from typing import Any
 
 from tune_mentormix.cluster import connection, decide_gpus
 from tune_mentormix.cluster_checks import check_cluster
+from tune_mentormix.config.controls import control_configs
+from tune_mentormix.config.settings import FORMAT, SearchSettings, default_name
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, newest_checkpoint, read_experiment
 from tune_mentormix.new_experiment import hold_new_experiment
 from tune_mentormix.patience import Patience
 from tune_mentormix.provenance import provenance
-from tune_mentormix.published import control_configs
 from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, check_request, stored_request
 from tune_mentormix.searcher import MentorMixSearcher
-from tune_mentormix.settings import FORMAT, SearchSettings, default_name
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 from tune_mentormix.storage.lease import hold_lease
 from tune_mentormix.storage.paths import Location, RemotePath

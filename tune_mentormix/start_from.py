@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tune_mentormix.candidates import ranked_trials
+from tune_mentormix.config.search_space import SearchSpace
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, read_experiment
 from tune_mentormix.exported import read_exported
-from tune_mentormix.space import SearchSpace
 
 MOST_TRIALS = 5  # of an earlier experiment
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tune_mentormix.config.settings import BUDGETS, RECORD_KEYS, SearchSettings
+from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import SEARCH_FILE, Experiment
-from tune_mentormix.messages import describe
-from tune_mentormix.settings import BUDGETS, RECORD_KEYS, SearchSettings
 from tune_mentormix.storage.paths import Location
 
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tune_mentormix.config.settings import FORMAT, SearchSettings, refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment, experiment_path
-from tune_mentormix.settings import FORMAT, SearchSettings, refuse_newer
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, RemotePath
 from tune_mentormix.storage.yaml_files import read_yaml
 from tune_mentormix.stored_settings import stored_settings

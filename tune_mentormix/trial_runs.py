@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 from trainables.datasets import Dataset
 from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster import Room
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.hung_trials import HungTrials
@@ -24,7 +25,6 @@ from tune_mentormix.restarts import RestartingSearcher
 from tune_mentormix.retention import Retention, trial_folder
 from tune_mentormix.rungs import Rungs
 from tune_mentormix.schedulers import EarlyStopping
-from tune_mentormix.settings import SearchSettings
 from tune_mentormix.storage.paths import tune_storage
 from tune_mentormix.trackers import tracker_callbacks
 

@@ -14,9 +14,9 @@ import psutil
 import ray
 
 from tests.worker_processes import worker_processes
+from tune_mentormix.config.settings import read_settings
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.search import start_search
-from tune_mentormix.settings import read_settings
 
 HEADROOM = 24 * 2**20  # bytes, of address space: enough for whatever is not a batch
 UNLIMITED = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)

@@ -12,8 +12,8 @@ import pytest
 
 from tune_mentormix import cluster
 from tune_mentormix.cluster import Room, check_resources, check_that_somebody_answers
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import WRONG_REQUEST, RequestError
-from tune_mentormix.settings import SearchSettings
 
 REPOSITORY = Path(__file__).parents[2]
 

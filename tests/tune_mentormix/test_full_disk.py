@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment import Experiment, read_experiment
 from tune_mentormix.search import resume_search, start_search
-from tune_mentormix.settings import SearchSettings
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 
 FULL_AT_EPOCH = 6  # of all trials together

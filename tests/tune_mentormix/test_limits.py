@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.worker_processes import worker_processes
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment import Experiment, read_experiment
 from tune_mentormix.export import export_best
@@ -17,7 +18,6 @@ from tune_mentormix.hung_trials import HungTrials
 from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder
 from tune_mentormix.search import resume_search, start_search
-from tune_mentormix.settings import SearchSettings
 from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
 
 

@@ -4,8 +4,8 @@ from typing import get_args
 import pytest
 
 from trainables.presets import PRESETS
+from tune_mentormix.config.settings import PresetName, SearchSettings, parse_duration, read_settings
 from tune_mentormix.errors import RequestError
-from tune_mentormix.settings import PresetName, SearchSettings, parse_duration, read_settings
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.object_store import BUCKET, ObjectStore
 from tune_mentormix.cli import run
-from tune_mentormix.settings import SearchSettings
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.storage.paths import RemotePath, as_location
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 from matplotlib.axes import Axes
 
+from tune_mentormix.config.search_space import SearchSpace
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.report.optuna_functions import (
     PedAnovaImportanceEvaluator,
@@ -25,7 +26,6 @@ from tune_mentormix.report.optuna_functions import (
 from tune_mentormix.report.optuna_plots import optuna_picture, panel_title
 from tune_mentormix.report.pictures import ACCENT, INK, Picture
 from tune_mentormix.report.plot_study import searched_trials, study_of
-from tune_mentormix.space import SearchSpace
 
 LEAST_TRIALS = 30  # of fewer, the best tenth is one or two trials, and what sets them apart is luck
 BOOTSTRAPS = 40

@@ -11,6 +11,7 @@ import yaml
 from markupsafe import Markup
 
 from tune_mentormix.ablation import AblationRow, ablation_rows, read_ablation
+from tune_mentormix.config.search_space import parse_space
 from tune_mentormix.confirmation import Confirmation, read_confirmation
 from tune_mentormix.confirmation_record import ConfirmedRow, confirmed_rows, verdicts
 from tune_mentormix.costs import Cost, cost_of
@@ -26,7 +27,6 @@ from tune_mentormix.report.parallel_coordinates import parallel_coordinates
 from tune_mentormix.report.pictures import Picture
 from tune_mentormix.report.slices import slices
 from tune_mentormix.report.survival import Survival, survival
-from tune_mentormix.space import parse_space
 from tune_mentormix.storage.yaml_files import YamlDocument, write_atomically
 
 

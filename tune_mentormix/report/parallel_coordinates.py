@@ -8,13 +8,13 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from tune_mentormix.config.search_space import SearchSpace
 from tune_mentormix.experiment import Experiment
 from tune_mentormix.report.optuna_functions import plot_parallel_coordinate
 from tune_mentormix.report.optuna_plots import optuna_picture
 from tune_mentormix.report.pictures import ACCENT, FAINT, GREY_PIXELS, INK, OVER_LINES, Picture, as_pixels
 from tune_mentormix.report.plot_study import searched_trials, study_of
 from tune_mentormix.report.ticks import label_choices, label_range
-from tune_mentormix.space import SearchSpace
 
 _HEIGHT = 3.4  # inches
 _LONGEST = 8  # letters of a name in one line

@@ -11,9 +11,9 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState, create_trial
 
+from tune_mentormix.config.controls import BASELINES
+from tune_mentormix.config.search_space import SearchSpace
 from tune_mentormix.experiment import Experiment, Trial
-from tune_mentormix.published import BASELINES
-from tune_mentormix.space import SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

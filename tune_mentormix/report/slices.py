@@ -8,13 +8,13 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from tune_mentormix.config.search_space import SearchSpace
 from tune_mentormix.experiment import Experiment, Trial
 from tune_mentormix.report.optuna_functions import plot_slice
 from tune_mentormix.report.optuna_plots import optuna_picture, panel_title
 from tune_mentormix.report.pictures import ACCENT, GREY_PIXELS, INK, MUTED, Picture, Size, as_pixels
 from tune_mentormix.report.plot_study import searched_trials, study_of
 from tune_mentormix.report.ticks import label_choices, label_range
-from tune_mentormix.space import SearchSpace
 
 _PANEL: Size = (3.7, 2.5)
 _NO_COLOUR = (0.0, 0.0, 0.0, 0.0)

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator
 
 from trainables.settings import DatasetName, Settings, UserPath
+from tune_mentormix.config.settings import SECONDS_PER_UNIT, Seconds, StorageSetting, parse_duration
+from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
-from tune_mentormix.messages import describe
-from tune_mentormix.settings import SECONDS_PER_UNIT, Seconds, StorageSetting, parse_duration
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 Count = Annotated[int, Field(ge=1)]

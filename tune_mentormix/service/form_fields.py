@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from tune_mentormix.config.settings import RESUMABLE
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.policy import NotAllowedError
 from tune_mentormix.service.submission import MAIN, MORE, search_schema, trial_schema
-from tune_mentormix.settings import RESUMABLE
 from tune_mentormix.shipped_spaces import shipped_spaces
 
 Kind = Literal["select", "number", "text", "json"]

@@ -8,7 +8,7 @@ from fastapi import Path as PathParameter
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from tune_mentormix.settings import NAME_PATTERN
+from tune_mentormix.config.settings import NAME_PATTERN
 
 SearchStateName = Literal["running", "interrupted", "finished", "unreadable"]
 TrialStateName = Literal["pending", "running", "stopped_early", "finished", "failed"]

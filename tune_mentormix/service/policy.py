@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tune_mentormix.config.settings import RECORD_KEYS, RESUMABLE, SearchSettings, with_noise
+from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import Experiment
-from tune_mentormix.messages import describe
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.submission import ALLOWED
-from tune_mentormix.settings import RECORD_KEYS, RESUMABLE, SearchSettings, with_noise
 from tune_mentormix.shipped_spaces import shipped_spaces
 from tune_mentormix.storage.yaml_files import YamlDocument
 
@@ -102,7 +102,7 @@ def _check_at_most(key: str, value: float, most: float) -> None:
 def _check_space(space: Any) -> None:
     """A space of the package by its name, or written out; never a path."""
     if isinstance(space, dict):
-        from tune_mentormix.space import parse_space  # imports Optuna
+        from tune_mentormix.config.search_space import parse_space  # imports Optuna
 
         try:
             parse_space(YamlDocument(space, "space"))

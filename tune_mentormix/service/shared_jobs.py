@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.jobs import Job
 from tune_mentormix.ray_jobs import ClusterError
 from tune_mentormix.service.cluster_jobs import Jobs
 from tune_mentormix.service.jobs_view import JobsView
-from tune_mentormix.settings import SearchSettings
 
 MOST_READING = 8  # requests that wait for the cluster at a time
 MOST_CHANGING = 8

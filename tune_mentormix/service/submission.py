@@ -9,7 +9,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from trainables.settings import TrialSettings
-from tune_mentormix.settings import NAME_PATTERN, RESUMABLE, SEARCH_WIDE, SearchSettings
+from tune_mentormix.config.settings import NAME_PATTERN, RESUMABLE, SEARCH_WIDE, SearchSettings
 
 MAIN = ("name", "dataset", "data_dir", "network", "epochs", "num_samples", "space", "max_concurrent", "time_budget")
 MORE = (

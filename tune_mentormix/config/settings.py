@@ -21,8 +21,8 @@ from pydantic import (
 
 from trainables.presets import PRESETS
 from trainables.settings import DataSettings, NetworkName, Seed, TrialSettings, UserPath
+from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
-from tune_mentormix.messages import describe
 from tune_mentormix.storage.paths import Location, as_location
 from tune_mentormix.storage.yaml_files import YamlDocument, parse_yaml, read_yaml
 

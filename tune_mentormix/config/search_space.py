@@ -1,0 +1,141 @@
+"""Search spaces: a YAML file of one line a hyperparameter becomes Optuna distributions and fixed values.
+
+A line is `name: {low: 0.4, high: 32, log: true}`, `name: {choices: [a, b]}` or `name: value` (fixed). Whether a range
+is of whole numbers follows from the hyperparameter itself. Every bound and choice must be a value a trial accepts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from pydantic import ValidationError
+
+from trainables.settings import TrialSettings
+from tune_mentormix.config.settings import SEARCH_WIDE
+from tune_mentormix.config.validation import describe
+from tune_mentormix.errors import RequestError, unknown
+from tune_mentormix.shipped_spaces import shipped_spaces
+from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
+
+_RANGE_KEYS = {"low", "high", "log"}
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What is searched, and what is held fixed."""
+
+    distributions: dict[str, BaseDistribution]
+    fixed: dict[str, Any]
+
+    def searched_values(self, config: dict[str, Any]) -> dict[str, Any] | None:
+        """The searched part of a configuration, or None where any of it lies outside this space."""
+        return self.values_inside(config) if all(config[name] == self.fixed[name] for name in self.fixed) else None
+
+    def values_inside(self, config: dict[str, Any]) -> dict[str, Any] | None:
+        """The values of what is searched, or None where one lies outside its range."""
+        values = {name: config[name] for name in self.distributions}
+        return values if all(_holds(self.distributions[name], value) for name, value in values.items()) else None
+
+    def highest(self, name: str, common: dict[str, Any]) -> float:
+        """The largest value a hyperparameter can take, where `common` holds what all trials share."""
+        distribution = self.distributions.get(name)
+        if isinstance(distribution, FloatDistribution | IntDistribution):
+            return float(distribution.high)
+        if isinstance(distribution, CategoricalDistribution):
+            return max(float(choice) for choice in distribution.choices if choice is not None)
+        return float((common | self.fixed).get(name, TrialSettings.model_fields[name].default))
+
+
+def load_space(name_or_path: str) -> YamlDocument:
+    """Reads a space by its name (a file of `search_spaces/`) or from a path.
+
+    Raises:
+        RequestError: if there is no such space, or the file is not a strict YAML mapping.
+    """
+    shipped = shipped_spaces()
+    if name_or_path in shipped:
+        return read_yaml(shipped[name_or_path])
+    if Path(name_or_path).is_file():
+        return read_yaml(Path(name_or_path))
+    raise RequestError(unknown("space", name_or_path, shipped) + ", or a path to a YAML file")
+
+
+def parse_space(document: YamlDocument) -> SearchSpace:
+    """Turns the lines of a space file into distributions.
+
+    Raises:
+        RequestError: naming the hyperparameter, its value, the line and what is allowed.
+    """
+    distributions: dict[str, BaseDistribution] = {}
+    fixed: dict[str, Any] = {}
+    for name, entry in document.values.items():
+        place = document.place(name)
+        if name not in TrialSettings.model_fields or name in SEARCH_WIDE:
+            _refuse_name(str(name), place)
+        if not isinstance(entry, dict):
+            fixed[name] = _checked(name, entry, place)
+        elif "choices" in entry:
+            distributions[name] = _choice(name, entry, place)
+        else:
+            distributions[name] = _range(name, entry, place)
+    if not distributions:
+        raise RequestError(f"{document.source} searches nothing: give at least one range or choice")
+    return SearchSpace(distributions, fixed)
+
+
+def _choice(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:
+    choices = entry["choices"]
+    if set(entry) != {"choices"} or not isinstance(choices, list) or not choices:
+        raise RequestError(f"{name} must be {{choices: [at least one value]}}, got {entry} ({place})")
+    values = [_checked(name, choice, place) for choice in choices]
+    if len(set(values)) < len(values):
+        raise RequestError(f"{name} names a choice twice: {choices} ({place})")
+    return CategoricalDistribution(values)
+
+
+def _range(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:
+    kind = TrialSettings.model_fields[name].annotation
+    if not {"low", "high"} <= set(entry) <= _RANGE_KEYS or kind not in (int, float):
+        allowed = "{low: …, high: …, log: true|false}" if kind in (int, float) else "a value or {choices: […]}"
+        raise RequestError(f"{name} must be {allowed}, got {entry} ({place})")
+    log = entry.get("log", False)
+    if not isinstance(log, bool):
+        raise RequestError(f"{name}: log must be true or false, got {log!r} ({place})")
+    low, high = (_checked(name, entry[bound], place) for bound in ("low", "high"))
+    if low >= high:
+        raise RequestError(f"{name}: low must be below high, got low {low:g} and high {high:g} ({place})")
+    if log and low <= 0:
+        raise RequestError(f"{name}: low of a log range must be above 0, got {low:g} ({place})")
+    return IntDistribution(low, high, log=log) if kind is int else FloatDistribution(low, high, log=log)
+
+
+def _checked(name: str, value: Any, place: str) -> Any:
+    try:
+        return getattr(TrialSettings.model_validate({name: value}), name)
+    except ValidationError as error:
+        raise RequestError(f"{describe(error.errors()[0], TrialSettings)} ({place})") from error
+
+
+def _refuse_name(name: str, place: str) -> None:
+    if name in SEARCH_WIDE:
+        raise RequestError(f"{name} is one for the whole search, not searched: use --{name} ({place})")
+    searchable = [known for known in TrialSettings.model_fields if known not in SEARCH_WIDE]
+    near = get_close_matches(name, searchable, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(searchable)}"
+    raise RequestError(f"unknown hyperparameter {name!r}{hint} ({place})")
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return bool(distribution.low <= value <= distribution.high)

@@ -14,7 +14,7 @@ from ray.tune.search.optuna import OptunaSearch
 from simulation import Proposal
 
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.experiment import Trial
+from tune_mentormix.experiment.experiment import Trial
 from tune_mentormix.request import EPOCHS_AFTER_BURN_IN
 from tune_mentormix.rungs import Rungs, rung_epochs
 from tune_mentormix.storage.journal import Event

@@ -27,7 +27,7 @@ from ray.tune import Trainable
 
 from tune_mentormix import trial_runs
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.request import check_request
 from tune_mentormix.search import start_search
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events

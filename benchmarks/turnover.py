@@ -22,7 +22,7 @@ from measurement import alternate, write_result
 from ray import tune
 
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.search import start_search
 
 WORKERS = 2

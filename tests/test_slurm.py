@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.tune_mentormix.simulated_search import simulate_search
-from tune_mentormix.experiment import read_experiment
+from tune_mentormix.experiment.experiment import read_experiment
 
 REPOSITORY = Path(__file__).parents[1]
 HEAD, WORKER = "10.255.0.1", "10.255.0.2"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tune_mentormix.experiment import Experiment, Trial, replay
+from tune_mentormix.experiment.experiment import Experiment, Trial, replay
 from tune_mentormix.storage.journal import JOURNAL_FILE
 
 ABLATION_FOLDER = "ablation"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tune_mentormix.config.controls import BASELINES
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 
 TOP_K, SEEDS = 5, 5  # where nothing else is asked for
 _SEED_STREAM = 0xC0F1  # of random numbers: seeds of confirmations

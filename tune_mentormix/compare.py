@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tune_mentormix.costs import Cost, cost_of
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Cost, Experiment, cost_of
 from tune_mentormix.findings import Finding, find
 
 _NOT_COMPARED = ("format", "name", "storage", "cache_dir", "provenance")  # say nothing about what a search finds

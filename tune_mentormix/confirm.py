@@ -13,8 +13,9 @@ from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.confirmation import CONFIRMATION_FOLDER, REQUEST_FILE, Confirmation, read_confirmation
 from tune_mentormix.confirmation_searcher import ConfirmationSearcher, rule_out_failed
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment, newest_checkpoint, read_experiment
-from tune_mentormix.provenance import provenance
+from tune_mentormix.experiment.create import retraining_settings
+from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, read_experiment
+from tune_mentormix.experiment.provenance import provenance
 from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, stored_request
 from tune_mentormix.rungs import Rungs
@@ -22,7 +23,6 @@ from tune_mentormix.sealed_test import open_test_set
 from tune_mentormix.storage.lease import hold_lease, refuse_if_held
 from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import write_yaml
-from tune_mentormix.stored_settings import retraining_settings
 from tune_mentormix.trial_runs import record_missing_ends, recorded_resources, run_trials
 
 LEAST_SEEDS = 2  # of a single one no spread is known

@@ -15,7 +15,7 @@ from typing import Any
 from tune_mentormix.candidates import Candidate
 from tune_mentormix.config.settings import refuse_newer
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment, Trial, replay
+from tune_mentormix.experiment.experiment import Experiment, Trial, replay
 from tune_mentormix.intervals import Interval, mean_interval, paired_differences
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event
 from tune_mentormix.storage.paths import Location

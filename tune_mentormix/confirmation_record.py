@@ -8,7 +8,7 @@ from typing import Any
 from tune_mentormix.candidates import Candidate
 from tune_mentormix.confirmation import Confirmation, read_confirmation
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.findings import CONTROL_TITLES
 from tune_mentormix.intervals import Interval
 

@@ -9,7 +9,7 @@ from tune_mentormix.candidates import Candidate
 from tune_mentormix.confirmation import Confirmation
 from tune_mentormix.confirmation_record import confirmation_record, confirmed_rows, title, verdicts
 from tune_mentormix.console import hyperparameters, print_json, stderr, stdout, storage_option
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import format_duration, format_interval, format_value
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.findings import find
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value
 from tune_mentormix.storage.paths import Location

@@ -18,7 +18,8 @@ from trainables.onnx_file import check_onnx_packages, write_onnx
 from trainables.stored_checkpoint import local_copy
 from tune_mentormix.confirmation_record import confirmed_winner
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment, Trial, newest_checkpoint
+from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint
+from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.export_records import config_record, search_record
 from tune_mentormix.exported_files import (
     CARD_FILE,
@@ -34,7 +35,6 @@ from tune_mentormix.exported_files import (
     write_provenance,
 )
 from tune_mentormix.model_card import model_card, reproduce_script
-from tune_mentormix.provenance import LABEL_NOISE_FILE
 from tune_mentormix.reference_flags import reference_flags
 from tune_mentormix.storage.yaml_files import write_atomically, write_yaml
 

@@ -10,10 +10,9 @@ from typing import Any
 
 from trainables.settings import DataSettings
 from tune_mentormix.config.settings import FORMAT
-from tune_mentormix.costs import Cost
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Cost, Experiment, Trial
+from tune_mentormix.experiment.provenance import git_commit, package_versions
 from tune_mentormix.exported_files import ModelRecord
-from tune_mentormix.provenance import git_commit, package_versions
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 
 # metric: split, and which labels; None: those of the validation split, which the experiment knows

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import hypot, sqrt
 from statistics import NormalDist
 
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.formatting import format_points
 
 CONTROL_TITLES = {"published": "published setting", "mixup": "plain mixup", "plain": "plain training"}

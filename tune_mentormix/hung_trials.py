@@ -9,7 +9,7 @@ import ray
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import format_duration
 from tune_mentormix.recorder import Recorder
 from tune_mentormix.storage.paths import why_not_writable

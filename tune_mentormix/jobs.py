@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tune_mentormix.config.settings import SearchSettings, default_name
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import SEARCH_FILE, SearchState, experiment_path, read_experiment
+from tune_mentormix.experiment.create import resumed_settings
+from tune_mentormix.experiment.experiment import SEARCH_FILE, SearchState, experiment_path, read_experiment
 from tune_mentormix.job_package import STOP_SECONDS, entrypoint, runtime_env
 from tune_mentormix.ray_jobs import JobsApi, UnansweredError, is_loopback, jobs_address
 from tune_mentormix.storage.lease import refuse_if_held
 from tune_mentormix.storage.paths import Location, RemotePath
-from tune_mentormix.stored_settings import resumed_settings
 from tune_mentormix.submissions import (
     Action,
     Submission,

@@ -14,7 +14,7 @@ from ray.tune import Stopper
 
 from tune_mentormix.console import print_error
 from tune_mentormix.errors import INTERRUPTED
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 
 FAILURES_THAT_END_A_SEARCH = 3  # while no other trial gets anywhere
 

@@ -12,7 +12,7 @@ from ray.tune import Callback
 from trainables.stored_checkpoint import StorageUnavailableError
 from tune_mentormix.console import print_note
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.retention import Retention
 from tune_mentormix.rungs import Rungs
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, Journal

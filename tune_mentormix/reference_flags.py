@@ -11,7 +11,7 @@ from typing import Any
 
 from trainables.schedules import STEP_DECAY, STEP_DECAYS
 from trainables.settings import TrialSettings
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.formatting import format_value
 
 REFERENCE_DATASETS = ("cifar10", "cifar100")

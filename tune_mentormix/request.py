@@ -14,7 +14,7 @@ from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import SearchSpace
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, how_to_install
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.requested_space import read_space
 from tune_mentormix.rungs import Rungs, rung_epochs
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from tune_mentormix.experiment import Experiment, newest_checkpoint
+from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint
 from tune_mentormix.recorder import Recorder
 from tune_mentormix.searcher import start_trial
 

@@ -11,7 +11,7 @@ from tune_mentormix import cli_options as ask
 from tune_mentormix import console
 from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, Verbose, command, option
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
-from tune_mentormix.experiment import Experiment, read_experiment
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.progress import SearchProgress, TrainingProgress
 from tune_mentormix.storage.lease import refuse_if_held
 

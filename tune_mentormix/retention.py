@@ -9,12 +9,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import KEPT, Experiment
 from tune_mentormix.storage.paths import remove_folder
 
 logger = logging.getLogger(__name__)
-
-KEPT = 2  # of a trial: should the newest be torn, the one before it is whole
 
 
 class Retention:

@@ -14,17 +14,22 @@ from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.settings import FORMAT, SearchSettings, default_name
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import SEARCH_FILE, Experiment, experiment_path, newest_checkpoint, read_experiment
-from tune_mentormix.new_experiment import hold_new_experiment
+from tune_mentormix.experiment.create import hold_new_experiment, resumed_settings
+from tune_mentormix.experiment.experiment import (
+    SEARCH_FILE,
+    Experiment,
+    experiment_path,
+    newest_checkpoint,
+    read_experiment,
+)
+from tune_mentormix.experiment.provenance import provenance
 from tune_mentormix.patience import Patience
-from tune_mentormix.provenance import provenance
 from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, check_request, stored_request
 from tune_mentormix.searcher import MentorMixSearcher
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 from tune_mentormix.storage.lease import hold_lease
 from tune_mentormix.storage.paths import Location, RemotePath
-from tune_mentormix.stored_settings import resumed_settings
 from tune_mentormix.study import SearchStudy
 from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials
 

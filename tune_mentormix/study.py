@@ -18,7 +18,7 @@ from optuna.trial import TrialState, create_trial
 
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.search_space import SearchSpace
-from tune_mentormix.experiment import Trial
+from tune_mentormix.experiment.experiment import Trial
 from tune_mentormix.samplers import DEAF_TO_PRUNED, REMEMBERING, grid_points, make_sampler
 from tune_mentormix.storage.journal import Event
 

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tune_mentormix.config.settings import FORMAT, SearchSettings, refuse_newer
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment, experiment_path
+from tune_mentormix.experiment.create import stored_settings
+from tune_mentormix.experiment.experiment import Experiment, experiment_path
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, RemotePath
 from tune_mentormix.storage.yaml_files import read_yaml
-from tune_mentormix.stored_settings import stored_settings
 
 Action = Literal["search", "resume"]
 

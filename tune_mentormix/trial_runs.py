@@ -16,7 +16,7 @@ from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster import Room
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import SearchFailedError
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.hung_trials import HungTrials
 from tune_mentormix.idle_gpus import IdleGpus
 from tune_mentormix.limits import SearchLimits

@@ -15,8 +15,15 @@ from tune_mentormix.ablation import ABLATION_FOLDER
 from tune_mentormix.candidates import TOP_K, ranked_trials
 from tune_mentormix.confirmation import CONFIRMATION_FOLDER, Confirmation, read_confirmation
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment, SearchState, Trial, list_experiments, read_experiment, replay
-from tune_mentormix.retention import KEPT
+from tune_mentormix.experiment.experiment import (
+    KEPT,
+    Experiment,
+    SearchState,
+    Trial,
+    list_experiments,
+    read_experiment,
+    replay,
+)
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import hold_lease, holder_of
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, RemotePath, remove_folder, sizes_below

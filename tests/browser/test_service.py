@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browser.conftest import CHROMIUM, why_not
 from tests.jobs_cluster import REPOSITORY, JobsCluster, free_ports
-from tune_mentormix.experiment import read_experiment
+from tune_mentormix.experiment.experiment import read_experiment
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from trainables.manifest import STATE_FILE
-from tune_mentormix.experiment import read_experiment
+from tune_mentormix.experiment.experiment import read_experiment
 
 
 def tear_newest_checkpoint(experiment: Path) -> int:

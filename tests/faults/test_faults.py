@@ -12,7 +12,7 @@ from tests.faults.damage import tear_newest_checkpoint
 from tests.faults.driver import Driver
 from tests.faults.local_cluster import LocalCluster
 from tune_mentormix.errors import WRONG_REQUEST
-from tune_mentormix.experiment import read_experiment
+from tune_mentormix.experiment.experiment import read_experiment
 
 TRIALS, EPOCHS, CHECKPOINT_EVERY = 6, 40, 5
 SETTINGS: dict[str, object] = {

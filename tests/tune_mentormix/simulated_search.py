@@ -18,8 +18,8 @@ from trainables.settings import TrialSettings
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import load_space, parse_space
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.experiment import SEARCH_FILE, Experiment, read_experiment
-from tune_mentormix.provenance import LABEL_NOISE_FILE
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
+from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.rungs import Rungs, rung_epochs
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event
 from tune_mentormix.storage.yaml_files import write_yaml

@@ -10,7 +10,7 @@ from typer.main import get_group
 
 from tune_mentormix.cli import app, run
 from tune_mentormix.errors import DONE, FAILED, WRONG_REQUEST
-from tune_mentormix.experiment import Experiment, read_experiment
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -17,7 +17,7 @@ from tune_mentormix.confirmation import Confirmation
 from tune_mentormix.confirmation_record import confirmed_rows
 from tune_mentormix.confirmation_tables import print_confirmation
 from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
-from tune_mentormix.experiment import Experiment, read_experiment
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.storage.journal import read_events
 
 

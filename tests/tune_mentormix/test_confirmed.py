@@ -10,13 +10,13 @@ from trainables.datasets import load_dataset, load_test_split
 from trainables.final_accuracy import final_accuracy
 from tune_mentormix.cli import run
 from tune_mentormix.errors import DONE
-from tune_mentormix.experiment import Experiment, newest_checkpoint, read_experiment
+from tune_mentormix.experiment.create import stored_settings
+from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, read_experiment
 from tune_mentormix.export import export_best
 from tune_mentormix.exported import read_exported
 from tune_mentormix.report.page import write_report
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 from tune_mentormix.storage.yaml_files import read_yaml
-from tune_mentormix.stored_settings import stored_settings
 
 
 def test_confirming_again_reads_what_is_there_and_opens_nothing(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tune_mentormix.costs import Cost
+from tune_mentormix.experiment.experiment import Cost
 from tune_mentormix.storage.journal import Event
 
 

@@ -14,7 +14,7 @@ from trainables.datasets import load_dataset
 from trainables.model_files import ModelFile, read_model, write_model
 from tune_mentormix.cli import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export import export_best
 from tune_mentormix.exported import read_exported
 from tune_mentormix.exported_files import OPENINGS_FILE, PROVENANCE_FILE, write_provenance

@@ -5,7 +5,7 @@ import pytest
 
 from tune_mentormix.console import print_status
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment, list_experiments, read_experiment
+from tune_mentormix.experiment.experiment import Experiment, list_experiments, read_experiment
 from tune_mentormix.storage.journal import Journal
 from tune_mentormix.storage.yaml_files import write_yaml
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export import export_best
 from tune_mentormix.exported import read_exported
 from tune_mentormix.exported_files import CONFIG_FILE

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from tests.conftest import folder_of
 from tune_mentormix.errors import RequestError
 from tune_mentormix.evaluate import evaluate_export
-from tune_mentormix.experiment import Experiment, read_experiment
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.export import export_best
 from tune_mentormix.exported import read_folder
 from tune_mentormix.exported_files import OPENINGS_FILE, PROVENANCE_FILE, RECORDED_FILES

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.jobs_cluster import JobsCluster
-from tune_mentormix.experiment import SEARCH_FILE, read_experiment
+from tune_mentormix.experiment.experiment import SEARCH_FILE, read_experiment
 from tune_mentormix.submissions import submitted_names
 
 SMALL = ["--epochs", "120", "--num-samples", "3", "--max-concurrent", "1"]

@@ -8,9 +8,9 @@ from tests.object_store import ObjectStore
 from trainables.datasets import Dataset, load_dataset
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import SEARCH_FILE, Experiment
-from tune_mentormix.new_experiment import hold_new_experiment
-from tune_mentormix.provenance import LABEL_NOISE_FILE
+from tune_mentormix.experiment.create import hold_new_experiment
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
+from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.storage.lease import LEASE_FILE
 from tune_mentormix.storage.paths import RemotePath
 

@@ -12,7 +12,7 @@ from tests.conftest import folder_of
 from tests.tune_mentormix.simulated_search import NO_FAILURES, SimulatedFailures, simulate_search
 from tune_mentormix.cli import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
-from tune_mentormix.experiment import Experiment, read_experiment
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.findings import find, lead_by_luck
 from tune_mentormix.report.page import Report, build_report, write_report
 

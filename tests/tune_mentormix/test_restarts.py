@@ -7,7 +7,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from trainables.manifest import STATE_FILE, write_whole
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.recorder import Recorder
 from tune_mentormix.restarts import RestartingSearcher
 from tune_mentormix.searcher import start_trial

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.retention import Retention, trial_folder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_mentormix.experiment import Experiment, read_experiment
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 
 REPOSITORY = Path(__file__).parents[2]

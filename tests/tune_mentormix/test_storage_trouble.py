@@ -13,7 +13,7 @@ import pytest
 
 from tests.object_store import ObjectStore
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.recorder import Recorder, TuneRecorder
 from tune_mentormix.retention import Retention
 from tune_mentormix.rungs import Rungs

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import Experiment, Trial
-from tune_mentormix.stored_settings import resumed_settings
+from tune_mentormix.experiment.create import resumed_settings
+from tune_mentormix.experiment.experiment import Experiment, Trial
 
 
 @pytest.fixture

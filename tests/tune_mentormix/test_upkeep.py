@@ -11,7 +11,7 @@ import pytest
 
 from tests.object_store import ObjectStore
 from tune_mentormix.cli import run
-from tune_mentormix.experiment import SEARCH_FILE
+from tune_mentormix.experiment.experiment import SEARCH_FILE
 from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
 from tune_mentormix.storage.lease import hold_lease
 from tune_mentormix.storage.paths import Location, RemotePath, remove_folder, sizes_below

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
 
 from tune_mentormix.config.controls import BASELINES
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.findings import CONTROL_TITLES
 from tune_mentormix.formatting import format_accuracy
 from tune_mentormix.report.optuna_functions import plot_intermediate_values

@@ -7,7 +7,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.ticker import MaxNLocator
 
 from tune_mentormix.config.controls import BASELINES
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.report.optuna_functions import plot_optimization_history
 from tune_mentormix.report.optuna_plots import optuna_picture
 from tune_mentormix.report.pictures import ACCENT, GREY_PIXELS, INK, Picture, as_pixels

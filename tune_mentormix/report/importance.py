@@ -17,7 +17,7 @@ import optuna
 from matplotlib.axes import Axes
 
 from tune_mentormix.config.search_space import SearchSpace
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.report.optuna_functions import (
     PedAnovaImportanceEvaluator,
     get_param_importances,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from tune_mentormix.experiment import Experiment
-from tune_mentormix.provenance import LABEL_NOISE_FILE
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.report.pictures import ACCENT, ACCENT_PIXELS, FAINT, MUTED, Picture, picture
 
 _MOST_NAMED = 20  # classes; of more, names would overlap

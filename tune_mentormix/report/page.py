@@ -14,9 +14,8 @@ from tune_mentormix.ablation import AblationRow, ablation_rows, read_ablation
 from tune_mentormix.config.search_space import parse_space
 from tune_mentormix.confirmation import Confirmation, read_confirmation
 from tune_mentormix.confirmation_record import ConfirmedRow, confirmed_rows, verdicts
-from tune_mentormix.costs import Cost, cost_of
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import SEARCH_FILE, Experiment, Trial
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Cost, Experiment, Trial, cost_of
 from tune_mentormix.findings import Finding, find, standard_error
 from tune_mentormix.html_templates import templates_of
 from tune_mentormix.report.curves import learning_curves, mentor_curves

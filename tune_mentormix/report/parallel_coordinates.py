@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgba
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from tune_mentormix.config.search_space import SearchSpace
-from tune_mentormix.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.report.optuna_functions import plot_parallel_coordinate
 from tune_mentormix.report.optuna_plots import optuna_picture
 from tune_mentormix.report.pictures import ACCENT, FAINT, GREY_PIXELS, INK, OVER_LINES, Picture, as_pixels

@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.search_space import SearchSpace
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

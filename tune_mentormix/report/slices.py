@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgba
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tune_mentormix.config.search_space import SearchSpace
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.report.optuna_functions import plot_slice
 from tune_mentormix.report.optuna_plots import optuna_picture, panel_title
 from tune_mentormix.report.pictures import ACCENT, GREY_PIXELS, INK, MUTED, Picture, Size, as_pixels

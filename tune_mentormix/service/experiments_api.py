@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.responses import Response
 
-from tune_mentormix.experiment import Trial
+from tune_mentormix.experiment.experiment import Trial
 from tune_mentormix.service.artifacts import Kind
 from tune_mentormix.service.failures import READING
 from tune_mentormix.service.guard import problem

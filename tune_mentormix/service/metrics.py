@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from tune_mentormix.experiment import TRIAL_STATES
+from tune_mentormix.experiment.experiment import TRIAL_STATES
 from tune_mentormix.service.state import Shared
 from tune_mentormix.service.summary import Summary
 

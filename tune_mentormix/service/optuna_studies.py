@@ -14,7 +14,7 @@ from optuna_dashboard import wsgi
 
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.search_space import SearchSpace, parse_space
-from tune_mentormix.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.storage.yaml_files import YamlDocument
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

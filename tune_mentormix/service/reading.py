@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import SEARCH_FILE, Experiment, begun_experiment
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, begun_experiment
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.storage.paths import Location, RemotePath
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tune_mentormix.experiment import TRIAL_STATES
+from tune_mentormix.experiment.experiment import TRIAL_STATES
 
 if TYPE_CHECKING:
     from tune_mentormix.service.reading import Reading, Version

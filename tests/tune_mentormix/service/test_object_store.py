@@ -13,7 +13,7 @@ import pytest
 from tests.object_store import ObjectStore
 from tests.tune_mentormix.service.conftest import Serve
 from tests.tune_mentormix.simulated_search import simulate_search
-from tune_mentormix.experiment import SEARCH_FILE
+from tune_mentormix.experiment.experiment import SEARCH_FILE
 from tune_mentormix.service import library
 from tune_mentormix.storage import journal_backends as journal_segments
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, Journal

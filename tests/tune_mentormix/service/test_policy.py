@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment import read_experiment
+from tune_mentormix.experiment.experiment import read_experiment
 from tune_mentormix.service.configuration import ServerSettings, read_configuration
 from tune_mentormix.service.policy import NotAllowedError, admit, admit_changes
 

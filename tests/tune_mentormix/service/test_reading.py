@@ -10,7 +10,7 @@ import pytest
 
 from tests.tune_mentormix.service.conftest import READ, RUN, Serve, Served, sign_in
 from tests.tune_mentormix.simulated_search import simulate_search
-from tune_mentormix.experiment import read_experiment
+from tune_mentormix.experiment.experiment import read_experiment
 
 HTML = {"Accept": "text/html"}
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from tune_mentormix.ablation import ablated_configs, empty_ablation
 from tune_mentormix.cluster import connection
 from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.errors import RequestError
@@ -15,6 +14,7 @@ from tune_mentormix.experiment.create import retraining_settings
 from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint, read_experiment, replay
 from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, stored_request
+from tune_mentormix.results.ablation import ablated_configs, empty_ablation
 from tune_mentormix.rungs import Rungs
 from tune_mentormix.searcher import start_trial
 from tune_mentormix.storage.journal import JOURNAL_FILE

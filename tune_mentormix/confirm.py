@@ -6,11 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from trainables.errors import DatasetError
-from tune_mentormix.candidates import SEEDS, TOP_K, choose_candidates, confirmation_seeds, ranked_trials
 from tune_mentormix.cluster import connection
 from tune_mentormix.cluster_checks import check_cluster
 from tune_mentormix.config.settings import FORMAT
-from tune_mentormix.confirmation import CONFIRMATION_FOLDER, REQUEST_FILE, Confirmation, read_confirmation
 from tune_mentormix.confirmation_searcher import ConfirmationSearcher, rule_out_failed
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import retraining_settings
@@ -18,6 +16,17 @@ from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, 
 from tune_mentormix.experiment.provenance import provenance
 from tune_mentormix.recorder import Recorder, open_journal
 from tune_mentormix.request import SearchRequest, stored_request
+from tune_mentormix.results.confirmation import (
+    CONFIRMATION_FOLDER,
+    REQUEST_FILE,
+    SEEDS,
+    TOP_K,
+    Confirmation,
+    choose_candidates,
+    confirmation_seeds,
+    ranked_trials,
+    read_confirmation,
+)
 from tune_mentormix.rungs import Rungs
 from tune_mentormix.sealed_test import open_test_set
 from tune_mentormix.storage.lease import hold_lease, refuse_if_held

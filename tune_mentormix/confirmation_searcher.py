@@ -11,11 +11,10 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from tune_mentormix.candidates import Candidate
-from tune_mentormix.confirmation import Confirmation
-from tune_mentormix.elimination import LEAST_ROUNDS, hopeless
 from tune_mentormix.experiment.experiment import Trial
 from tune_mentormix.recorder import Recorder
+from tune_mentormix.results.confirmation import Candidate, Confirmation
+from tune_mentormix.results.statistics import LEAST_ROUNDS, hopeless
 from tune_mentormix.searcher import start_trial
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from tune_mentormix.candidates import Candidate
-from tune_mentormix.confirmation import Confirmation
-from tune_mentormix.confirmation_record import confirmation_record, confirmed_rows, title, verdicts
 from tune_mentormix.console import hyperparameters, print_json, stderr, stdout, storage_option
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import format_duration, format_interval, format_value
+from tune_mentormix.results.confirmation import (
+    Candidate,
+    Confirmation,
+    confirmation_record,
+    confirmed_rows,
+    title,
+    verdicts,
+)
 
 
 def print_confirmation(confirmation: Confirmation, experiment: Experiment, commands: str, as_json: bool) -> None:

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tune_mentormix.experiment.experiment import Experiment, Trial
-from tune_mentormix.findings import find
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value
+from tune_mentormix.results.summary import find
 from tune_mentormix.storage.paths import Location
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")

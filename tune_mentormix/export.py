@@ -16,7 +16,6 @@ from trainables.errors import MissingPackageError, ModelFileError
 from trainables.model_files import ModelDescription, ModelFile, write_model
 from trainables.onnx_file import check_onnx_packages, write_onnx
 from trainables.stored_checkpoint import local_copy
-from tune_mentormix.confirmation_record import confirmed_winner
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
@@ -36,6 +35,7 @@ from tune_mentormix.exported_files import (
 )
 from tune_mentormix.model_card import model_card, reproduce_script
 from tune_mentormix.reference_flags import reference_flags
+from tune_mentormix.results.confirmation import confirmed_winner
 from tune_mentormix.storage.yaml_files import write_atomically, write_yaml
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tune_mentormix.intervals import Interval  # imports SciPy, which takes longer than the rest of `status`
+    from tune_mentormix.results.statistics import (
+        Interval,  # imports SciPy, which takes longer than the rest of `status`
+    )
 
 NOTHING = "–"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.exported_files import CONFIG_FILE, PROVENANCE_FILE
-from tune_mentormix.findings import CONTROL_TITLES, find
 from tune_mentormix.formatting import format_accuracy, format_value
+from tune_mentormix.results.summary import CONTROL_TITLES, find
 
 CARD = """\
 # {experiment}: trial {trial}

@@ -174,8 +174,8 @@ def compare(
     """Put searches side by side: settings that differ, best, cost, and whether they are comparable."""
     if len(set(names)) < len(names) or len(names) < 2:
         raise RequestError(f"compare takes two or more different names, got {' '.join(names)}")
-    from tune_mentormix.compare import compare as compare_searches
     from tune_mentormix.comparison_tables import print_comparison
+    from tune_mentormix.results.comparison import compare as compare_searches
 
     comparison = compare_searches([read_experiment(storage, name) for name in names])
     if as_json:

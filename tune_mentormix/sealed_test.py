@@ -10,10 +10,9 @@ import ray
 
 from trainables.datasets import Dataset, load_test_split
 from trainables.final_accuracy import final_accuracy
-from tune_mentormix.candidates import Candidate
 from tune_mentormix.config.settings import FORMAT, SearchSettings
-from tune_mentormix.confirmation import SEALED_TEST_FILE, Confirmation
 from tune_mentormix.experiment.experiment import newest_checkpoint
+from tune_mentormix.results.confirmation import SEALED_TEST_FILE, Candidate, Confirmation
 from tune_mentormix.storage.yaml_files import write_atomically
 
 

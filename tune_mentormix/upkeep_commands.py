@@ -15,7 +15,7 @@ from tune_mentormix.formatting import NOTHING, format_bytes
 from tune_mentormix.storage.paths import Location
 
 if TYPE_CHECKING:
-    from tune_mentormix.upkeep import Weight
+    from tune_mentormix.results.cleanup import Weight
 
 app = typer.Typer()
 
@@ -31,7 +31,11 @@ def gc(
     """Show what experiments weigh, and remove checkpoints that nothing needs any more."""
     if whole and not names:
         raise RequestError("--whole takes the names of the experiments to remove")
-    from tune_mentormix.upkeep import remove_old_checkpoints, remove_whole, weigh_all  # imports SciPy
+    from tune_mentormix.results.cleanup import (
+        remove_old_checkpoints,  # imports SciPy
+        remove_whole,
+        weigh_all,
+    )
 
     weights = weigh_all(storage, names or [], whole)
     if not as_json:

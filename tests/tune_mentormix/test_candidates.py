@@ -1,8 +1,8 @@
 from pathlib import Path
 from typing import Any
 
-from tune_mentormix.candidates import choose_candidates, confirmation_seeds
 from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.results.confirmation import choose_candidates, confirmation_seeds
 
 CONTROLS: dict[str, dict[str, Any]] = {"published": {"alpha": 8}, "mixup": {"alpha": 7}, "plain": {"alpha": 0}}
 

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tune_mentormix.candidates import Candidate
-from tune_mentormix.confirmation import Confirmation, read_openings
-from tune_mentormix.confirmation_record import confirmation_record, verdicts
 from tune_mentormix.errors import RequestError
+from tune_mentormix.results.confirmation import Candidate, Confirmation, confirmation_record, read_openings, verdicts
 
 SEEDS = [11, 12, 13]
 BEST, PUBLISHED, PLAIN = "trial 7", "published", "plain"

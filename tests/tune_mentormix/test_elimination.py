@@ -1,4 +1,4 @@
-from tune_mentormix.elimination import hopeless
+from tune_mentormix.results.statistics import hopeless
 
 SEEDS = (11, 12, 13)
 LEADER = [0.60, 0.61, 0.62]

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune_mentormix.intervals import NO_SPREAD, Interval, chance_of_no_gain, mean_interval, paired_differences
+from tune_mentormix.results.statistics import (
+    NO_SPREAD,
+    Interval,
+    chance_of_no_gain,
+    mean_interval,
+    paired_differences,
+)
 
 # Student's own data (1908, "The Probable Error of a Mean"): hours of sleep gained under two drugs, ten patients.
 # R's t.test(paired = TRUE) gives the mean 1.58, the 95 % interval 0.7001142 … 2.4598858 and p = 0.002833 two-sided.

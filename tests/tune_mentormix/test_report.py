@@ -13,8 +13,8 @@ from tests.tune_mentormix.simulated_search import NO_FAILURES, SimulatedFailures
 from tune_mentormix.cli import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
-from tune_mentormix.findings import find, lead_by_luck
 from tune_mentormix.report.page import Report, build_report, write_report
+from tune_mentormix.results.summary import find, lead_by_luck
 
 REPOSITORY = Path(__file__).parents[2]
 HOSTILE = "<script>alert(1)</script> & $x^2$ \"quoted\" 'too'"

@@ -10,7 +10,6 @@ from matplotlib.typing import LineStyleType
 
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.experiment.experiment import Experiment, Trial
-from tune_mentormix.findings import CONTROL_TITLES
 from tune_mentormix.formatting import format_accuracy
 from tune_mentormix.report.optuna_functions import plot_intermediate_values
 from tune_mentormix.report.optuna_plots import optuna_picture, panel_title
@@ -27,6 +26,7 @@ from tune_mentormix.report.pictures import (
     mark_rungs,
 )
 from tune_mentormix.report.plot_study import points, study_of
+from tune_mentormix.results.summary import CONTROL_TITLES
 
 _CONTROL_STYLES: dict[str, LineStyleType] = {
     "plain": (0, (1, 1.5)),

@@ -10,13 +10,9 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from tune_mentormix.ablation import AblationRow, ablation_rows, read_ablation
 from tune_mentormix.config.search_space import parse_space
-from tune_mentormix.confirmation import Confirmation, read_confirmation
-from tune_mentormix.confirmation_record import ConfirmedRow, confirmed_rows, verdicts
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Cost, Experiment, Trial, cost_of
-from tune_mentormix.findings import Finding, find, standard_error
 from tune_mentormix.html_templates import templates_of
 from tune_mentormix.report.curves import learning_curves, mentor_curves
 from tune_mentormix.report.history import best_so_far
@@ -26,6 +22,15 @@ from tune_mentormix.report.parallel_coordinates import parallel_coordinates
 from tune_mentormix.report.pictures import Picture
 from tune_mentormix.report.slices import slices
 from tune_mentormix.report.survival import Survival, survival
+from tune_mentormix.results.ablation import AblationRow, ablation_rows, read_ablation
+from tune_mentormix.results.confirmation import (
+    Confirmation,
+    ConfirmedRow,
+    confirmed_rows,
+    read_confirmation,
+    verdicts,
+)
+from tune_mentormix.results.summary import Finding, find, standard_error
 from tune_mentormix.storage.yaml_files import YamlDocument, write_atomically
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from tune_mentormix.compare import Comparison
-from tune_mentormix.comparison_tables import result_rows, setting_rows, verdict
 from tune_mentormix.report.page import refuse_folder, write_page
 from tune_mentormix.report.pictures import ACCENT, INK, OVER_LINES, Picture, picture
+from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
 
 _LINE_STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)))
 

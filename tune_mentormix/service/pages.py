@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.responses import Response
 
-from tune_mentormix.findings import find
+from tune_mentormix.results.summary import find
 from tune_mentormix.service.curve_picture import curve_picture
 from tune_mentormix.service.dashboard import has_dashboard
 from tune_mentormix.service.events import as_data

@@ -11,9 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tune_mentormix.ablation import ABLATION_FOLDER
-from tune_mentormix.candidates import TOP_K, ranked_trials
-from tune_mentormix.confirmation import CONFIRMATION_FOLDER, Confirmation, read_confirmation
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import (
     KEPT,
@@ -23,6 +20,14 @@ from tune_mentormix.experiment.experiment import (
     list_experiments,
     read_experiment,
     replay,
+)
+from tune_mentormix.results.ablation import ABLATION_FOLDER
+from tune_mentormix.results.confirmation import (
+    CONFIRMATION_FOLDER,
+    TOP_K,
+    Confirmation,
+    ranked_trials,
+    read_confirmation,
 )
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import hold_lease, holder_of

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tune_mentormix.console import counts_in_words
 from tune_mentormix.experiment.experiment import Cost, Experiment, cost_of
-from tune_mentormix.findings import Finding, find
+from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
+from tune_mentormix.results.summary import CONTROL_TITLES, Finding, find
 
 _NOT_COMPARED = ("format", "name", "storage", "cache_dir", "provenance")  # say nothing about what a search finds
 
@@ -103,3 +105,47 @@ def _flat_settings(experiment: Experiment) -> dict[str, Any]:
 def _dataset(experiment: Experiment) -> dict[str, Any]:
     dataset: dict[str, Any] = experiment.settings.get("provenance", {}).get("dataset", {})
     return dataset
+
+
+Row = tuple[str, list[str]]  # a title, and a cell for each search
+
+
+def result_rows(comparison: Comparison) -> list[Row]:
+    """What each search found, and at what cost."""
+    columns = [_results(search) for search in comparison.searches]
+    return [(title, [column[title] for column in columns]) for title in columns[0]]
+
+
+def setting_rows(comparison: Comparison) -> list[Row]:
+    """The settings that differ."""
+    return [(key, [format_value(value) for value in values]) for key, values in comparison.differing.items()]
+
+
+def verdict(comparison: Comparison) -> str:
+    """Whether the accuracies can be compared, in plain words."""
+    if comparison.obstacles:
+        return f"NOT COMPARABLE: {'; '.join(comparison.obstacles)}."
+    mind = f" Mind: {'; '.join(comparison.reservations)}." if comparison.reservations else ""
+    return f"Comparable: the same data, split and validation labels.{mind}"
+
+
+def _results(search: ComparedSearch) -> dict[str, str]:
+    experiment = search.experiment
+    best = experiment.best()
+    controls = experiment.controls()
+    return {
+        "state": experiment.state(),
+        "trials": counts_in_words(experiment),
+        "accuracies on": f"{experiment.labels_kind} validation labels",
+        "best found": format_accuracy(best.val_accuracy) if best else NOTHING,
+        "at epoch": f"{best.epoch}/{best.config['epochs']} (trial {best.number})" if best else NOTHING,
+        **{
+            title: format_accuracy(controls[name].val_accuracy if name in controls else None)
+            for name, title in CONTROL_TITLES.items()
+        },
+        "finding": search.finding.headline,
+        "epochs run": f"{experiment.epochs_run:,}",
+        "CPU-hours": format_value(search.cost.cpu_hours),
+        "GPU-hours": format_value(search.cost.gpu_hours),
+        "time": format_duration(experiment.seconds),
+    }

@@ -1,0 +1,388 @@
+"""Who is to be confirmed: the best configurations of a search and the controls, each once; and on which seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from tune_mentormix.config.controls import BASELINES
+from tune_mentormix.config.settings import refuse_newer
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.experiment import Experiment, Trial, replay
+from tune_mentormix.results.statistics import Interval, mean_interval, paired_differences
+from tune_mentormix.results.summary import CONTROL_TITLES
+from tune_mentormix.storage.journal import JOURNAL_FILE, Event
+from tune_mentormix.storage.paths import Location
+from tune_mentormix.storage.yaml_files import read_yaml
+
+TOP_K, SEEDS = 5, 5  # where nothing else is asked for
+_SEED_STREAM = 0xC0F1  # of random numbers: seeds of confirmations
+_SEED_RANGE = 2**31
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One configuration that is trained on every seed."""
+
+    name: str  # of a control, or `trial 7`
+    control: str | None
+    trial: int | None  # its number in the search, if it ran there
+    search_rank: int | None  # among the trials that ran to the end; None for baselines, which do not compete
+    search_accuracy: float | None  # at the last epoch
+    config: dict[str, Any]  # with the search's own seed
+
+    @property
+    def competes(self) -> bool:
+        """Whether it can win: plain mixup and plain training are there to be compared with."""
+        return self.control not in BASELINES
+
+    def as_json(self) -> dict[str, Any]:
+        """As `confirmation.yaml` holds it."""
+        return asdict(self)
+
+
+def choose_candidates(experiment: Experiment, controls: dict[str, dict[str, Any]], top_k: int) -> list[Candidate]:
+    """The controls, then the `top_k` best trials (fewer where fewer ran to the end), none of them twice.
+
+    Args:
+        experiment: the search.
+        controls: name → its whole configuration, for those that the search did not come to.
+        top_k: how many; the published setting counts where it is among the best.
+    """
+    ranked = ranked_trials(experiment)
+    rank_of = {trial.number: rank for rank, trial in enumerate(ranked, start=1)}
+    by_control = {trial.control: trial for trial in experiment.trials.values()}
+    candidates = [
+        _candidate(name, by_control[name], rank_of.get(by_control[name].number))
+        if name in by_control
+        else Candidate(name, name, None, None, None, config)
+        for name, config in controls.items()
+    ]
+    best = [trial for trial in ranked[:top_k] if trial.control is None]
+    return candidates + [_candidate(f"trial {trial.number}", trial, rank_of[trial.number]) for trial in best]
+
+
+def ranked_trials(experiment: Experiment) -> list[Trial]:
+    """The trials that ran to the end, best first, each configuration once; baselines do not compete."""
+    finished = [t for t in experiment.trials.values() if t.state == "finished" and t.control not in BASELINES]
+    finished.sort(key=lambda trial: (-(trial.val_accuracy or 0.0), trial.number))
+    ranked: list[Trial] = []
+    for trial in finished:
+        if all(trial.config != other.config for other in ranked):
+            ranked.append(trial)
+    return ranked
+
+
+def _candidate(name: str, trial: Trial, rank: int | None) -> Candidate:
+    return Candidate(name, trial.control, trial.number, rank, trial.val_accuracy, dict(trial.config))
+
+
+def confirmation_seeds(search_seed: int, count: int) -> list[int]:
+    """Seeds that follow from the search's own, which is not among them; more seeds begin with the same ones."""
+    drawn = np.random.SeedSequence([search_seed, _SEED_STREAM]).generate_state(2 * count)
+    fresh = [int(seed) for seed in dict.fromkeys(drawn % _SEED_RANGE) if seed != search_seed]
+    return fresh[:count]
+
+
+CONFIRMATION_FOLDER = "confirmation"
+REQUEST_FILE = "confirmation.yaml"
+SEALED_TEST_FILE = "sealed_test.json"
+
+Accuracies = dict[int, float]  # by seed
+
+
+@dataclass
+class Confirmation(Experiment):
+    """The journal of a confirmation, and what was asked for.
+
+    Run number n is candidate n mod C on seed n div C, C candidates; a candidate ruled out leaves gaps.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)  # one a round, the same for all candidates
+    top_k: int = 0
+    searched: int = 0  # trials of the search that had ended when the candidates were chosen
+    ruled_out: dict[str, str] = field(default_factory=dict)  # name → why
+    rounds_decided: set[int] = field(default_factory=set)  # after how many rounds somebody was ruled out
+    openings: list[dict[str, Any]] = field(default_factory=list)  # of the test set
+    no_test: str | None = None  # why the test set could not be opened, if it was tried
+
+    def apply(self, event: Event) -> None:
+        """Takes one event of the journal into account."""
+        if event["event"] != "ruled_out":
+            super().apply(event)
+            return
+        self.ruled_out |= event["candidates"]
+        if event["rounds"] is not None:
+            self.rounds_decided.add(event["rounds"])
+        self.num_samples = self.planned()
+
+    def planned(self) -> int:
+        """Runs in all, as things stand: started ones, and those of candidates still in the race."""
+        rounds = range(len(self.seeds))
+        return sum(
+            self.run_number(candidate, round_number) in self.trials or candidate.name not in self.ruled_out
+            for candidate in self.candidates
+            for round_number in rounds
+        )
+
+    def run_number(self, candidate: Candidate, round_number: int) -> int:
+        """Of a candidate's run in a round, from 0."""
+        return round_number * len(self.candidates) + self.candidates.index(candidate)
+
+    def runs_of(self, candidate: Candidate) -> dict[int, Trial]:
+        """Those started, by seed."""
+        numbers = {seed: self.run_number(candidate, n) for n, seed in enumerate(self.seeds)}
+        return {seed: self.trials[number] for seed, number in numbers.items() if number in self.trials}
+
+    def accuracies(self, candidate: Candidate) -> Accuracies:
+        """At the last epoch, on the validation split, of the runs that finished, by seed."""
+        finished = {seed: run for seed, run in self.runs_of(candidate).items() if run.state == "finished"}
+        return {seed: run.val_accuracy for seed, run in finished.items() if run.val_accuracy is not None}
+
+    def failure(self, candidate: Candidate) -> str | None:
+        """Why a run of the candidate failed, if one did."""
+        runs = self.runs_of(candidate).items()
+        return next((f"failed on seed {seed}: {run.error}" for seed, run in runs if run.state == "failed"), None)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left to run."""
+        return bool(self.trials) and self.planned() == len(self.trials) and not self.unfinished()
+
+    def ranking(self) -> list[Candidate]:
+        """Those that compete, best first: by the mean over seeds, those ruled out after the others."""
+        scored = [c for c in self.candidates if c.competes and self.accuracies(c)]
+        return sorted(scored, key=lambda c: (c.name in self.ruled_out, -fmean(self.accuracies(c).values())))
+
+    def winner(self) -> Candidate | None:
+        """The best on validation of those that ran on every seed, once nothing is left to run."""
+        if not self.is_complete:
+            return None
+        ran_in_full = (c for c in self.ranking() if len(self.accuracies(c)) == len(self.seeds))
+        return next(ran_in_full, None)
+
+    def controls_beside(self, winner: Candidate) -> list[Candidate]:
+        """The controls to compare the winner with: all, but for itself."""
+        return [c for c in self.candidates if c.control and c != winner]
+
+    def validation(self, candidate: Candidate) -> Interval | None:
+        """Mean accuracy over the candidate's seeds."""
+        return _interval(self.accuracies(candidate).values())
+
+    @property
+    def opening(self) -> dict[str, Any] | None:
+        """What the test set said of this winner and the controls, on all these seeds; None before it was asked."""
+        winner = self.winner()
+        if winner is None or not self.openings:
+            return None
+        last = self.openings[-1]
+        asked = (winner.name, {c.name: sorted(self.accuracies(c)) for c in self.compared(winner)})
+        return last if "results" in last and (last["winner"], last["seeds"]) == asked else None
+
+    def compared(self, winner: Candidate) -> list[Candidate]:
+        """Whom the test set is opened for: the winner and the controls that have results."""
+        return [c for c in [winner, *self.controls_beside(winner)] if self.accuracies(c)]
+
+    def test_accuracies(self, candidate: Candidate) -> Accuracies:
+        """On the clean labels of the test split, by seed; empty where the candidate was not tested."""
+        results = (self.opening or {"results": {}})["results"].get(candidate.name, {})
+        return {int(seed): accuracy for seed, accuracy in results.items()}
+
+    def test(self, candidate: Candidate) -> Interval | None:
+        """Mean test accuracy over the candidate's seeds."""
+        return _interval(self.test_accuracies(candidate).values())
+
+    def gain(self, first: Candidate, second: Candidate, on_test: bool) -> Interval | None:
+        """How much better the first is than the second, paired by seed."""
+        accuracies = self.test_accuracies if on_test else self.accuracies
+        return _interval(paired_differences(accuracies(first), accuracies(second)))
+
+
+def read_confirmation(experiment: Experiment) -> Confirmation | None:
+    """The confirmation of a search, if one was begun.
+
+    Raises:
+        RequestError: if a newer version wrote it, or its journal is damaged.
+    """
+    path = experiment.path / CONFIRMATION_FOLDER
+    if not (path / REQUEST_FILE).is_file():
+        return None
+    document = read_yaml(path / REQUEST_FILE)
+    refuse_newer(document)
+    values = document.values
+    confirmation = Confirmation(
+        path,
+        experiment.settings,
+        candidates=[Candidate(**candidate) for candidate in values["candidates"]],
+        seeds=values["seeds"],
+        top_k=values["top_k"],
+        searched=values["searched"],
+        openings=read_openings(path),
+    )
+    replay(confirmation, path / JOURNAL_FILE)
+    confirmation.num_samples = confirmation.planned()
+    return confirmation
+
+
+def read_openings(path: Location) -> list[dict[str, Any]]:
+    """Every opening of the test set that was written down, oldest first. Raises RequestError if it is damaged."""
+    file = path / SEALED_TEST_FILE
+    try:
+        return list(json.loads(file.read_text())["openings"]) if file.is_file() else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{file} is no record of the test set's openings: the file was damaged") from error
+
+
+def _interval(values: Iterable[float]) -> Interval | None:
+    listed = list(values)
+    return mean_interval(listed) if listed else None
+
+
+def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
+    """Everything, as `confirm --json` shows it."""
+    winner = confirmation.winner()
+    ranks = {candidate.name: rank for rank, candidate in enumerate(confirmation.ranking(), start=1)}
+    return {
+        "state": confirmation.state(),
+        "ended": confirmation.ended,
+        "top_k": confirmation.top_k,
+        "seeds": confirmation.seeds,
+        "labels": {"validation": confirmation.labels_kind, "test": "clean"},
+        "candidates": [
+            candidate.as_json()
+            | {
+                "confirmed_rank": ranks.get(candidate.name),
+                "ruled_out": confirmation.ruled_out.get(candidate.name),
+                "validation": _measured(confirmation.validation(candidate), confirmation.accuracies(candidate)),
+                "test": _measured(confirmation.test(candidate), confirmation.test_accuracies(candidate)),
+            }
+            for candidate in confirmation.candidates
+        ],
+        "winner": winner and winner.name,
+        "gains": _gains(confirmation, winner) if winner else [],
+        "verdicts": verdicts(confirmation, winner) if winner else [],
+        "openings": confirmation.openings,
+    }
+
+
+@dataclass(frozen=True)
+class ConfirmedRow:
+    """One candidate as a line of the table."""
+
+    title: str
+    candidate: Candidate
+    rank: int | None  # None: a baseline, which does not compete
+    seeds: int  # that it finished
+    validation: Interval | None
+    test: Interval | None  # None: not tested
+
+
+def confirmed_rows(confirmation: Confirmation) -> list[ConfirmedRow]:
+    """Every candidate: those that compete by rank, then the others."""
+    ranked = confirmation.ranking()
+    return [
+        ConfirmedRow(
+            title=title(candidate),
+            candidate=candidate,
+            rank=ranked.index(candidate) + 1 if candidate in ranked else None,
+            seeds=len(confirmation.accuracies(candidate)),
+            validation=confirmation.validation(candidate),
+            test=confirmation.test(candidate),
+        )
+        for candidate in [*ranked, *(c for c in confirmation.candidates if c not in ranked)]
+    ]
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """The winner of a confirmation: the trial that it was in the search, and what was found of it since."""
+
+    trial: Trial
+    record: dict[str, Any]
+
+
+def confirmed_winner(experiment: Experiment) -> Confirmed | None:
+    """The winner of the search's confirmation, if there is one; the search may not have trained it to the end.
+
+    Raises:
+        RequestError: if it never was a trial of the search.
+    """
+    confirmation = read_confirmation(experiment)
+    winner = confirmation.winner() if confirmation else None
+    if confirmation is None or winner is None:
+        return None
+    if winner.trial is None:
+        name, show = _in_a_sentence(winner), f"confirm {experiment.name} --json"
+        raise RequestError(f"{name} won the confirmation, but the search has no trial of it; its setting: {show}")
+    record = {
+        "seeds": confirmation.seeds,
+        "candidates": len(confirmation.candidates),
+        "accuracies": [
+            {"split": split, "labels": labels, **interval.as_json()}
+            for split, labels, interval in (
+                ("validation", confirmation.labels_kind, confirmation.validation(winner)),
+                ("test", "clean", confirmation.test(winner)),
+            )
+            if interval
+        ],
+        "gains": _gains(confirmation, winner),
+        "verdicts": verdicts(confirmation, winner),
+        "test_set_opened": [opening["opened"] for opening in confirmation.openings],
+    }
+    return Confirmed(experiment.trials[winner.trial], record)
+
+
+def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:
+    """Sentences: what the winner is worth against each control, on the test set if it was opened."""
+    validation, test = f"the {confirmation.labels_kind} validation labels", "the clean test labels"
+    honest = ", a control itself: nothing found beats it" if winner.control else ""
+    sentences = [f"The winner is {_in_a_sentence(winner)}{honest}."]
+    for control in confirmation.controls_beside(winner):
+        for where, on_test in ((test, True), (validation, False)):
+            gain = confirmation.gain(winner, control, on_test)
+            if gain is not None:
+                sentences.append(_verdict(gain, _in_a_sentence(control), where))
+    return sentences
+
+
+def title(candidate: Candidate) -> str:
+    """A control's in words, or `trial 7`."""
+    return CONTROL_TITLES.get(candidate.name, candidate.name)
+
+
+def _gains(confirmation: Confirmation, winner: Candidate) -> list[dict[str, Any]]:
+    return [
+        {"over": control.name, "split": split, "labels": labels, **gain.as_json()}
+        for control in confirmation.controls_beside(winner)
+        for split, labels in (("validation", confirmation.labels_kind), ("test", "clean"))
+        if (gain := confirmation.gain(winner, control, on_test=split == "test"))
+    ]
+
+
+def _in_a_sentence(candidate: Candidate) -> str:
+    return f"the {title(candidate)}" if candidate.name == "published" else title(candidate)
+
+
+def _verdict(gain: Interval, control: str, where: str) -> str:
+    points = f"{abs(100 * gain.mean):.1f} points"
+    if gain.low is None or gain.high is None:
+        if gain.n == 1:
+            return f"On {where} only one seed can be compared with {control}: nothing can be said."
+        return f"On {where} it differs from {control} by {points} on each of {gain.n} seeds: nothing can be said."
+    interval = f"95 % interval {100 * gain.low:.2f} … {100 * gain.high:.2f}, {gain.n} seeds"
+    if gain.is_above_zero:
+        return f"It beats {control} by {points} ({interval}) on {where}."
+    if gain.is_below_zero:
+        return f"It is worse than {control} by {points} ({interval}) on {where}."
+    difference = f"difference {100 * gain.mean:+.1f} points, {interval}"
+    return f"It is not better than {control}: a tie ({difference}) on {where}."
+
+
+def _measured(interval: Interval | None, accuracies: dict[int, float]) -> dict[str, Any] | None:
+    return {**interval.as_json(), "by_seed": accuracies} if interval else None

@@ -18,7 +18,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 
 from tune_mentormix import __version__
 from tune_mentormix.cli import app
-from tune_mentormix.job_package import runtime_env
+from tune_mentormix.cluster.jobs import runtime_env
 
 REPOSITORY = Path(__file__).parents[1]
 DEPLOY = REPOSITORY / "deploy"

@@ -7,8 +7,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from tune_mentormix.cluster import connection
-from tune_mentormix.cluster_checks import check_cluster
+from tune_mentormix.cluster.connection import connection
+from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import retraining_settings
 from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint, read_experiment, replay

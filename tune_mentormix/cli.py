@@ -12,12 +12,12 @@ import typer
 from tune_mentormix import cli_options as ask
 from tune_mentormix import cluster_commands, console, result_commands, service_commands, upkeep_commands
 from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, Verbose, asked_settings, command
+from tune_mentormix.cluster.jobs import read_submission, submitted_settings
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment, list_experiments, read_experiment
 from tune_mentormix.progress import SearchProgress
 from tune_mentormix.storage.lease import refuse_if_held
 from tune_mentormix.storage.paths import StorageError
-from tune_mentormix.submissions import read_submission, submitted_settings
 
 app = typer.Typer(
     help="Find the MentorMix settings for your noisy-labelled images. Without a command: search.",

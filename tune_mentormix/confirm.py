@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from trainables.errors import DatasetError
-from tune_mentormix.cluster import connection
-from tune_mentormix.cluster_checks import check_cluster
+from tune_mentormix.cluster.connection import connection
+from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.confirmation_searcher import ConfirmationSearcher, rule_out_failed
 from tune_mentormix.errors import RequestError

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from rich.table import Table
 
+from tune_mentormix.cluster.jobs import ClusterJobs, Job, recorded_jobs
 from tune_mentormix.console import print_note, stdout, storage_option
 from tune_mentormix.formatting import NOTHING
-from tune_mentormix.jobs import ClusterJobs, Job, recorded_jobs
 from tune_mentormix.storage.paths import Location
 
 

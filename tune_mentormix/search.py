@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from tune_mentormix.cluster import connection, decide_gpus
-from tune_mentormix.cluster_checks import check_cluster
+from tune_mentormix.cluster.connection import connection
+from tune_mentormix.cluster.preflight import check_cluster
+from tune_mentormix.cluster.resources import decide_gpus
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.settings import FORMAT, SearchSettings, default_name
 from tune_mentormix.errors import RequestError

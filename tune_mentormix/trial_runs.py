@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 
 from trainables.datasets import Dataset
 from trainables.mentormix import MentorMixTrainable
-from tune_mentormix.cluster import Room
+from tune_mentormix.cluster.resources import Room
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment

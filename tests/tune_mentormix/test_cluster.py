@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tune_mentormix import cluster
-from tune_mentormix.cluster import Room, check_resources, check_that_somebody_answers
+from tune_mentormix.cluster import connection as cluster
+from tune_mentormix.cluster.connection import check_that_somebody_answers
+from tune_mentormix.cluster.resources import Room, check_resources
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import WRONG_REQUEST, RequestError
 

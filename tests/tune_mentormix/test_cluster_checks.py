@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tune_mentormix.cluster_checks import objection
+from tune_mentormix.cluster.preflight import (
+    FROM_DRIVER,
+    NodeReport,
+    objection,
+    reads_probe,
+    report_node,
+    report_packages,
+    storage_probe,
+    write_probe,
+)
 from tune_mentormix.errors import RequestError
-from tune_mentormix.node_report import NodeReport, report_node, report_packages
-from tune_mentormix.storage_probe import FROM_DRIVER, reads_probe, storage_probe, write_probe
 
 HERE = report_packages("the driver")
 NODE = replace(HERE, node="gpu-7 (10.0.0.7)")

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.jobs_cluster import JobsCluster
+from tune_mentormix.cluster.jobs import submitted_names
 from tune_mentormix.experiment.experiment import SEARCH_FILE, read_experiment
-from tune_mentormix.submissions import submitted_names
 
 SMALL = ["--epochs", "120", "--num-samples", "3", "--max-concurrent", "1"]
 SMALL += ["--set", "max_images=300", "--set", "checkpoint_every=10"]

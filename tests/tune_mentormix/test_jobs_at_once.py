@@ -11,12 +11,11 @@ import pytest
 
 from tests.tune_mentormix.simulated_search import SimulatedFailures, simulate_search
 from tests.tune_mentormix.stand_in_head import StandInHead
-from tune_mentormix import jobs as jobs_module
+from tune_mentormix.cluster import jobs as jobs_module
+from tune_mentormix.cluster.jobs import ClusterJobs, forget_submission, latest_submission, record_submission
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.jobs import ClusterJobs
-from tune_mentormix.submissions import forget_submission, latest_submission, record_submission
 
 BIRDS = SearchSettings(name="birds", noise=0.4)
 

@@ -14,10 +14,9 @@ import pytest
 
 from tests.object_store import ObjectStore
 from tune_mentormix.cli import run
-from tune_mentormix.jobs import ClusterJobs
-from tune_mentormix.ray_jobs import jobs_address
+from tune_mentormix.cluster.jobs import ClusterJobs, forget_submission, latest_submission, record_submission
+from tune_mentormix.cluster.jobs_api import jobs_address
 from tune_mentormix.storage.paths import RemotePath
-from tune_mentormix.submissions import forget_submission, latest_submission, record_submission
 
 DEAD = "http://127.0.0.1:9"
 

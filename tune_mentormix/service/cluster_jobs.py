@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from tune_mentormix.cluster.jobs import ClusterJobs, Job, StateOf, recorded_jobs, stored_state
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
-from tune_mentormix.jobs import ClusterJobs, Job, StateOf, recorded_jobs, stored_state
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.storage.paths import Location
 

@@ -9,8 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from tune_mentormix.cluster.jobs_api import ClusterError
 from tune_mentormix.errors import RequestError
-from tune_mentormix.ray_jobs import ClusterError
 from tune_mentormix.service.artifacts import BusyError
 from tune_mentormix.service.guard import Answer, RefusedError
 from tune_mentormix.service.library import NotFoundError

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 from starlette.responses import Response
 
-from tune_mentormix.jobs import Job
+from tune_mentormix.cluster.jobs import Job
 from tune_mentormix.service.failures import CHANGING, READING
 from tune_mentormix.service.models import Accepted, JobList, JobRecord, Name
 from tune_mentormix.service.policy import admit, admit_changes

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tune_mentormix.cluster.jobs import Job
+from tune_mentormix.cluster.jobs_api import ClusterError
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
-from tune_mentormix.jobs import Job
-from tune_mentormix.ray_jobs import ClusterError
 from tune_mentormix.service.cluster_jobs import Jobs
 from tune_mentormix.service.jobs_view import JobsView
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from tune_mentormix.cluster.jobs import Job, StateOf, stored_state
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
-from tune_mentormix.jobs import Job, StateOf, stored_state
 
 
 class InMemoryJobs:

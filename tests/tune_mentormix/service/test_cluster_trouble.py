@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.tune_mentormix.service.conftest import READ, Serve, sign_in
+from tune_mentormix.cluster.jobs import Job, StateOf, record_submission, stored_state
 from tune_mentormix.errors import RequestError
-from tune_mentormix.jobs import Job, StateOf, stored_state
 from tune_mentormix.service import cluster_jobs, jobs_view
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.policy import NotAllowedError
-from tune_mentormix.submissions import record_submission
 
 HTML = {"Accept": "text/html"}
 

@@ -13,10 +13,17 @@ import pytest
 
 from tests.tune_mentormix.service.conftest import Serve, Served
 from tests.tune_mentormix.stand_in_head import StandInHead
-from tune_mentormix import ray_jobs
-from tune_mentormix.jobs import ClusterJobs, Job, StateOf, stored_state
+from tune_mentormix.cluster import jobs_api as ray_jobs
+from tune_mentormix.cluster.jobs import (
+    ClusterJobs,
+    Job,
+    StateOf,
+    latest_submission,
+    record_submission,
+    stored_state,
+    submitted_names,
+)
 from tune_mentormix.service import jobs_view
-from tune_mentormix.submissions import latest_submission, record_submission, submitted_names
 
 API = "/api/v1/experiments"
 MORE_THAN_THREADS = 60  # that a server has for requests

@@ -10,7 +10,7 @@ from httpx2 import Response
 
 from tests.tune_mentormix.service.conftest import Serve, Served
 from tests.tune_mentormix.stand_in_head import StandInHead
-from tune_mentormix.jobs import ClusterJobs
+from tune_mentormix.cluster.jobs import ClusterJobs
 
 SUBMIT = "/api/v1/experiments"
 

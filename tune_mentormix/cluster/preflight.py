@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import platform
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tune_mentormix.cluster import check_resources
+from tune_mentormix.cluster.resources import check_resources
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
-from tune_mentormix.node_report import NodeReport, report_node, report_packages
-from tune_mentormix.storage.paths import Location
-from tune_mentormix.storage_probe import reads_probe, storage_probe
+from tune_mentormix.storage.paths import Location, RemotePath
 
 ANSWER_SECONDS = 120.0  # for all nodes at once; most of it is a node fetching the code and starting a worker
 SHARED = "on a cluster --storage must be a folder that every node sees, such as NFS, or s3://…"
@@ -101,3 +107,107 @@ def _report(node: str, task: Any) -> NodeReport:
         reason = " ".join(str(error).split())[:300]
         raise RequestError(f"node {node} cannot run the search's code: {reason}") from error
     return report
+
+
+# Distributions and what they are imported as: all that a trial needs on its node.
+NEEDED = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "numpy": "numpy",
+    "ray": "ray",
+    "pydantic": "pydantic",
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+    "safetensors": "safetensors",
+    "filelock": "filelock",
+    "tune-mentormix": "trainables",
+}
+SAME = ("python", "ray", "torch", "numpy")  # a state written by one must be read by another, to the same figures
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """A node's versions, what is missing there, and why the storage does not work from there."""
+
+    node: str
+    versions: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    storage_error: str | None = None
+
+
+def report_packages(node: str, storage_error: str | None = None) -> NodeReport:
+    """Looks up, without importing any of them, which packages this Python has."""
+    missing = [name for name, module in NEEDED.items() if find_spec(module) is None]
+    versions = {"python": platform.python_version()} | {name: _version(name) for name in SAME if name != "python"}
+    return NodeReport(node, versions, missing, storage_error)
+
+
+def report_node(node_id: str, name: str, probe: Location) -> NodeReport:
+    """What the node says, after it has read the driver's file from the storage and written its own.
+
+    Args:
+        node_id: what its own file is called.
+        name: of the node, for people.
+        probe: the folder in the storage.
+    """
+    try:
+        if not reads_probe(probe, FROM_DRIVER):
+            return report_packages(name, "what the driver wrote is not there")
+        write_probe(probe, node_id)
+    except OSError as error:
+        return report_packages(name, error.strerror or str(error))
+    return report_packages(name)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "of unknown version"
+
+
+FROM_DRIVER = "driver"
+
+
+@contextmanager
+def storage_probe(storage: Location) -> Iterator[Location]:
+    """A folder in the storage with a file of this process; afterwards it is gone, and so is a storage made for it.
+
+    Raises:
+        RequestError: if the storage cannot be written.
+    """
+    root = storage if isinstance(storage, RemotePath) else storage.resolve()
+    folder = root / f".probe-{secrets.token_hex(8)}"
+    made = [] if isinstance(folder, RemotePath) else [parent for parent in folder.parents if not parent.exists()]
+    try:
+        folder.mkdir(parents=True)
+        write_probe(folder, FROM_DRIVER)
+        yield folder
+    except OSError as error:
+        raise RequestError(f"storage {storage} cannot be written: {error.strerror} (--storage)") from error
+    finally:
+        with suppress(OSError):
+            _remove(folder, made)
+
+
+def write_probe(folder: Location, writer: str) -> None:
+    """Leaves a file of this writer. Raises OSError if that cannot be."""
+    (folder / writer).write_bytes(writer.encode())
+
+
+def reads_probe(folder: Location, writer: str) -> bool:
+    """Whether the file of that writer is there."""
+    try:
+        return (folder / writer).read_text() == writer
+    except OSError:
+        return False
+
+
+def _remove(folder: Location, made: list[Path]) -> None:
+    for probe in folder.iterdir():
+        probe.unlink(missing_ok=True)
+    if not isinstance(folder, RemotePath):
+        folder.rmdir()
+    for parent in made:
+        if parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()

@@ -7,7 +7,7 @@ from typing import Any
 import requests
 from ray.job_submission import JobSubmissionClient
 
-from tune_mentormix import ray_jobs
+from tune_mentormix.cluster import jobs_api as ray_jobs
 
 
 class JobClient(JobSubmissionClient):

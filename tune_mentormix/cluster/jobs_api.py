@@ -23,7 +23,7 @@ from tune_mentormix.errors import RequestError, how_to_install
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
-    from tune_mentormix.job_client import JobClient
+    from tune_mentormix.cluster.job_client import JobClient
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 ANSWER_SECONDS = 5.0  # whether anybody does
@@ -131,7 +131,7 @@ class JobsApi:
         try:
             import aiohttp  # noqa: F401  # of ray[default], as the client needs it
 
-            from tune_mentormix.job_client import JobClient
+            from tune_mentormix.cluster.job_client import JobClient
         except ImportError as error:
             raise RequestError(f"{error.name} is not installed: {how_to_install('cluster')}") from error
         with _environment, _address_in_environment(self.address):

@@ -7,11 +7,10 @@ from rich.text import Text
 
 from trainables.evaluation import CALIBRATION_BINS, wilson_interval
 from tune_mentormix.console import stdout
-from tune_mentormix.evaluate import ExportEvaluation
-from tune_mentormix.export import Exported
-from tune_mentormix.exported_files import CONFIG_FILE
+from tune_mentormix.export.evaluate import ExportEvaluation, Prediction
+from tune_mentormix.export.manifest import CONFIG_FILE
+from tune_mentormix.export.write import Exported
 from tune_mentormix.formatting import NOTHING, format_accuracy
-from tune_mentormix.predict import Prediction
 
 LARGEST_MATRIX = 20  # classes; a larger one does not fit a terminal, and is in the JSON
 

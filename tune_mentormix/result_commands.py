@@ -69,7 +69,7 @@ def export(
     """Write the best of a search to a folder: its configuration, weights, and where they come from."""
     experiment = read_experiment(storage, name)
     from tune_mentormix.evaluation_tables import print_exported
-    from tune_mentormix.export import export_best  # imports torch
+    from tune_mentormix.export.write import export_best  # imports torch
 
     print_exported(export_best(experiment, out, onnx, weights), experiment.state(), command())
 
@@ -83,10 +83,10 @@ def train(
     labels_file: LabelsFile = None,
 ) -> None:
     """Train an exported configuration in full; goes on where an interrupted training stopped."""
-    from tune_mentormix.exported import read_exported
+    from tune_mentormix.export.read import read_exported
 
     exported = read_exported(config, {"data_dir": data_dir, "labels_file": labels_file})
-    from tune_mentormix.train import train_in_full  # imports torch
+    from tune_mentormix.export.train import train_in_full  # imports torch
 
     with TrainingProgress() as progress:
         report = train_in_full(exported, out, seed, progress)
@@ -102,14 +102,14 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure exported weights: accuracy, each class, confusion, calibration."""
-    from tune_mentormix.exported import read_folder
-    from tune_mentormix.opening_record import count_openings
+    from tune_mentormix.export.evaluate import count_openings
+    from tune_mentormix.export.read import read_folder
 
     exported = read_folder(folder, {"data_dir": data_dir, "labels_file": labels_file})
     if split == "test":
         console.warn_of_opening(folder, count_openings(folder))
-    from tune_mentormix.evaluate import evaluate_export  # imports torch
     from tune_mentormix.evaluation_tables import print_evaluation
+    from tune_mentormix.export.evaluate import evaluate_export  # imports torch
 
     evaluation = evaluate_export(exported, split)
     if as_json:
@@ -125,11 +125,11 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Say what images show, by exported weights."""
-    from tune_mentormix.exported import read_folder
+    from tune_mentormix.export.read import read_folder
 
     exported = read_folder(folder)
     from tune_mentormix.evaluation_tables import print_predictions
-    from tune_mentormix.predict import predict_images  # imports torch
+    from tune_mentormix.export.evaluate import predict_images  # imports torch
 
     predictions = predict_images(exported, images)
     if as_json:

@@ -11,7 +11,7 @@ from typing import Any
 from tune_mentormix.config.search_space import SearchSpace
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, read_experiment
-from tune_mentormix.exported import read_exported
+from tune_mentormix.export.read import read_exported
 from tune_mentormix.results.confirmation import ranked_trials
 
 MOST_TRIALS = 5  # of an earlier experiment

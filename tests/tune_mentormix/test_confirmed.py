@@ -12,8 +12,8 @@ from tune_mentormix.cli import run
 from tune_mentormix.errors import DONE
 from tune_mentormix.experiment.create import stored_settings
 from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, read_experiment
-from tune_mentormix.export import export_best
-from tune_mentormix.exported import read_exported
+from tune_mentormix.export.read import read_exported
+from tune_mentormix.export.write import export_best
 from tune_mentormix.report.page import write_report
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 from tune_mentormix.storage.yaml_files import read_yaml

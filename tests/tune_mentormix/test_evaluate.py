@@ -15,9 +15,9 @@ from trainables.model_files import ModelFile, read_model, write_model
 from tune_mentormix.cli import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.export import export_best
-from tune_mentormix.exported import read_exported
-from tune_mentormix.exported_files import OPENINGS_FILE, PROVENANCE_FILE, write_provenance
+from tune_mentormix.export.manifest import OPENINGS_FILE, PROVENANCE_FILE, write_provenance
+from tune_mentormix.export.read import read_exported
+from tune_mentormix.export.write import export_best
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
 Output = pytest.CaptureFixture[str]

@@ -5,11 +5,11 @@ import pytest
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.export import export_best
-from tune_mentormix.exported import read_exported
-from tune_mentormix.exported_files import CONFIG_FILE
+from tune_mentormix.export.manifest import CONFIG_FILE
+from tune_mentormix.export.read import read_exported
+from tune_mentormix.export.train import train_in_full
+from tune_mentormix.export.write import export_best
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
-from tune_mentormix.train import train_in_full
 
 
 def ignore(_report: dict[str, float], _epochs: int) -> None:

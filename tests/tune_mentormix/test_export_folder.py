@@ -11,11 +11,11 @@ from safetensors import safe_open
 
 from tests.conftest import folder_of
 from tune_mentormix.errors import RequestError
-from tune_mentormix.evaluate import evaluate_export
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
-from tune_mentormix.export import export_best
-from tune_mentormix.exported import read_folder
-from tune_mentormix.exported_files import OPENINGS_FILE, PROVENANCE_FILE, RECORDED_FILES
+from tune_mentormix.export.evaluate import evaluate_export
+from tune_mentormix.export.manifest import OPENINGS_FILE, PROVENANCE_FILE, RECORDED_FILES
+from tune_mentormix.export.read import read_folder
+from tune_mentormix.export.write import export_best
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.yaml_files import read_yaml
 

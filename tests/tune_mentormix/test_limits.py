@@ -13,7 +13,7 @@ from tests.worker_processes import worker_processes
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
-from tune_mentormix.export import export_best
+from tune_mentormix.export.write import export_best
 from tune_mentormix.hung_trials import HungTrials
 from tune_mentormix.limits import SearchLimits
 from tune_mentormix.recorder import Recorder

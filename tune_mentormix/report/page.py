@@ -13,9 +13,9 @@ from markupsafe import Markup
 from tune_mentormix.config.search_space import parse_space
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Cost, Experiment, Trial, cost_of
-from tune_mentormix.html_templates import templates_of
 from tune_mentormix.report.curves import learning_curves, mentor_curves
 from tune_mentormix.report.history import best_so_far
+from tune_mentormix.report.html import templates_of
 from tune_mentormix.report.importance import LEAST_TRIALS, Importance, importance_after
 from tune_mentormix.report.label_noise import LabelNoise, estimated_rate, label_noise
 from tune_mentormix.report.parallel_coordinates import parallel_coordinates

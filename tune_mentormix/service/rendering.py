@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
-from tune_mentormix.html_templates import templates_of
+from tune_mentormix.report.html import templates_of
 from tune_mentormix.service.guard import RefusedError
 from tune_mentormix.service.state import session_of
 

@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from tune_mentormix.experiment.experiment import Experiment, Trial
-from tune_mentormix.exported_files import CONFIG_FILE, PROVENANCE_FILE
+from tune_mentormix.export.manifest import CONFIG_FILE, PROVENANCE_FILE
 from tune_mentormix.formatting import format_accuracy, format_value
 from tune_mentormix.results.summary import CONTROL_TITLES, find
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+import tune_mentormix
 from trainables.classifier import Classifier, load_classifier
 from trainables.datasets import Dataset, load_test_split
 from trainables.errors import DatasetError, ModelFileError
 from trainables.evaluation import CALIBRATION_BINS, Measurement, measure, wilson_interval
+from trainables.image_files import read_image
 from tune_mentormix.errors import RequestError
-from tune_mentormix.exported import ExportedFolder, load_exported_data
-from tune_mentormix.exported_files import MODEL_FILE
-from tune_mentormix.opening_record import record_measurement, record_opening
+from tune_mentormix.export.manifest import MODEL_FILE, OPENINGS_FILE
+from tune_mentormix.export.read import ExportedFolder, load_exported_data
 
 EvaluationSplit = Literal["validation", "test"]
 
@@ -99,3 +107,74 @@ def _check_classes(classifier: Classifier, dataset: Dataset) -> None:
         raise ModelFileError("the weights are for other classes than the data have")
     if model.input_shape != images:
         raise ModelFileError(f"the weights are for images of shape {list(model.input_shape)}, not {list(images)}")
+
+
+def count_openings(folder: Path) -> int:
+    """How often the test set was opened for what this folder holds, or held before."""
+    try:
+        lines = (folder / OPENINGS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise RequestError(f"cannot read {folder / OPENINGS_FILE}: {error.strerror}") from error
+    return sum('"opened"' in line for line in lines)
+
+
+def record_opening(exported: ExportedFolder) -> None:
+    """Writes down that the test set was opened. Raises RequestError if that cannot be written."""
+    _append(exported, {"event": "opened", "version": tune_mentormix.__version__})
+
+
+def record_measurement(exported: ExportedFolder, measurement: Measurement) -> None:
+    """Writes down what came of it. Raises RequestError if that cannot be written."""
+    figures = {"images": measurement.images, "accuracy": measurement.accuracy}
+    _append(exported, {"event": "measured", "split": "test", "labels": "clean", **figures})
+
+
+def _append(exported: ExportedFolder, fields: dict[str, Any]) -> None:
+    path = exported.path / OPENINGS_FILE
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    line = json.dumps({"time": time, **fields, "model_sha256": exported.model_sha256}) + "\n"
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        reason = f"{path} cannot be written ({error.strerror})"
+        raise RequestError(f"the test set stays sealed, since its opening could not be recorded: {reason}") from error
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one image shows, as far as the network can tell."""
+
+    image: str
+    label: str
+    probability: float  # of that label
+
+    def as_json(self) -> dict[str, Any]:
+        """What `predict --json` shows of it."""
+        return asdict(self)
+
+
+def predict_images(exported: ExportedFolder, paths: Sequence[Path]) -> list[Prediction]:
+    """Classifies image files, in their order.
+
+    They are turned into RGB or grey, resized until they just cover the network's input, and cut to its middle.
+
+    Raises:
+        RequestError: if the weights do not fit their network, or a file is no image.
+    """
+    try:
+        classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads)
+        height, width, channels = classifier.description.input_shape
+        images = np.stack([read_image(path, (height, width), channels) for path in paths])
+    except (DatasetError, ModelFileError) as error:
+        raise RequestError(str(error)) from error
+    probabilities = classifier.classify(images)
+    names = classifier.description.class_names
+    return [
+        Prediction(str(path), names[int(row.argmax())], float(row.max()))
+        for path, row in zip(paths, probabilities, strict=True)
+    ]

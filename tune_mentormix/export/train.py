@@ -18,9 +18,9 @@ from trainables.training import Trainer, begin_training
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.provenance import dataset_facts
-from tune_mentormix.export_records import exporter, metric_records
-from tune_mentormix.exported import ExportedConfig, load_exported_data
-from tune_mentormix.exported_files import CONFIG_FILE, MODEL_FILE, ModelRecord, write_provenance
+from tune_mentormix.export.manifest import CONFIG_FILE, MODEL_FILE, ModelRecord, write_provenance
+from tune_mentormix.export.read import ExportedConfig, load_exported_data
+from tune_mentormix.export.write import exporter, metric_records
 from tune_mentormix.storage.yaml_files import read_yaml, write_atomically, write_yaml
 
 Report = dict[str, float]

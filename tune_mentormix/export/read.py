@@ -14,7 +14,7 @@ from trainables.settings import DataSettings, Settings, TrialSettings
 from tune_mentormix.config.settings import refuse_newer
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
-from tune_mentormix.exported_files import (
+from tune_mentormix.export.manifest import (
     CONFIG_FILE,
     MODEL_FILE,
     PROVENANCE_FILE,

@@ -1,0 +1,290 @@
+"""The best of a search as a folder that stands on its own: configuration, weights, where they come from.
+
+Each file is written whole or not at all, `provenance.json` last: a folder without it is an export cut short.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainables.checkpoints import CheckpointError, Which, read_weights
+from trainables.errors import MissingPackageError, ModelFileError
+from trainables.model_files import ModelDescription, ModelFile, write_model
+from trainables.onnx_file import check_onnx_packages, write_onnx
+from trainables.settings import DataSettings
+from trainables.stored_checkpoint import local_copy
+from tune_mentormix.config.settings import FORMAT
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.experiment import Cost, Experiment, Trial, newest_checkpoint
+from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, git_commit, package_versions
+from tune_mentormix.export.manifest import (
+    CARD_FILE,
+    CONFIG_FILE,
+    FLAGS_FILE,
+    MODEL_FILE,
+    ONNX_FILE,
+    OPENINGS_FILE,
+    PROVENANCE_FILE,
+    RECORDED_FILES,
+    SCRIPT_FILE,
+    ModelRecord,
+    write_provenance,
+)
+from tune_mentormix.export.model_card import model_card, reproduce_script
+from tune_mentormix.export.reference_flags import reference_flags
+from tune_mentormix.results.confirmation import confirmed_winner
+from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
+from tune_mentormix.storage.yaml_files import write_atomically, write_yaml
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote."""
+
+    folder: Path
+    model: ModelRecord | None
+    why_no_model: str | None
+    onnx_difference: float | None  # of a probability, between ONNX and PyTorch; None without an ONNX file
+
+
+def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Which = "last") -> Exported:
+    """Exports the winner of the confirmation, else the best trial; of an unfinished search, the best so far.
+
+    Without a whole checkpoint of that trial, everything but the weights is written. An earlier export in `out` is
+    replaced; its record of test set openings stays.
+
+    Args:
+        experiment: the search.
+        out: the folder to write into, created if missing.
+        onnx: whether to write an ONNX file as well.
+        which: the weights of the trial's last epoch, by which it was chosen, or of its own best one.
+
+    Raises:
+        RequestError: if no trial has reported yet, `out` holds other things or cannot be written, or an ONNX file
+            was asked for and cannot be had.
+    """
+    confirmed = confirmed_winner(experiment)
+    best = confirmed.trial if confirmed else experiment.best()
+    confirmation = confirmed.record if confirmed else None
+    if best is None:
+        raise RequestError(f"{experiment.name} has no result to export yet: see status {experiment.name}")
+    try:
+        model, record = _model_of(experiment, best, which)
+        why_no_model = None
+    except CheckpointError as error:
+        model, record, why_no_model = None, None, str(error)
+    try:
+        if onnx and model is None:
+            raise RequestError(f"there is no ONNX file without weights: {why_no_model}")
+        if onnx:
+            check_onnx_packages()
+        prepare_folder(out)
+        difference = _write_model_files(out, model, onnx)
+        write_yaml(out / CONFIG_FILE, config_record(experiment, best, confirmation))
+        provenance = search_record(experiment, best, confirmation, record, why_no_model)
+        write_atomically(out / FLAGS_FILE, reference_flags(experiment, best))
+        write_atomically(out / CARD_FILE, model_card(experiment, best, provenance))
+        write_atomically(out / SCRIPT_FILE, reproduce_script(provenance))
+        (out / SCRIPT_FILE).chmod(0o755)
+        write_provenance(out, provenance)
+    except (MissingPackageError, ModelFileError) as error:
+        raise RequestError(f"{error} (--onnx)") from error
+    except OSError as error:
+        raise RequestError(f"cannot write to {out}: {error.strerror} (--out)") from error
+    return Exported(out, record, why_no_model, difference)
+
+
+def prepare_folder(out: Path) -> None:
+    """Makes the folder, or clears it of an earlier export, its record first.
+
+    Raises:
+        RequestError: if it holds anything else.
+        OSError: if it cannot be written.
+    """
+    ours = {*RECORDED_FILES, PROVENANCE_FILE, OPENINGS_FILE}
+    if out.is_dir():
+        foreign = sorted(path.name for path in out.iterdir() if path.name not in ours and path.name[0] != ".")
+        if foreign:
+            raise RequestError(f"{out} holds {foreign[0]}, which is no part of an export; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (PROVENANCE_FILE, *RECORDED_FILES):
+        (out / name).unlink(missing_ok=True)
+
+
+def _model_of(experiment: Experiment, trial: Trial, which: Which) -> tuple[ModelFile, ModelRecord]:
+    """The weights of the trial's newest whole checkpoint, which may be older than its latest report.
+
+    Raises:
+        CheckpointError: saying why, if there are none.
+    """
+    folder = newest_checkpoint(experiment, trial)
+    if folder is None:
+        raise CheckpointError(f"trial {trial.number} has no whole checkpoint")
+    with local_copy(folder) as local:
+        trained = read_weights(local, which)
+    try:
+        class_names = json.loads((experiment.path / LABEL_NOISE_FILE).read_text(encoding="utf-8"))["class_names"]
+        description = ModelDescription(
+            network=trial.config["network"],
+            class_names=tuple(class_names),
+            input_shape=tuple(experiment.settings["provenance"]["dataset"]["image_shape"]),
+            precision=trial.config["precision"],
+            epoch=trained.epoch,
+        )
+    except OSError as error:
+        raise CheckpointError(f"{LABEL_NOISE_FILE}, which names the classes, cannot be read") from error
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"what the search recorded of its data is damaged ({type(error).__name__})") from error
+    record = ModelRecord(which=which, epoch=trained.epoch, val_accuracy=trained.metrics["val_accuracy"])
+    return ModelFile(description, trained.weights), record
+
+
+def _write_model_files(out: Path, model: ModelFile | None, onnx: bool) -> float | None:
+    if model is None:
+        return None
+    write_model(out / MODEL_FILE, model)
+    return write_onnx(out / ONNX_FILE, model) if onnx else None
+
+
+# metric: split, and which labels; None: those of the validation split, which the experiment knows
+MEASURED_ON: dict[str, tuple[str, str | None]] = {
+    "val_accuracy": ("validation", None),
+    "val_loss": ("validation", None),
+    "train_loss": ("train", "noisy"),
+    "mean_weight": ("train", "noisy"),
+    "selected_clean_fraction": ("train", "clean"),
+}
+
+
+def config_record(experiment: Experiment, trial: Trial, confirmation: dict[str, Any] | None) -> dict[str, Any]:
+    """What `best_config.yaml` holds: all that `train` needs, and what the search and its confirmation saw of it."""
+    return {
+        "format": FORMAT,
+        "experiment": experiment.name,
+        "search_state": experiment.state(),
+        "trial": trial.number,
+        "trial_state": trial.state,
+        "val_accuracy": trial.val_accuracy,
+        "epoch": trial.epoch,
+        "split": "validation",
+        "labels": experiment.labels_kind,
+        "controls": {name: control.val_accuracy for name, control in experiment.controls().items()},
+        "confirmation": confirmation,
+        "config": trial.config,
+        "data": {key: experiment.settings[key] for key in DataSettings.model_fields if key in experiment.settings},
+        "fingerprint": experiment.settings["provenance"]["dataset"]["fingerprint"],
+        "threads": max(1, int(experiment.settings["cpus_per_trial"])),
+        "provenance": experiment.settings["provenance"],
+    }
+
+
+def search_record(
+    experiment: Experiment,
+    trial: Trial,
+    confirmation: dict[str, Any] | None,
+    model: ModelRecord | None,
+    why_no_model: str | None,
+) -> dict[str, Any]:
+    """What `provenance.json` holds of a search and the trial taken from it, besides the files' digests."""
+    settings, began = experiment.settings, experiment.settings["provenance"]
+    return {
+        "experiment": experiment.name,
+        "search_state": experiment.state(),
+        "trial": trial.number,
+        "trial_state": trial.state,
+        "control": trial.control,
+        "chosen": how_confirmed(experiment, confirmation) if confirmation else how_chosen(experiment, trial),
+        "confirmation": confirmation,
+        "model": model and model.model_dump(),
+        "why_no_model": why_no_model,
+        "metrics": [
+            *_trial_metrics(experiment, trial),
+            *(
+                {"control": name} | record
+                for name, control in experiment.controls().items()
+                for record in _trial_metrics(experiment, control)
+            ),
+        ],
+        "dataset": {key: settings[key] for key in DataSettings.model_fields if key in settings} | began["dataset"],
+        "seeds": {"trial": trial.config["seed"], "search": settings["seed"], "data": settings["data_seed"]},
+        "compute": compute_record(experiment, trial),
+        "search": {key: value for key, value in settings.items() if key != "provenance"},
+        "trained_with": {key: began[key] for key in ("started", "command", "versions", "commit", "host", "platform")},
+        "exported_with": exporter(),
+    }
+
+
+def how_chosen(experiment: Experiment, trial: Trial) -> str:
+    """In words, who was compared with whom, on what."""
+    on = f"accuracy on the {experiment.labels_kind} validation labels"
+    if trial.state != "finished":
+        return f"by the highest {on} at each trial's latest epoch so far: no trial had run to the end"
+    finished = experiment.counts()["finished"]
+    chosen = f"by the highest {on} at the last epoch, among {finished} trials that ran to the end"
+    return chosen if experiment.state() == "finished" else f"{chosen}; the search was unfinished"
+
+
+def how_confirmed(experiment: Experiment, confirmation: dict[str, Any]) -> str:
+    """In words, who was compared with whom, on what."""
+    on = f"accuracy on the {experiment.labels_kind} validation labels"
+    ran = f"{confirmation['candidates']} configurations, controls among them"
+    return f"by the highest mean {on} over {len(confirmation['seeds'])} fresh seeds, among {ran}"
+
+
+def metric_records(metrics: Mapping[str, float | None], epoch: int, labels: str) -> list[dict[str, Any]]:
+    """Each metric of an epoch with its split, and which labels it was measured on.
+
+    Args:
+        metrics: name → value; those that measure speed are left out.
+        epoch: that they are of.
+        labels: of the validation split, noisy or clean.
+    """
+    return [
+        {"metric": name, "value": metrics[name], "split": split, "labels": kind or labels, "epoch": epoch}
+        for name, (split, kind) in MEASURED_ON.items()
+        if name in metrics
+    ]
+
+
+def compute_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
+    """CPU-hours and GPU-hours of the whole search, and of this trial."""
+    journal = experiment.path / JOURNAL_FILE
+    whole, own = Cost(experiment.settings), Cost(experiment.settings)
+    for event in read_events(journal):
+        whole.apply(event)
+        if event.get("trial", trial.number) == trial.number:  # those of no trial say what a run gives each
+            own.apply(event)
+    return {
+        "counted": "seconds of every epoch, run twice or not, × cpus_per_trial, gpus_per_trial",
+        "search": {"epochs": experiment.epochs_run, **_hours(whole)},
+        "trial": {"epochs": trial.epoch, **_hours(own)},
+    }
+
+
+def _trial_metrics(experiment: Experiment, trial: Trial) -> list[dict[str, Any]]:
+    return metric_records(trial.reports.get(trial.epoch, {}), trial.epoch, experiment.labels_kind)
+
+
+def _hours(cost: Cost) -> dict[str, float]:
+    return {"cpu_hours": round(cost.cpu_hours, 6), "gpu_hours": round(cost.gpu_hours, 6)}
+
+
+def exporter() -> dict[str, Any]:
+    """What wrote the record: when, with which versions, on what machine."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": package_versions(),
+        "commit": git_commit(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_cores": os.cpu_count(),
+    }

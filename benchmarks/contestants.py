@@ -15,10 +15,10 @@ from simulation import Proposal
 
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.experiment import Trial
-from tune_mentormix.request import EPOCHS_AFTER_BURN_IN
-from tune_mentormix.rungs import Rungs, rung_epochs
+from tune_mentormix.search.early_stopping import Rungs, rung_epochs
+from tune_mentormix.search.plan import EPOCHS_AFTER_BURN_IN
+from tune_mentormix.search.study import SearchStudy
 from tune_mentormix.storage.journal import Event
-from tune_mentormix.study import SearchStudy
 
 DEFAULTS = SearchSettings()
 

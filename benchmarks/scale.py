@@ -25,14 +25,14 @@ from local_ray import local_ray
 from measurement import write_result
 from ray.tune import Trainable
 
-from tune_mentormix import trial_runs
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.request import check_request
-from tune_mentormix.search import start_search
+from tune_mentormix.search import tune_run as trial_runs
+from tune_mentormix.search.plan import check_request
+from tune_mentormix.search.run import start_search
+from tune_mentormix.search.study import SearchStudy
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 from tune_mentormix.storage.paths import Location
-from tune_mentormix.study import SearchStudy
 
 CPUS = 2
 SLOTS = 8

@@ -28,7 +28,7 @@ from problems import Problem, problems_up_to
 from simulation import Budget, Contestant, Step, epochs_until, simulate, truth_after
 
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.request import check_request
+from tune_mentormix.search.plan import check_request
 
 TRIALS = 64  # of the full-length random search that sets the target
 BUDGETS = (4, 6, 8, 12, 16)  # full-length trials, at which answers are compared

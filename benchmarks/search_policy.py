@@ -28,10 +28,11 @@ from scipy.stats import gmean
 from search_efficiency import TRIALS, target_of
 from simulation import Budget, epochs_until, simulate, truth_after
 
-from tune_mentormix import rungs, samplers
-from tune_mentormix.rungs import Rungs, rung_epochs
+from tune_mentormix.search import early_stopping as rungs
+from tune_mentormix.search import study as samplers
+from tune_mentormix.search.early_stopping import Rungs, rung_epochs
+from tune_mentormix.search.study import SearchStudy
 from tune_mentormix.storage.journal import Event
-from tune_mentormix.study import SearchStudy
 
 WIDEST = 30.0  # percent
 BUDGETS = (8, 16)  # full-length trials

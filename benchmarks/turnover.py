@@ -23,7 +23,7 @@ from ray import tune
 
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.search import start_search
+from tune_mentormix.search.run import start_search
 
 WORKERS = 2
 OURS, RAY_FUNCTION = "ours", "ray_function"

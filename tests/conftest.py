@@ -19,7 +19,7 @@ import ray
 from tests.object_store import ObjectStore
 from tune_mentormix.config.settings import SearchSettings, read_settings
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.search import start_search
+from tune_mentormix.search.run import start_search
 
 SearchRunner = Callable[..., Experiment]
 

@@ -62,7 +62,7 @@ def search(
 ) -> None:
     """Run a search; without options, on noisy handwritten digits."""
     settings = asked_settings(locals())
-    from tune_mentormix.search import start_search  # imports torch and Ray
+    from tune_mentormix.search.run import start_search  # imports torch and Ray
 
     with SearchProgress() as progress:
         experiment = start_search(settings, progress, verbose)
@@ -87,7 +87,7 @@ def resume(
     """Go on with an interrupted search, or extend a finished one."""
     changes = {key: value for key, value in locals().items() if key not in ("name", "storage", "verbose")}
     refuse_if_held(read_experiment(storage, name).path)  # said at once, before torch and Ray are imported
-    from tune_mentormix.search import resume_search  # imports torch and Ray
+    from tune_mentormix.search.run import resume_search  # imports torch and Ray
 
     with SearchProgress() as progress:
         experiment = resume_search(storage, name, changes, progress, verbose)
@@ -99,7 +99,10 @@ def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage
     """Do what a submission's record says; `submit` has a cluster run this."""
     submission = read_submission(storage, name, number)
     os.chdir(tempfile.gettempdir())  # Ray may unpack the job's own folder anew while it runs
-    from tune_mentormix.search import resume_search, start_search  # imports torch and Ray
+    from tune_mentormix.search.run import (
+        resume_search,  # imports torch and Ray
+        start_search,
+    )
 
     with SearchProgress() as progress:
         if submission.action == "resume":

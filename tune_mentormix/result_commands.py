@@ -44,8 +44,8 @@ def confirm(
     """Train the best and the controls on fresh seeds, then open the test set; goes on where it was interrupted."""
     changes = {key: value for key, value in locals().items() if key not in NOT_RESOURCES}
     refuse_if_held(read_experiment(storage, name).path)  # said at once, before torch and Ray are imported
-    from tune_mentormix.confirm import confirm_search  # imports torch and Ray
     from tune_mentormix.confirmation_tables import leader_so_far, print_confirmation
+    from tune_mentormix.search.confirm import confirm_search  # imports torch and Ray
 
     with SearchProgress("confirm", "confirm", leader_so_far) as progress:
         confirmation = confirm_search(storage, name, top_k, seeds, changes, progress, verbose)
@@ -153,7 +153,7 @@ def report(
     """Write a search's findings, plots and figures to one HTML file; also while it runs."""
     experiment = read_experiment(storage, name)
     if ablate:
-        from tune_mentormix.ablate import run_ablation  # imports torch and Ray
+        from tune_mentormix.search.ablate import run_ablation  # imports torch and Ray
 
         with SearchProgress("ablation", "report --ablate") as progress:
             ablation = run_ablation(storage, name, progress, verbose, address)

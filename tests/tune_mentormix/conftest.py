@@ -8,9 +8,9 @@ import pytest
 
 from tests.conftest import folder_of
 from tests.tune_mentormix.stand_in_head import StandInHead, stand_in_head
-from tune_mentormix.confirm import confirm_search
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.results.confirmation import Confirmation, read_confirmation
+from tune_mentormix.search.confirm import confirm_search
 
 TOP_K, SEEDS = 1, 2
 

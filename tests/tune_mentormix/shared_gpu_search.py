@@ -16,7 +16,7 @@ import ray
 from tests.worker_processes import worker_processes
 from tune_mentormix.config.settings import read_settings
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.search import start_search
+from tune_mentormix.search.run import start_search
 
 HEADROOM = 24 * 2**20  # bytes, of address space: enough for whatever is not a batch
 UNLIMITED = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)

@@ -20,10 +20,10 @@ from tune_mentormix.config.search_space import load_space, parse_space
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
-from tune_mentormix.rungs import Rungs, rung_epochs
+from tune_mentormix.search.early_stopping import Rungs, rung_epochs
+from tune_mentormix.search.study import SearchStudy
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event
 from tune_mentormix.storage.yaml_files import write_yaml
-from tune_mentormix.study import SearchStudy
 
 START = 1_760_000_000.0  # seconds since 1970
 EPOCH_SECONDS = 4.0

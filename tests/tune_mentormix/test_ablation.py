@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import folder_of
-from tune_mentormix.ablate import run_ablation
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.report.page import write_report
 from tune_mentormix.results.ablation import ablated_configs, ablation_rows, read_ablation
+from tune_mentormix.search.ablate import run_ablation
 from tune_mentormix.storage.journal import Journal
 
 

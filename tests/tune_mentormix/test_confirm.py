@@ -12,11 +12,11 @@ from tests.conftest import SearchRunner
 from tests.tune_mentormix.conftest import SEEDS, TOP_K, confirmation_of, copy_of, quiet
 from tests.tune_mentormix.test_interruptions import start, wait_for_reports
 from tune_mentormix.cli import run
-from tune_mentormix.confirm import confirm_search
 from tune_mentormix.confirmation_tables import print_confirmation
 from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.results.confirmation import Confirmation, confirmed_rows
+from tune_mentormix.search.confirm import confirm_search
 from tune_mentormix.storage.journal import read_events
 
 

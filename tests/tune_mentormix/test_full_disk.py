@@ -11,7 +11,7 @@ import pytest
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
-from tune_mentormix.search import resume_search, start_search
+from tune_mentormix.search.run import resume_search, start_search
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 
 FULL_AT_EPOCH = 6  # of all trials together

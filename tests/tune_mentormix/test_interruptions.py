@@ -17,7 +17,7 @@ from tests.worker_processes import worker_processes
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import INTERRUPTED
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.search import resume_search, start_search
+from tune_mentormix.search.run import resume_search, start_search
 from tune_mentormix.storage.journal import read_events
 
 REPOSITORY = Path(__file__).parents[2]

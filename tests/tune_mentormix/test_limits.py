@@ -14,10 +14,9 @@ from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.export.write import export_best
-from tune_mentormix.hung_trials import HungTrials
-from tune_mentormix.limits import SearchLimits
-from tune_mentormix.recorder import Recorder
-from tune_mentormix.search import resume_search, start_search
+from tune_mentormix.search.callbacks import HungTrials, Recorder
+from tune_mentormix.search.run import resume_search, start_search
+from tune_mentormix.search.stopper import SearchLimits
 from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
 
 

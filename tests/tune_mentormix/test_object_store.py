@@ -15,7 +15,7 @@ import pytest
 from tests.object_store import ObjectStore
 from tune_mentormix.cli import run
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
-from tune_mentormix.search import resume_search
+from tune_mentormix.search.run import resume_search
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 from tune_mentormix.storage.paths import RemotePath
 from tune_mentormix.storage.yaml_files import write_yaml

@@ -1,6 +1,6 @@
 from typing import Any
 
-from tune_mentormix.patience import Patience
+from tune_mentormix.search.stopper import Patience
 
 
 def trial(

@@ -8,9 +8,9 @@ from ray.tune.search import Searcher
 
 from trainables.manifest import STATE_FILE, write_whole
 from tune_mentormix.experiment.experiment import Experiment, Trial
-from tune_mentormix.recorder import Recorder
-from tune_mentormix.restarts import RestartingSearcher
-from tune_mentormix.searcher import start_trial
+from tune_mentormix.search.callbacks import Recorder
+from tune_mentormix.search.proposals import start_trial
+from tune_mentormix.search.searcher import RestartingSearcher
 from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
 
 ALLOWED, ROOM = 2, 3

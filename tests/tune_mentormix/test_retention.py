@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.retention import Retention, trial_folder
+from tune_mentormix.search.callbacks import Retention, trial_folder
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune_mentormix.rungs import LEAST_AT_RUNG, Rungs, rung_epochs
+from tune_mentormix.search.early_stopping import LEAST_AT_RUNG, Rungs, rung_epochs
 
 
 def proposed(trial: int, control: str | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import folder_of
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, read_experiment
-from tune_mentormix.search import resume_search
+from tune_mentormix.search.run import resume_search
 from tune_mentormix.storage.journal import read_events
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 

@@ -14,9 +14,8 @@ import pytest
 from tests.object_store import ObjectStore
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.recorder import Recorder, TuneRecorder
-from tune_mentormix.retention import Retention
-from tune_mentormix.rungs import Rungs
+from tune_mentormix.search.callbacks import Recorder, Retention, TuneRecorder
+from tune_mentormix.search.early_stopping import Rungs
 from tune_mentormix.storage import journal as journal_module
 from tune_mentormix.storage.journal import Journal, read_events
 from tune_mentormix.storage.paths import RemotePath

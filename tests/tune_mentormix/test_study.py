@@ -7,8 +7,7 @@ from optuna.trial import TrialState
 from trainables.settings import TrialSettings
 from tune_mentormix.config.search_space import SearchSpace, load_space, parse_space
 from tune_mentormix.experiment.experiment import Trial
-from tune_mentormix.samplers import SAMPLERS
-from tune_mentormix.study import SearchStudy
+from tune_mentormix.search.study import SAMPLERS, SearchStudy
 
 SPACE = parse_space(load_space("default"))
 GRID = parse_space(load_space("published"))

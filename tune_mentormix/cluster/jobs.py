@@ -237,7 +237,7 @@ class ClusterJobs:
         path = experiment_path(self.storage, name)
         if path.exists():
             raise RequestError(f"{path} exists already; choose another --name, or go on with: submit --resume {name}")
-        from tune_mentormix.requested_space import read_space  # imports Optuna
+        from tune_mentormix.search.plan import read_space  # imports Optuna
 
         written_out, _ = read_space(settings)
         sent = written_out.model_copy(update={"name": name, "storage": self.storage, "address": None})

@@ -19,11 +19,11 @@ from optuna.distributions import (
 )
 from pydantic import ValidationError
 
+from search_spaces import shipped_spaces
 from trainables.settings import TrialSettings
 from tune_mentormix.config.settings import SEARCH_WIDE
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError, unknown
-from tune_mentormix.shipped_spaces import shipped_spaces
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 _RANGE_KEYS = {"low", "high", "log"}

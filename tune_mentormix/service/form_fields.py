@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from search_spaces import shipped_spaces
 from tune_mentormix.config.settings import RESUMABLE
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.policy import NotAllowedError
 from tune_mentormix.service.submission import MAIN, MORE, search_schema, trial_schema
-from tune_mentormix.shipped_spaces import shipped_spaces
 
 Kind = Literal["select", "number", "text", "json"]
 PLACEHOLDERS = {  # where what holds is no default of the settings

@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search_spaces import shipped_spaces
 from tune_mentormix.config.settings import RECORD_KEYS, RESUMABLE, SearchSettings, with_noise
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.service.configuration import ServerSettings
 from tune_mentormix.service.submission import ALLOWED
-from tune_mentormix.shipped_spaces import shipped_spaces
 from tune_mentormix.storage.yaml_files import YamlDocument
 
 

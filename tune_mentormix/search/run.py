@@ -24,15 +24,15 @@ from tune_mentormix.experiment.experiment import (
     read_experiment,
 )
 from tune_mentormix.experiment.provenance import provenance
-from tune_mentormix.patience import Patience
-from tune_mentormix.recorder import Recorder, open_journal
-from tune_mentormix.request import SearchRequest, check_request, stored_request
-from tune_mentormix.searcher import MentorMixSearcher
+from tune_mentormix.search.callbacks import Recorder, open_journal
+from tune_mentormix.search.plan import SearchRequest, check_request, stored_request
+from tune_mentormix.search.proposals import MentorMixSearcher
+from tune_mentormix.search.stopper import Patience
+from tune_mentormix.search.study import SearchStudy
+from tune_mentormix.search.tune_run import Progress, record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 from tune_mentormix.storage.lease import hold_lease
 from tune_mentormix.storage.paths import Location, RemotePath
-from tune_mentormix.study import SearchStudy
-from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials
 
 
 def start_search(settings: SearchSettings, progress: Progress, verbose: bool = False) -> Experiment:

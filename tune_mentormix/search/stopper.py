@@ -12,9 +12,11 @@ from types import FrameType
 
 from ray.tune import Stopper
 
+from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.console import print_error
 from tune_mentormix.errors import INTERRUPTED
 from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.storage.journal import Event
 
 FAILURES_THAT_END_A_SEARCH = 3  # while no other trial gets anywhere
 
@@ -99,3 +101,38 @@ class SearchLimits(Stopper):
 def _exit_overdue() -> None:
     print_error("interrupted; Ray did not end in time. Nothing that was reported is lost: `resume` goes on")
     os._exit(INTERRUPTED)
+
+
+class Patience:
+    """Trials in a row, in the order of their ends, without a better accuracy at the last epoch."""
+
+    def __init__(self, trials: int | None) -> None:
+        """`trials` without a better result use it up; None: it lasts for ever."""
+        self._trials = trials
+        self._since_best = 0
+        self._best: float | None = None
+        self._latest: dict[int, float] = {}
+        self._baselines: set[int] = set()
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether no further trial is worth starting."""
+        return self._trials is not None and self._since_best >= self._trials
+
+    def apply(self, event: Event) -> None:
+        """Takes one event of the journal into account; the baselines, which do not compete, count for nothing."""
+        kind, number = event["event"], event.get("trial", -1)
+        if kind == "proposed" and event.get("control") in BASELINES:
+            self._baselines.add(number)
+        if number in self._baselines:
+            return
+        if kind == "report" and event["val_accuracy"] is not None:
+            self._latest[number] = event["val_accuracy"]
+        elif kind in ("finished", "stopped", "failed"):
+            self._end(self._latest.pop(number, None) if kind == "finished" else None)
+
+    def _end(self, accuracy: float | None) -> None:
+        if accuracy is not None and (self._best is None or accuracy > self._best):
+            self._best, self._since_best = accuracy, 0
+        elif self._best is not None:
+            self._since_best += 1

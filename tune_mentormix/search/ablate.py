@@ -12,15 +12,15 @@ from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import retraining_settings
 from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint, read_experiment, replay
-from tune_mentormix.recorder import Recorder, open_journal
-from tune_mentormix.request import SearchRequest, stored_request
 from tune_mentormix.results.ablation import ablated_configs, empty_ablation
-from tune_mentormix.rungs import Rungs
-from tune_mentormix.searcher import start_trial
+from tune_mentormix.search.callbacks import Recorder, open_journal
+from tune_mentormix.search.early_stopping import Rungs
+from tune_mentormix.search.plan import SearchRequest, stored_request
+from tune_mentormix.search.proposals import start_trial
+from tune_mentormix.search.tune_run import Progress, record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import hold_lease
 from tune_mentormix.storage.paths import Location
-from tune_mentormix.trial_runs import Progress, record_missing_ends, recorded_resources, run_trials
 
 
 class PlannedSearcher(Searcher):

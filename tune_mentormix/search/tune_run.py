@@ -17,16 +17,20 @@ from tune_mentormix.cluster.resources import Room
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.hung_trials import HungTrials
-from tune_mentormix.idle_gpus import IdleGpus
-from tune_mentormix.limits import SearchLimits
-from tune_mentormix.recorder import Recorder, TuneRecorder, how_it_ended
-from tune_mentormix.restarts import RestartingSearcher
-from tune_mentormix.retention import Retention, trial_folder
-from tune_mentormix.rungs import Rungs
-from tune_mentormix.schedulers import EarlyStopping
+from tune_mentormix.search.callbacks import (
+    HungTrials,
+    IdleGpus,
+    Recorder,
+    Retention,
+    TuneRecorder,
+    how_it_ended,
+    tracker_callbacks,
+    trial_folder,
+)
+from tune_mentormix.search.early_stopping import EarlyStopping, Rungs
+from tune_mentormix.search.searcher import RestartingSearcher
+from tune_mentormix.search.stopper import SearchLimits
 from tune_mentormix.storage.paths import tune_storage
-from tune_mentormix.trackers import tracker_callbacks
 
 Progress = Callable[[Experiment], None]
 TURN_SECONDS = 0.2  # of waiting for the storage, once no trial runs any more

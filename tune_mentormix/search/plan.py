@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from trainables.datasets import Dataset, load_dataset
@@ -11,12 +12,15 @@ from trainables.errors import DatasetError, NetworkError
 from trainables.networks import check_network
 from trainables.settings import TrialSettings
 from tune_mentormix.config.controls import control_configs
-from tune_mentormix.config.search_space import SearchSpace
+from tune_mentormix.config.search_space import SearchSpace, load_space, parse_space
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, how_to_install
-from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.requested_space import read_space
-from tune_mentormix.rungs import Rungs, rung_epochs
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
+from tune_mentormix.export.read import read_exported
+from tune_mentormix.results.confirmation import ranked_trials
+from tune_mentormix.search.early_stopping import Rungs, rung_epochs
+from tune_mentormix.search.study import check_grid
+from tune_mentormix.storage.yaml_files import YamlDocument
 
 EPOCHS_AFTER_BURN_IN = 0.15  # of a trial: what it trains with weights before the first rung (docs/search-policy.md)
 
@@ -82,3 +86,60 @@ def _load(settings: SearchSettings) -> Dataset:
         return load_dataset(settings.data_settings())
     except (DatasetError, NetworkError) as error:
         raise RequestError(str(error)) from error
+
+
+def read_space(settings: SearchSettings) -> tuple[SearchSettings, SearchSpace]:
+    """Reads the space and what to start from.
+
+    Returns:
+        The settings that hold both, and the space.
+
+    Raises:
+        RequestError: if there is no such space or start, or they do not fit together.
+    """
+    space = settings.space
+    document = load_space(space) if isinstance(space, str) else YamlDocument(space, "space")
+    parsed = _parse(document, settings)
+    first = settings.first_trials
+    if settings.start_from and not first:
+        first = first_trials(settings.start_from, parsed)
+    return settings.model_copy(update={"space": document.values, "first_trials": first}), parsed
+
+
+def _parse(document: YamlDocument, settings: SearchSettings) -> SearchSpace:
+    space = parse_space(document)
+    twice = sorted(settings.trial.keys() & document.values.keys())
+    if twice:
+        where = f"set for all trials, and by the space too ({document.source})"
+        raise RequestError(f"{twice[0]} is {where}: leave one out")
+    if settings.sampler == "grid":
+        check_grid(space, document)
+    return space
+
+
+MOST_TRIALS = 5  # of an earlier experiment
+
+
+def first_trials(path: Path, space: SearchSpace) -> list[dict[str, Any]]:
+    """The values to begin with, best first; each lies in the space.
+
+    Args:
+        path: an exported `best_config.yaml` or its folder, or the folder of an experiment.
+        space: of the new search.
+
+    Raises:
+        RequestError: if there is nothing of that kind, or nothing in it lies in the space.
+    """
+    if (path / SEARCH_FILE).is_file():
+        configs = [trial.config for trial in ranked_trials(read_experiment(path.parent, path.name))]
+    else:
+        configs = [read_exported(path).config.model_dump()]
+    found: list[dict[str, Any]] = []
+    for config in configs:
+        values = space.values_inside(config)
+        if values is not None and values not in found:
+            found.append(values)
+    if not found:
+        searched = ", ".join(space.distributions)
+        raise RequestError(f"nothing in {path} lies in this search's space of {searched} (--start-from)")
+    return found[:MOST_TRIALS]

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_mentormix.storage.journal import Event
 
@@ -55,3 +58,18 @@ def rung_epochs(first: int, factor: float, epochs: int) -> list[int]:
         rungs.append(round(rung))
         rung *= factor
     return rungs
+
+
+class EarlyStopping(FIFOScheduler):
+    """Asks the rungs at every report."""
+
+    def __init__(self, rungs: Rungs) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._rungs = rungs
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Ray's hook: stop or continue."""
+        if "failure" in result:
+            return str(TrialScheduler.CONTINUE)
+        goes_on = self._rungs.goes_on(trial.config["trial"], result["epoch"], result["val_accuracy"])
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)

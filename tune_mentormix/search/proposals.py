@@ -14,9 +14,9 @@ from ray.tune.search import Searcher
 from trainables.settings import TrialSettings
 from tune_mentormix.config.search_space import SearchSpace
 from tune_mentormix.experiment.experiment import Experiment, Trial
-from tune_mentormix.patience import Patience
-from tune_mentormix.recorder import Recorder
-from tune_mentormix.study import SearchStudy
+from tune_mentormix.search.callbacks import Recorder
+from tune_mentormix.search.stopper import Patience
+from tune_mentormix.search.study import SearchStudy
 
 
 class MentorMixSearcher(Searcher):

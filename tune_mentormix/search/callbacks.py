@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import ray
+from ray.air.integrations.mlflow import MLflowLoggerCallback
+from ray.air.integrations.wandb import WandbLoggerCallback
 from ray.tune import Callback
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.logger import TBXLoggerCallback
 
 from trainables.stored_checkpoint import StorageUnavailableError
 from tune_mentormix.console import print_note
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.retention import Retention
-from tune_mentormix.rungs import Rungs
+from tune_mentormix.experiment.experiment import KEPT, Experiment
+from tune_mentormix.formatting import format_duration
+from tune_mentormix.search.early_stopping import Rungs
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, Journal
-from tune_mentormix.storage.paths import relative_to, why_not_writable
+from tune_mentormix.storage.paths import relative_to, remove_folder, why_not_writable
 
 REPORTED = (
     "val_accuracy",
@@ -194,3 +202,106 @@ def cause_of(trial: Any) -> str:
     text = Path(file).read_text() if file and Path(file).is_file() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "the reason is not known"
+
+
+logger = logging.getLogger(__name__)
+
+
+class Retention:
+    """Deletes a trial's old checkpoints, whichever attempt wrote them."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        """Starts with everything there; the recorder keeps `experiment` up to date."""
+        self._experiment = experiment
+        self._looked_at: Counter[int] = Counter()  # trial → of its checkpoints, how many from the oldest on
+
+    def prune(self, number: int) -> None:
+        """Deletes what the trial's newest checkpoints replace. A storage in trouble keeps what it has."""
+        checkpoints = self._experiment.trials[number].checkpoints
+        for _, path in checkpoints[self._looked_at[number] : -KEPT]:
+            self._looked_at[number] += 1
+            try:
+                remove_folder(self._experiment.path / path)
+            except OSError as error:
+                logger.warning("an old checkpoint stays: %s", error)
+
+
+def trial_folder(number: int, attempt: int) -> str:
+    """One an attempt: behind a cut network the worker of an earlier one may still be writing."""
+    return f"trial-{number:04d}" if attempt == 1 else f"trial-{number:04d}-attempt-{attempt}"
+
+
+class HungTrials(Callback):
+    """Watches the time since each running trial's start or latest report."""
+
+    def __init__(self, recorder: Recorder, experiment: Experiment, timeout: float) -> None:
+        """`timeout` in seconds; it has to allow for the slowest epoch and for writing a checkpoint."""
+        self._recorder = recorder
+        self._experiment = experiment
+        self._timeout = timeout
+        self._heard_at: dict[int, float] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial has a worker."""
+        self._heard_at[trial.config["trial"]] = time.monotonic()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """The trial lives."""
+        self._heard_at[trial.config["trial"]] = time.monotonic()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Ends those that were not heard of for too long."""
+        now = time.monotonic()
+        hung = {number for number, heard_at in self._heard_at.items() if heard_at < now - self._timeout}
+        if hung and why_not_writable(self._experiment.path):
+            self._heard_at.update(dict.fromkeys(hung, now))  # they wait for the storage
+            return
+        for trial in trials if hung else ():
+            number = trial.config["trial"]
+            if number in hung and trial.status == TuneTrial.RUNNING:
+                self._end(number, trial)
+        for number in hung:
+            del self._heard_at[number]
+
+    def _end(self, number: int, trial: Any) -> None:
+        if not self._experiment.trials[number].has_ended:
+            error = f"no report for {format_duration(self._timeout)} (trial_timeout): the worker was killed"
+            self._recorder.record("failed", trial=number, error=error, worker_lost=True)
+        ray.kill(trial.temporary_state.ray_actor)
+
+
+class IdleGpus(Callback):
+    """Looks at where each trial trains, and names a node once."""
+
+    def __init__(self) -> None:
+        self._named: set[str] = set()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial reports."""
+        node = result["hostname"]
+        if result.get("device") == "cpu" and node not in self._named:
+            self._named.add(node)
+            print_note(
+                f"trials on {node} hold GPUs and train on the CPU, since torch finds no GPU there: is its driver too "
+                "old, or its torch one without CUDA?"
+            )
+
+
+PROJECT = "tune-mentormix"  # at Weights & Biases; an experiment is a group of runs there
+
+
+def tracker_callbacks(names: Collection[str], experiment: str) -> list[Callback]:
+    """TensorBoard's callback, and those asked for.
+
+    Servers and keys come from each tracker's own settings, such as `MLFLOW_TRACKING_URI` and `WANDB_API_KEY`.
+    """
+    callbacks: list[Callback] = [TBXLoggerCallback()]  # type: ignore[no-untyped-call]
+    if "wandb" in names:
+        callbacks.append(WandbLoggerCallback(project=PROJECT, group=experiment))
+    if "mlflow" in names:
+        callbacks.append(MLflowLoggerCallback(experiment_name=experiment))
+    return callbacks

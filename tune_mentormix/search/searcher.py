@@ -16,8 +16,8 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint
-from tune_mentormix.recorder import Recorder
-from tune_mentormix.searcher import start_trial
+from tune_mentormix.search.callbacks import Recorder
+from tune_mentormix.search.proposals import start_trial
 
 
 class RestartingSearcher(Searcher):

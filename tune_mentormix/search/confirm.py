@@ -1,0 +1,328 @@
+"""Confirming a search: its best configurations and the controls on fresh seeds, and the test set at the very end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import ray
+from ray.tune.search import Searcher
+
+from trainables.datasets import Dataset, load_test_split
+from trainables.errors import DatasetError
+from trainables.final_accuracy import final_accuracy
+from tune_mentormix.cluster.connection import connection
+from tune_mentormix.cluster.preflight import check_cluster
+from tune_mentormix.config.settings import FORMAT, SearchSettings
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.create import retraining_settings
+from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint, read_experiment
+from tune_mentormix.experiment.provenance import provenance
+from tune_mentormix.results.confirmation import (
+    CONFIRMATION_FOLDER,
+    REQUEST_FILE,
+    SEALED_TEST_FILE,
+    SEEDS,
+    TOP_K,
+    Candidate,
+    Confirmation,
+    choose_candidates,
+    confirmation_seeds,
+    ranked_trials,
+    read_confirmation,
+)
+from tune_mentormix.results.statistics import LEAST_ROUNDS, hopeless
+from tune_mentormix.search.callbacks import Recorder, open_journal
+from tune_mentormix.search.early_stopping import Rungs
+from tune_mentormix.search.plan import SearchRequest, stored_request
+from tune_mentormix.search.proposals import start_trial
+from tune_mentormix.search.tune_run import record_missing_ends, recorded_resources, run_trials
+from tune_mentormix.storage.lease import hold_lease, refuse_if_held
+from tune_mentormix.storage.paths import Location
+from tune_mentormix.storage.yaml_files import write_atomically, write_yaml
+
+LEAST_SEEDS = 2  # of a single one no spread is known
+
+Progress = Callable[[Confirmation], None]
+
+
+def confirm_search(
+    storage: Location,
+    name: str,
+    top_k: int | None,
+    seeds: int | None,
+    changes: dict[str, Any],
+    progress: Progress,
+    verbose: bool = False,
+) -> Confirmation:
+    """Confirms a search, or goes on with its confirmation; once nothing is left to run, opens the test set.
+
+    The candidates are chosen when a confirmation begins, and stand. More seeds extend it, and then the test set is
+    opened again; a complete confirmation is only read.
+
+    Args:
+        storage: the folder that holds experiments.
+        name: the experiment's.
+        top_k: how many of the best configurations; None: 5, or as before.
+        seeds: how many; None: 5, or as before.
+        changes: settings that may differ from the search's (`address`, resources, `time_budget`).
+        progress: called with the confirmation after every event.
+        verbose: whether Ray may talk.
+
+    Raises:
+        RequestError: if there is nothing to confirm, the data changed, a driver runs the search or its confirmation,
+            or other candidates or fewer seeds are asked for than the confirmation was begun with.
+    """
+    _check_counts(top_k, seeds)
+    experiment = read_experiment(storage, name)
+    refuse_if_held(experiment.path)
+    settings = retraining_settings(experiment, changes | {"storage": storage})
+    confirmation = read_confirmation(experiment)
+    if confirmation:
+        refuse_if_held(confirmation.path)
+        _check_extension(confirmation, top_k, seeds)
+        if confirmation.opening and len(confirmation.seeds) == (seeds or len(confirmation.seeds)):
+            return confirmation
+    elif not ranked_trials(experiment):
+        raise RequestError(f"{name} has no trial that ran to the end yet: there is nothing to confirm")
+    request = stored_request(experiment, settings)
+    with connection(settings.address, verbose):
+        check_cluster(settings)
+        path = experiment.path / CONFIRMATION_FOLDER
+        path.mkdir(exist_ok=True)
+        with hold_lease(path):
+            confirmation = _begin_or_extend(experiment, request, top_k, seeds)
+            _run(confirmation, request, progress)
+    return confirmation
+
+
+def _check_counts(top_k: int | None, seeds: int | None) -> None:
+    for option, value, least in (("top-k", top_k, 1), ("seeds", seeds, LEAST_SEEDS)):
+        if value is not None and value < least:
+            raise RequestError(
+                f"{option.replace('-', '_')} must be a whole number of at least {least}, got {value} (--{option})"
+            )
+
+
+def _check_extension(confirmation: Confirmation, top_k: int | None, seeds: int | None) -> None:
+    if top_k not in (None, confirmation.top_k):
+        raise RequestError(
+            f"top_k must be {confirmation.top_k}, as this confirmation was begun, got {top_k} (--top-k); "
+            f"to begin another, move {confirmation.path} away"
+        )
+    if seeds is not None and seeds < len(confirmation.seeds):
+        raise RequestError(
+            f"seeds must be at least {len(confirmation.seeds)}, as this confirmation was begun, got {seeds} (--seeds)"
+        )
+
+
+def _begin_or_extend(
+    experiment: Experiment, request: SearchRequest, top_k: int | None, seeds: int | None
+) -> Confirmation:
+    """Writes the request, or a larger one; nobody else writes from here on."""
+    confirmation = read_confirmation(experiment)
+    if confirmation is None:
+        confirmation = Confirmation(
+            experiment.path / CONFIRMATION_FOLDER,
+            experiment.settings,
+            candidates=choose_candidates(experiment, request.control_settings(), top_k or TOP_K),
+            seeds=confirmation_seeds(request.settings.seed, seeds or SEEDS),
+            top_k=top_k or TOP_K,
+            searched=experiment.ended_trials(),
+        )
+    elif seeds and seeds > len(confirmation.seeds):
+        confirmation.seeds = confirmation_seeds(request.settings.seed, seeds)
+    else:
+        return confirmation
+    values = {
+        "format": FORMAT,
+        "experiment": experiment.name,
+        "top_k": confirmation.top_k,
+        "seeds": confirmation.seeds,
+        "searched": confirmation.searched,
+        "candidates": [candidate.as_json() for candidate in confirmation.candidates],
+        "provenance": provenance(request.dataset),
+    }
+    write_yaml(confirmation.path / REQUEST_FILE, values)
+    return confirmation
+
+
+def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress) -> None:
+    settings, dataset = request.settings, request.dataset
+    rungs = Rungs()  # nobody is stopped early: every run counts in full
+    with open_journal(confirmation) as journal:
+        recorder = Recorder(journal, [confirmation])
+        planned = confirmation.planned()
+        resources = recorded_resources(settings)
+        recorder.begin_run(run=confirmation.runs + 1, num_samples=planned, rungs=[], **resources)
+        record_missing_ends(confirmation, rungs, settings.epochs, recorder)
+        unfinished = [(run, newest_checkpoint(confirmation, run)) for run in confirmation.unfinished()]
+        searcher = ConfirmationSearcher(confirmation, recorder, settings.threads(), unfinished)
+        reason = run_trials(
+            confirmation, recorder, searcher, rungs, settings, dataset, lambda _: progress(confirmation)
+        )
+        rule_out_failed(confirmation, recorder)
+        if reason == "finished":
+            reason = _test(confirmation, request)
+        recorder.record("run_ended", run=confirmation.runs, reason=reason)
+    progress(confirmation)
+
+
+def _test(confirmation: Confirmation, request: SearchRequest) -> str:
+    """Opens the test set if there is a winner; returns why the run ended."""
+    winner = confirmation.winner()
+    if winner is None or confirmation.opening:
+        return "finished"
+    try:
+        open_test_set(confirmation, winner, request.settings, request.dataset)
+    except DatasetError as error:
+        confirmation.no_test = str(error)
+    except KeyboardInterrupt:
+        return "interrupted"
+    return "finished"
+
+
+class ConfirmationSearcher(Searcher):
+    """Proposes the runs that an earlier driver left unfinished, then round by round."""
+
+    def __init__(
+        self,
+        confirmation: Confirmation,
+        recorder: Recorder,
+        threads: int,
+        unfinished: list[tuple[Trial, str | None]],
+    ) -> None:
+        """Prepares the order of runs.
+
+        Args:
+            confirmation: kept up to date by the recorder.
+            recorder: where proposals, and who is ruled out, are written.
+            threads: of torch on a CPU.
+            unfinished: runs to go on with first, each with its checkpoint's folder, if one is whole.
+        """
+        super().__init__()
+        self._confirmation = confirmation
+        self._recorder = recorder
+        self._threads = threads
+        self._unfinished = list(unfinished)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
+        """The next run as Tune hands it to the trainable; None while a round waits for others; or FINISHED."""
+        if self._unfinished:
+            run, checkpoint = self._unfinished.pop(0)
+            return self._start(replace(run, attempt=run.attempt + 1), checkpoint)
+        rule_out_failed(self._confirmation, self._recorder)
+        for round_number, seed in enumerate(self._confirmation.seeds):
+            if round_number >= LEAST_ROUNDS and not self._has_begun(round_number):
+                if self._confirmation.unfinished():
+                    return None
+                self._rule_out_hopeless(round_number)
+            for candidate in self._confirmation.candidates:
+                number = self._confirmation.run_number(candidate, round_number)
+                if number not in self._confirmation.trials and candidate.name not in self._confirmation.ruled_out:
+                    return self._start(Trial(number, candidate.config | {"seed": seed}, candidate.control), None)
+        return str(Searcher.FINISHED)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing to do: the journal says how a run ended."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to do: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to do: the journal is the state."""
+
+    def _start(self, run: Trial, checkpoint: str | None) -> dict[str, Any]:
+        return start_trial(self._recorder, run, self._confirmation.runs, self._threads, checkpoint)
+
+    def _has_begun(self, round_number: int) -> bool:
+        """Whether it is decided who runs in a round: then that stands."""
+        numbers = (self._confirmation.run_number(c, round_number) for c in self._confirmation.candidates)
+        return round_number in self._confirmation.rounds_decided or any(
+            number in self._confirmation.trials for number in numbers
+        )
+
+    def _rule_out_hopeless(self, rounds: int) -> None:
+        """Those that a paired test over all rounds so far rules out; the controls never."""
+        confirmation = self._confirmation
+        race = [c for c in confirmation.candidates if c.competes and c.name not in confirmation.ruled_out]
+        accuracies = {c.name: confirmation.accuracies(c) for c in race if confirmation.accuracies(c)}
+        kept = [c.name for c in race if c.control]
+        reasons = hopeless(accuracies, kept) if accuracies else {}
+        if reasons:
+            self._recorder.record("ruled_out", rounds=rounds, candidates=reasons)
+
+
+def rule_out_failed(confirmation: Confirmation, recorder: Recorder) -> None:
+    """A candidate of which a run failed is out, whatever its other runs say; a control is not."""
+    reasons = {candidate.name: _why_failed(confirmation, candidate) for candidate in confirmation.candidates}
+    new = {name: why for name, why in reasons.items() if why and name not in confirmation.ruled_out}
+    if new:
+        recorder.record("ruled_out", rounds=None, candidates=new)
+
+
+def _why_failed(confirmation: Confirmation, candidate: Candidate) -> str | None:
+    return None if candidate.control else confirmation.failure(candidate)
+
+
+def open_test_set(confirmation: Confirmation, winner: Candidate, settings: SearchSettings, dataset: Dataset) -> None:
+    """Measures every run of the winner and the controls on the test split, and keeps the results.
+
+    The opening is written down before anything is measured, so that one that was interrupted is on record too.
+
+    Args:
+        confirmation: complete.
+        winner: chosen on validation.
+        settings: of the search; the tasks get the resources of a trial.
+        dataset: what the runs trained on.
+
+    Raises:
+        DatasetError: if the dataset has no test split; nothing is written then.
+    """
+    images, labels = load_test_split(settings.data_settings())
+    compared = confirmation.compared(winner)
+    opening: dict[str, Any] = {
+        "opened": _now(),
+        "winner": winner.name,
+        "seeds": {candidate.name: sorted(confirmation.accuracies(candidate)) for candidate in compared},
+        "split": "test",
+        "labels": "clean",
+        "images": len(labels),
+        "trained_on": dataset.fingerprint,
+    }
+    confirmation.openings.append(opening)
+    _write(confirmation)
+    opening["results"] = _measure(confirmation, compared, settings, (dataset, images, labels))
+    opening["measured"] = _now()
+    _write(confirmation)
+
+
+def _measure(
+    confirmation: Confirmation, compared: list[Candidate], settings: SearchSettings, data: tuple[Any, Any, Any]
+) -> dict[str, dict[str, float]]:
+    """Accuracies by candidate and seed, each measured in a Ray task with the resources of a trial."""
+    measure = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=settings.gpus())(final_accuracy)
+    dataset, images, labels = (ray.put(part) for part in data)
+    tasks = {
+        candidate.name: {
+            str(seed): measure.remote(
+                run.config, dataset, newest_checkpoint(confirmation, run), images, labels, settings.threads()
+            )
+            for seed, run in confirmation.runs_of(candidate).items()
+            if run.state == "finished"
+        }
+        for candidate in compared
+    }
+    return {name: {seed: ray.get(task) for seed, task in by_seed.items()} for name, by_seed in tasks.items()}
+
+
+def _write(confirmation: Confirmation) -> None:
+    record = {"format": FORMAT, "openings": confirmation.openings}
+    write_atomically(confirmation.path / SEALED_TEST_FILE, json.dumps(record, indent=2) + "\n")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

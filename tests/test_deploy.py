@@ -17,7 +17,7 @@ import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from tune_mentormix import __version__
-from tune_mentormix.cli import app
+from tune_mentormix.cli.app import app
 from tune_mentormix.cluster.jobs import runtime_env
 
 REPOSITORY = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_group
 
-from tune_mentormix.cli import app, run
+from tune_mentormix.cli.app import app, run
 from tune_mentormix.errors import DONE, FAILED, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 
@@ -131,7 +131,7 @@ def test_a_failed_trial_is_told_and_only_when_all_fail_the_search_ends_with_1(
 )
 def test_reading_commands_import_neither_torch_nor_ray(finished_search: Experiment, command: list[str]) -> None:
     storage = [] if command == ["--help"] else storage_of(finished_search)
-    code = f"import sys\nfrom tune_mentormix.cli import run\ncode = run({[*command, *storage]!r})\n"
+    code = f"import sys\nfrom tune_mentormix.cli.app import run\ncode = run({[*command, *storage]!r})\n"
     code += "assert code == 0\nassert not {'torch', 'ray', 'optuna'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
 

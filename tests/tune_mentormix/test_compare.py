@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.tune_mentormix.simulated_search import SimulatedFailures, simulate_search
-from tune_mentormix.cli import run
+from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.results.comparison import compare
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml

@@ -11,8 +11,8 @@ import pytest
 from tests.conftest import SearchRunner
 from tests.tune_mentormix.conftest import SEEDS, TOP_K, confirmation_of, copy_of, quiet
 from tests.tune_mentormix.test_interruptions import start, wait_for_reports
-from tune_mentormix.cli import run
-from tune_mentormix.confirmation_tables import print_confirmation
+from tune_mentormix.cli.app import run
+from tune_mentormix.cli.tables import print_confirmation
 from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.results.confirmation import Confirmation, confirmed_rows

@@ -8,7 +8,7 @@ import pytest
 from tests.tune_mentormix.conftest import SEEDS, confirmation_of, copy_of
 from trainables.datasets import load_dataset, load_test_split
 from trainables.final_accuracy import final_accuracy
-from tune_mentormix.cli import run
+from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE
 from tune_mentormix.experiment.create import stored_settings
 from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, read_experiment

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from trainables.datasets import load_dataset
 from trainables.model_files import ModelFile, read_model, write_model
-from tune_mentormix.cli import run
+from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export.manifest import OPENINGS_FILE, PROVENANCE_FILE, write_provenance

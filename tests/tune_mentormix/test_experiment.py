@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from tune_mentormix.console import print_status
+from tune_mentormix.cli.console import print_status
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, list_experiments, read_experiment
 from tune_mentormix.storage.journal import Journal

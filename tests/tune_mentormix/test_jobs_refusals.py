@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.object_store import ObjectStore
-from tune_mentormix.cli import run
+from tune_mentormix.cli.app import run
 from tune_mentormix.cluster.jobs import ClusterJobs, forget_submission, latest_submission, record_submission
 from tune_mentormix.cluster.jobs_api import jobs_address
 from tune_mentormix.storage.paths import RemotePath

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.object_store import ObjectStore
-from tune_mentormix.cli import run
+from tune_mentormix.cli.app import run
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.search.run import resume_search
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 
 from tests.conftest import folder_of
 from tests.tune_mentormix.simulated_search import NO_FAILURES, SimulatedFailures, simulate_search
-from tune_mentormix.cli import run
+from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.report.page import Report, build_report, write_report
@@ -208,7 +208,7 @@ def test_report_and_compare_import_neither_torch_nor_ray_nor_scikit_learn(
     simulate_search(tmp_path, "a", 4, epochs=3)
     simulate_search(tmp_path, "b", 2, epochs=3)
     commands = [["report", "a", "--storage", str(tmp_path)], ["compare", "a", "b", "--storage", str(tmp_path)]]
-    code = f"import sys\nfrom tune_mentormix.cli import run\nassert not any(map(run, {commands!r}))\n"
+    code = f"import sys\nfrom tune_mentormix.cli.app import run\nassert not any(map(run, {commands!r}))\n"
     code += "assert not {'torch', 'ray', 'sklearn'} & set(sys.modules)\n"
     code += "import sklearn"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.object_store import BUCKET, ObjectStore
-from tune_mentormix.cli import run
+from tune_mentormix.cli.app import run
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.storage.paths import RemotePath, as_location
 
@@ -111,7 +111,7 @@ def test_an_experiment_that_is_not_there_is_named(
 
 
 def test_a_folder_needs_no_pyarrow(tmp_path: Path) -> None:
-    code = f"import sys; from tune_mentormix.cli import run; run(['list', '--storage', {str(tmp_path)!r}])"
+    code = f"import sys; from tune_mentormix.cli.app import run; run(['list', '--storage', {str(tmp_path)!r}])"
     code += "; print('pyarrow' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert printed.stdout.splitlines()[-1] == "False"

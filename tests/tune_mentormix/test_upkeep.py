@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.object_store import ObjectStore
-from tune_mentormix.cli import run
+from tune_mentormix.cli.app import run
 from tune_mentormix.experiment.experiment import SEARCH_FILE
 from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
 from tune_mentormix.storage.lease import hold_lease

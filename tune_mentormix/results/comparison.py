@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tune_mentormix.console import counts_in_words
+from tune_mentormix.cli.console import counts_in_words
 from tune_mentormix.experiment.experiment import Cost, Experiment, cost_of
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.summary import CONTROL_TITLES, Finding, find

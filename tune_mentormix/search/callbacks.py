@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.logger import TBXLoggerCallback
 
 from trainables.stored_checkpoint import StorageUnavailableError
-from tune_mentormix.console import print_note
+from tune_mentormix.cli.console import print_note
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import KEPT, Experiment
 from tune_mentormix.formatting import format_duration

@@ -12,8 +12,8 @@ from types import FrameType
 
 from ray.tune import Stopper
 
+from tune_mentormix.cli.console import print_error
 from tune_mentormix.config.controls import BASELINES
-from tune_mentormix.console import print_error
 from tune_mentormix.errors import INTERRUPTED
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.storage.journal import Event

@@ -123,7 +123,7 @@ class Artifacts:
 async def _run(arguments: list[str]) -> None:
     """One of our commands. Raises RequestError with its own words if it refused."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from tune_mentormix.cli import main; main()", *arguments),
+        *(sys.executable, "-c", "from tune_mentormix.cli.app import main; main()", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

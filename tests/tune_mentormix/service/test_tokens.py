@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tune_mentormix.cli import run
+from tune_mentormix.cli.app import run
 from tune_mentormix.errors import RequestError
 from tune_mentormix.service.server import Listening, settle_tokens
 from tune_mentormix.service.tokens import Principal, make_tokens, read_tokens

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tune_mentormix import cli_options as ask
-from tune_mentormix import console
-from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, asked_settings, command, option, parse_storage
+from tune_mentormix.cli import console
+from tune_mentormix.cli import options as ask
+from tune_mentormix.cli.options import STORAGE, AsJson, Name, Storage, asked_settings, command, option, parse_storage
+from tune_mentormix.cli.tables import print_jobs, print_sent, print_stopped
 from tune_mentormix.cluster.jobs import ClusterJobs, recorded_jobs
 from tune_mentormix.cluster.jobs_api import DEFAULT_ADDRESS
 from tune_mentormix.config.settings import RESUMABLE
 from tune_mentormix.errors import RequestError
-from tune_mentormix.job_tables import print_jobs, print_sent, print_stopped
 
 app = typer.Typer()
 

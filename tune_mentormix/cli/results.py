@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from tune_mentormix import cli_options as ask
-from tune_mentormix import console
-from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, Verbose, command, option
+from tune_mentormix.cli import console
+from tune_mentormix.cli import options as ask
+from tune_mentormix.cli.options import STORAGE, AsJson, Name, Storage, Verbose, command, option
+from tune_mentormix.cli.progress import SearchProgress, TrainingProgress
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
-from tune_mentormix.progress import SearchProgress, TrainingProgress
 from tune_mentormix.storage.lease import refuse_if_held
 
 app = typer.Typer()
@@ -44,7 +44,7 @@ def confirm(
     """Train the best and the controls on fresh seeds, then open the test set; goes on where it was interrupted."""
     changes = {key: value for key, value in locals().items() if key not in NOT_RESOURCES}
     refuse_if_held(read_experiment(storage, name).path)  # said at once, before torch and Ray are imported
-    from tune_mentormix.confirmation_tables import leader_so_far, print_confirmation
+    from tune_mentormix.cli.tables import leader_so_far, print_confirmation
     from tune_mentormix.search.confirm import confirm_search  # imports torch and Ray
 
     with SearchProgress("confirm", "confirm", leader_so_far) as progress:
@@ -68,7 +68,7 @@ def export(
 ) -> None:
     """Write the best of a search to a folder: its configuration, weights, and where they come from."""
     experiment = read_experiment(storage, name)
-    from tune_mentormix.evaluation_tables import print_exported
+    from tune_mentormix.cli.tables import print_exported
     from tune_mentormix.export.write import export_best  # imports torch
 
     print_exported(export_best(experiment, out, onnx, weights), experiment.state(), command())
@@ -108,7 +108,7 @@ def evaluate(
     exported = read_folder(folder, {"data_dir": data_dir, "labels_file": labels_file})
     if split == "test":
         console.warn_of_opening(folder, count_openings(folder))
-    from tune_mentormix.evaluation_tables import print_evaluation
+    from tune_mentormix.cli.tables import print_evaluation
     from tune_mentormix.export.evaluate import evaluate_export  # imports torch
 
     evaluation = evaluate_export(exported, split)
@@ -128,7 +128,7 @@ def predict(
     from tune_mentormix.export.read import read_folder
 
     exported = read_folder(folder)
-    from tune_mentormix.evaluation_tables import print_predictions
+    from tune_mentormix.cli.tables import print_predictions
     from tune_mentormix.export.evaluate import predict_images  # imports torch
 
     predictions = predict_images(exported, images)
@@ -174,7 +174,7 @@ def compare(
     """Put searches side by side: settings that differ, best, cost, and whether they are comparable."""
     if len(set(names)) < len(names) or len(names) < 2:
         raise RequestError(f"compare takes two or more different names, got {' '.join(names)}")
-    from tune_mentormix.comparison_tables import print_comparison
+    from tune_mentormix.cli.tables import print_comparison
     from tune_mentormix.results.comparison import compare as compare_searches
 
     comparison = compare_searches([read_experiment(storage, name) for name in names])

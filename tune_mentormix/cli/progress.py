@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tune_mentormix.console import best_so_far, counts_in_words, stderr
+from tune_mentormix.cli.console import best_so_far, counts_in_words, stderr
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import format_duration
 

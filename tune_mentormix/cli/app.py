@@ -9,13 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from tune_mentormix import cli_options as ask
-from tune_mentormix import cluster_commands, console, result_commands, service_commands, upkeep_commands
-from tune_mentormix.cli_options import STORAGE, AsJson, Name, Storage, Verbose, asked_settings, command
+from tune_mentormix.cli import admin as service_commands
+from tune_mentormix.cli import admin as upkeep_commands
+from tune_mentormix.cli import console
+from tune_mentormix.cli import jobs as cluster_commands
+from tune_mentormix.cli import options as ask
+from tune_mentormix.cli import results as result_commands
+from tune_mentormix.cli.options import STORAGE, AsJson, Name, Storage, Verbose, asked_settings, command
+from tune_mentormix.cli.progress import SearchProgress
 from tune_mentormix.cluster.jobs import read_submission, submitted_settings
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment, list_experiments, read_experiment
-from tune_mentormix.progress import SearchProgress
 from tune_mentormix.storage.lease import refuse_if_held
 from tune_mentormix.storage.paths import StorageError
 

@@ -27,14 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from trainables.augment import (
-    AUGMENTATIONS,
-    CONTRAST_RANGE,
-    CROP_PADDING,
-    MAX_BRIGHTNESS,
-    MAX_HUE,
-    SATURATION_RANGE,
-)
+from trainables.augment import AUGMENTATIONS, CONTRAST_RANGE, CROP_PADDING, MAX_BRIGHTNESS, MAX_HUE, SATURATION_RANGE
 from trainables.settings import AugmentationName
 from trainables.training import normalised, unit_floats
 

@@ -27,9 +27,9 @@ from measurement import alternate, median_of_ratios, write_result
 from straightforward import LabelledImages, StraightforwardLoop
 from torch.utils.data import DataLoader
 
-from trainables.datasets import Dataset
-from trainables.device_data import DeviceDataset
-from trainables.networks import build_network
+from trainables.data import Dataset
+from trainables.device import DeviceDataset
+from trainables.models import build_network
 from trainables.settings import NetworkName, TrialSettings
 from trainables.training import Trainer
 

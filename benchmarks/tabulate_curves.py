@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from trainables.datasets import load_dataset
-from trainables.device_data import DeviceDataset
+from trainables.data import load_dataset
+from trainables.device import DeviceDataset
 from trainables.settings import DataSettings, TrialSettings
 from trainables.training import Trainer, TrainingDiverged
 

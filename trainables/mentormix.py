@@ -18,11 +18,11 @@ import torch
 from ray.train._internal.storage import StorageContext
 from ray.tune import Trainable
 
-from trainables.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
-from trainables.datasets import Dataset
-from trainables.hardware import default_device
+from trainables.checkpoint import CheckpointError, load_checkpoint, local_copy, save_checkpoint
+from trainables.data import Dataset
+from trainables.device import default_device
+from trainables.retry import patiently
 from trainables.settings import TrialSettings
-from trainables.stored_checkpoint import local_copy, patiently
 from trainables.training import DeviceDataset, Trainer, TrainingDiverged
 
 logger = logging.getLogger(__name__)

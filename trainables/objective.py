@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trainables import step as algorithm
-from trainables.hardware import autocast
+from trainables.device import autocast
 from trainables.mentors import MENTORS
-from trainables.networks import RunningStatistics
+from trainables.models import RunningStatistics
 from trainables.schedules import percent_done, weighting_start
 from trainables.settings import TrialSettings
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -118,3 +118,30 @@ class TrialSettings(Settings):
         if self.pretrained and not self.network.startswith(TORCHVISION_PREFIX):
             raise ValueError(f"pretrained is for networks {TORCHVISION_PREFIX}NAME only, got network {self.network}")
         return self
+
+
+_COMMON: dict[str, Any] = {
+    "partner_temperature": 1.0,
+    "learning_rate": 0.1,
+    "lr_schedule": "steps",
+    "weight_decay": 2e-4,
+    "batch_size": 128,
+    "ema": 0.05,  # 0.9999, the reference's decay, is a twentieth of its 200,000 steps
+    "augmentation": "reference",
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "reference": _COMMON
+    | {
+        "mentor": "mentornet_pd",
+        "mixing": "hard",
+        "decay_under_second_reweight": False,
+    },
+    "paper": _COMMON
+    | {
+        "mentor": "threshold",
+        "mixing": "interpolated",
+        "decay_under_second_reweight": True,
+    },
+}
+"""Name → keys of `TrialSettings`; what a search space or an option sets as well wins."""

@@ -3,7 +3,7 @@
 Weight, sample, mix, weight again. No network, no device of its own, and no tensor value read on the host.
 B is the batch size, K the number of classes; losses are cross-entropies in nats. Steps are numbered as in
 `docs/method.md`; step 1 (the losses) is `trainables.objective`'s, step 8 (the optimiser) `trainables.training`'s,
-step 9 `trainables.weight_average`'s.
+step 9 `trainables.training`'s.
 """
 
 from __future__ import annotations

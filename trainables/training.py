@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from trainables.augment import AUGMENTATIONS
-from trainables.best_epoch import BestEpoch
-from trainables.datasets import Dataset
-from trainables.device_data import DeviceDataset
-from trainables.hardware import autocast, channels_last, default_device, set_switches
-from trainables.networks import build_network, kernels_and_rest
+from trainables.data import Dataset
+from trainables.device import DeviceDataset, autocast, channels_last, default_device, set_switches
+from trainables.models import build_network, kernels_and_rest
 from trainables.objective import MentorMixObjective
 from trainables.schedules import average_decay, learning_rate
 from trainables.settings import TrialSettings
-from trainables.weight_average import WeightAverage
 
 __all__ = ["DeviceDataset", "Evaluation", "Trainer", "TrainingDiverged"]
 
@@ -276,3 +273,62 @@ def unit_floats(images: Tensor) -> Tensor:
 def normalised(images: Tensor) -> Tensor:
     """Pixels [B, C, H, W] in [0, 1] → [−1, 1], channels-last."""
     return images.mul(2).sub(1).contiguous(memory_format=torch.channels_last)
+
+
+class BestEpoch:
+    """The epoch with the highest validation accuracy so far, the first of equals; empty before any."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.weights: dict[str, Tensor] = {}
+
+    def note(self, metrics: dict[str, float], weights: dict[str, Tensor]) -> None:
+        """Copy the weights, which stay on their device, if this epoch is better than all before it.
+
+        Args:
+            metrics: `Trainer.train_epoch`'s, with `val_accuracy`.
+            weights: as evaluation uses them; they may share memory with the network.
+        """
+        if not self.metrics or metrics["val_accuracy"] > self.metrics["val_accuracy"]:
+            self.metrics = dict(metrics)
+            self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes."""
+        return {"metrics": self.metrics, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any], like: dict[str, Tensor]) -> None:
+        """Go on from a saved state, on the device that `like` is on."""
+        self.metrics = state["metrics"]
+        self.weights = {name: weight.to(like[name].device) for name, weight in state["weights"].items()}
+
+
+class WeightAverage:
+    """Averages what is trained; running statistics of batch norm are not, and stay the network's own.
+
+    Attributes:
+        weights: parameter name → average.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """Start at the network's present weights, and follow that network."""
+        trained = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        self._trained = [value.detach() for value in trained.values()]  # shares the network's memory
+        self.weights = {name: value.detach().clone() for name, value in trained.items()}
+
+    def update(self, decay: float) -> None:
+        """Average ← decay · average + (1 − decay) · weights."""
+        torch._foreach_lerp_(list(self.weights.values()), self._trained, 1 - decay)
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over saved averages.
+
+        Raises:
+            ValueError: if they are of another network.
+        """
+        shapes = {name: weight.shape for name, weight in self.weights.items()}
+        if {name: weight.shape for name, weight in weights.items()} != shapes:
+            raise ValueError("the weight average is of another network")
+        with torch.no_grad():
+            for name, weight in weights.items():
+                self.weights[name].copy_(weight)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from trainables.datasets import Dataset, load_dataset
-from trainables.device_data import DeviceDataset
+from trainables.data import Dataset, load_dataset
+from trainables.device import DeviceDataset
 from trainables.settings import DataSettings
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -15,6 +15,10 @@ from torchvision.transforms.v2 import functional as torchvision_functional
 from trainables.augment import (
     AUGMENTATIONS,
     CROP_PADDING,
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
     colour_jitter,
     crop,
     cutout,
@@ -24,7 +28,6 @@ from trainables.augment import (
     draw_flip,
     flip,
 )
-from trainables.colour import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation
 from trainables.settings import AugmentationName
 
 BATCH = 16

@@ -9,8 +9,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trainables.augment import AUGMENTATIONS
-from trainables.datasets import Dataset
-from trainables.device_data import DeviceDataset
+from trainables.data import Dataset
+from trainables.device import DeviceDataset
 from trainables.settings import AugmentationName, TrialSettings
 from trainables.training import Trainer
 

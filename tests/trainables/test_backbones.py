@@ -10,10 +10,10 @@ from torch import nn
 from torchvision import models
 from torchvision.transforms.functional import to_pil_image
 
-from trainables.backbones import Backbone, build_backbone
-from trainables.device_data import DeviceDataset
+from trainables.device import DeviceDataset
 from trainables.errors import NetworkError
-from trainables.networks import build_network, check_network
+from trainables.models import build_network, check_network
+from trainables.models.torchvision_models import Backbone, build_backbone
 from trainables.settings import TrialSettings
 from trainables.training import Trainer
 

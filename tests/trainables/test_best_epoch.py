@@ -3,10 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables.best_epoch import BestEpoch
-from trainables.checkpoints import load_checkpoint, read_weights, save_checkpoint
+from trainables.checkpoint import load_checkpoint, read_weights, save_checkpoint
 from trainables.settings import TrialSettings
-from trainables.training import DeviceDataset, Trainer
+from trainables.training import BestEpoch, DeviceDataset, Trainer
 
 
 def test_the_first_of_the_best_epochs_is_kept_as_it_was() -> None:

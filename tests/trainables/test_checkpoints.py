@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables.checkpoints import CheckpointError, is_whole, load_checkpoint, save_checkpoint
-from trainables.manifest import MANIFEST_FILE, STATE_FILE, write_whole
+from trainables.checkpoint import CheckpointError, is_whole, load_checkpoint, save_checkpoint
+from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, write_whole
 from trainables.settings import TrialSettings
 from trainables.training import DeviceDataset, Trainer
 
@@ -22,8 +22,8 @@ GO_ON = """
 import sys
 from pathlib import Path
 import torch
-from trainables.checkpoints import load_checkpoint, save_checkpoint
-from trainables.datasets import load_dataset
+from trainables.checkpoint import load_checkpoint, save_checkpoint
+from trainables.data import load_dataset
 from trainables.settings import DataSettings, TrialSettings
 from trainables.training import DeviceDataset, Trainer
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.checkpoints import read_weights, save_checkpoint
-from trainables.classifier import Classifier, load_classifier
-from trainables.datasets import Dataset
-from trainables.evaluation import measure
-from trainables.model_files import ModelDescription, ModelFile, write_model
-from trainables.onnx_file import TOLERANCE, write_onnx
+from trainables.checkpoint import read_weights, save_checkpoint
+from trainables.data import Dataset
+from trainables.inference import Classifier, load_classifier
+from trainables.metrics import measure
+from trainables.model_file import ModelDescription, ModelFile, write_model
+from trainables.onnx_export import TOLERANCE, write_onnx
 from trainables.settings import TrialSettings
 from trainables.training import DeviceDataset, Trainer
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from trainables.datasets import DATASETS, Dataset, DatasetError, load_dataset, load_test_split
-from trainables.noise import NOISE_KINDS
+from trainables.data import DATASETS, Dataset, DatasetError, load_dataset, load_test_split
+from trainables.data.noise import NOISE_KINDS
 from trainables.settings import DatasetName, DataSettings, NoiseKind
 
 NOISY_DIGITS = DataSettings(dataset="digits", noise=0.4)

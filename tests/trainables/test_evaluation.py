@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainables.evaluation import calibration_error, measure, wilson_interval
+from trainables.metrics import calibration_error, measure, wilson_interval
 
 
 def test_the_confusion_matrix_has_labels_as_rows_and_predictions_as_columns() -> None:

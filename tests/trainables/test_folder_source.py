@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from trainables.datasets import DatasetError, load_dataset, load_test_split
+from trainables.data import DatasetError, load_dataset, load_test_split
 from trainables.settings import DataSettings
 
 

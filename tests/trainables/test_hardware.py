@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.device_data import DeviceDataset
-from trainables.hardware import autocast
+from trainables.device import DeviceDataset, autocast
 from trainables.settings import Precision, TrialSettings
 from trainables.training import Trainer
 

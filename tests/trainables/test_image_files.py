@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainables.data.image_folder import read_image
 from trainables.errors import DatasetError
-from trainables.image_files import read_image
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("L", 3), ("RGB", 1), ("RGB", 3), ("RGBA", 3), ("P", 3)])

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["trainables.settings", "trainables.manifest", "trainables.datasets"])
+@pytest.mark.parametrize("module", ["trainables.settings", "trainables.checkpoint_manifest", "trainables.data"])
 def test_a_cheap_module_imports_neither_torch_nor_ray(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'ray'}} & set(sys.modules)))"
 
@@ -18,7 +18,7 @@ def test_a_cheap_module_imports_neither_torch_nor_ray(module: str) -> None:
 
 
 def test_training_does_not_import_ray() -> None:
-    code = "import sys, trainables.checkpoints; print('ray' in sys.modules)"
+    code = "import sys, trainables.checkpoint; print('ray' in sys.modules)"
 
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

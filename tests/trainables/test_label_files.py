@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from trainables.datasets import Dataset, DatasetError, load_dataset, load_test_split
-from trainables.label_files import read_label_file
+from trainables.data import Dataset, DatasetError, load_dataset, load_test_split
+from trainables.data.labels import read_label_file
 from trainables.settings import DataSettings
 
 CLASSES = ("ant", "bee", "cat")

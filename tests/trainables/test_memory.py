@@ -5,8 +5,8 @@ from __future__ import annotations
 import psutil
 import pytest
 
-from trainables.datasets import load_dataset
-from trainables.device_data import DeviceDataset
+from trainables.data import load_dataset
+from trainables.device import DeviceDataset
 from trainables.settings import DataSettings, TrialSettings
 from trainables.training import Trainer
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from trainables import stored_checkpoint
-from trainables.checkpoints import CheckpointError, is_whole
-from trainables.datasets import Dataset
-from trainables.manifest import MANIFEST_FILE
+from trainables import retry as stored_checkpoint
+from trainables.checkpoint import CheckpointError, is_whole
+from trainables.checkpoint_manifest import MANIFEST_FILE
+from trainables.data import Dataset
 from trainables.mentormix import MentorMixTrainable, one_line
 from trainables.training import TrainingDiverged
 
 _WITHOUT_MEMORY = """
 import resource, psutil, torch
 torch.set_num_threads(1)
-from trainables.datasets import load_dataset
+from trainables.data import load_dataset
 from trainables.mentormix import MentorMixTrainable
 from trainables.settings import DataSettings
 

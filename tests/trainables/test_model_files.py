@@ -10,10 +10,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from trainables.classifier import load_classifier
 from trainables.errors import ModelFileError
-from trainables.model_files import DESCRIPTION_KEY, ModelDescription, ModelFile, read_model, write_model
-from trainables.networks import build_network
+from trainables.inference import load_classifier
+from trainables.model_file import DESCRIPTION_KEY, ModelDescription, ModelFile, read_model, write_model
+from trainables.models import build_network
 from trainables.settings import TrialSettings
 
 DESCRIPTION = ModelDescription(

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from trainables.networks import NETWORKS, RunningStatistics, kernels_and_rest
+from trainables.models import NETWORKS, RunningStatistics, kernels_and_rest
 from trainables.settings import OwnNetwork, TrialSettings
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from trainables.datasets import Dataset
-from trainables.device_data import DeviceDataset
+from trainables.data import Dataset
+from trainables.device import DeviceDataset
 from trainables.mentors import MENTORS
-from trainables.networks import NETWORKS
+from trainables.models import NETWORKS
 from trainables.settings import MentorName, MixingRule, TrialSettings
 from trainables.training import Trainer
 

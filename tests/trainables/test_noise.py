@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from trainables.data.noise import CIFAR10_CONFUSIONS, NOISE_KINDS, CleanData
 from trainables.errors import DatasetError
-from trainables.noise import CIFAR10_CONFUSIONS, NOISE_KINDS, CleanData
 from trainables.settings import NoiseKind
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainables.device_data import DeviceDataset
-from trainables.presets import PRESETS
-from trainables.settings import TrialSettings
+from trainables.device import DeviceDataset
+from trainables.settings import PRESETS, TrialSettings
 from trainables.training import Trainer
 
 DEPENDS_ON_THE_NOISE = {"mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.datasets import load_dataset, load_test_split
+from trainables.data import load_dataset, load_test_split
 from trainables.settings import DataSettings
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from trainables.datasets import DatasetError, load_dataset, load_test_split
+from trainables.data import DatasetError, load_dataset, load_test_split
 from trainables.settings import DataSettings
 
 

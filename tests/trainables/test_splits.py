@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.splits import stratified_choice, stratified_split
+from trainables.data.splits import stratified_choice, stratified_split
 
 label_lists = st.lists(st.integers(0, 5), min_size=1, max_size=200)
 

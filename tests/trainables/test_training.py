@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.datasets import Dataset
+from trainables.data import Dataset
 from trainables.settings import TrialSettings
 from trainables.training import DeviceDataset, Trainer, TrainingDiverged
 

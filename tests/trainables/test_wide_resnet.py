@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.conftest import GOLDEN, GoldenValues
-from trainables.wide_resnet import resnet32_wide
+from trainables.models.wide_resnet import resnet32_wide
 
 # The reference's variables of a layer, in the order in which they are listed, and what they are called here.
 NORM_VARIABLES = ("bias", "weight", "running_mean", "running_var")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.tune_mentormix.conftest import SEEDS, confirmation_of, copy_of
-from trainables.datasets import load_dataset, load_test_split
-from trainables.final_accuracy import final_accuracy
+from trainables.data import load_dataset, load_test_split
+from trainables.inference import final_accuracy
 from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE
 from tune_mentormix.experiment.create import stored_settings

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from trainables.datasets import load_dataset
-from trainables.model_files import ModelFile, read_model, write_model
+from trainables.data import load_dataset
+from trainables.model_file import ModelFile, read_model, write_model
 from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment

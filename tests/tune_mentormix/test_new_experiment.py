@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.object_store import ObjectStore
-from trainables.datasets import Dataset, load_dataset
+from trainables.data import Dataset, load_dataset
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import hold_new_experiment

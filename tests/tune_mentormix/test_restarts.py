@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from trainables.manifest import STATE_FILE, write_whole
+from trainables.checkpoint_manifest import STATE_FILE, write_whole
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.search.callbacks import Recorder
 from tune_mentormix.search.proposals import start_trial

@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from trainables.presets import PRESETS
+from trainables.settings import PRESETS
 from tune_mentormix.config.settings import PresetName, SearchSettings, parse_duration, read_settings
 from tune_mentormix.errors import RequestError
 

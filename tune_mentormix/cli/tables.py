@@ -7,7 +7,7 @@ from datetime import datetime
 from rich.table import Column, Table
 from rich.text import Text
 
-from trainables.evaluation import CALIBRATION_BINS, wilson_interval
+from trainables.metrics import CALIBRATION_BINS, wilson_interval
 from tune_mentormix.cli.console import hyperparameters, print_json, print_note, stderr, stdout, storage_option
 from tune_mentormix.cluster.jobs import ClusterJobs, Job, recorded_jobs
 from tune_mentormix.experiment.experiment import Experiment

@@ -19,8 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainables.presets import PRESETS
-from trainables.settings import DataSettings, NetworkName, Seed, TrialSettings, UserPath
+from trainables.settings import PRESETS, DataSettings, NetworkName, Seed, TrialSettings, UserPath
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.paths import Location, as_location

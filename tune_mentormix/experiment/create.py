@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainables.datasets import Dataset
+from trainables.data import Dataset
 from tune_mentormix.config.settings import BUDGETS, RECORD_KEYS, SearchSettings
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError

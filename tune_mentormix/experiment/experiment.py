@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from trainables.manifest import MANIFEST_FILE, STATE_FILE, is_whole
+from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, is_whole
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import check_name, refuse_newer
 from tune_mentormix.errors import RequestError

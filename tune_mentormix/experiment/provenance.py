@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import tune_mentormix
-from trainables.datasets import Dataset
+from trainables.data import Dataset
 from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import write_atomically
 

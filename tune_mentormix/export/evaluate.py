@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 
 import tune_mentormix
-from trainables.classifier import Classifier, load_classifier
-from trainables.datasets import Dataset, load_test_split
+from trainables.data import Dataset, load_test_split
+from trainables.data.image_folder import read_image
 from trainables.errors import DatasetError, ModelFileError
-from trainables.evaluation import CALIBRATION_BINS, Measurement, measure, wilson_interval
-from trainables.image_files import read_image
+from trainables.inference import Classifier, load_classifier
+from trainables.metrics import CALIBRATION_BINS, Measurement, measure, wilson_interval
 from tune_mentormix.errors import RequestError
 from tune_mentormix.export.manifest import MODEL_FILE, OPENINGS_FILE
 from tune_mentormix.export.read import ExportedFolder, load_exported_data

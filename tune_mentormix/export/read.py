@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError
 
-from trainables.datasets import Dataset, load_dataset
+from trainables.data import Dataset, load_dataset
 from trainables.errors import DatasetError
 from trainables.settings import DataSettings, Settings, TrialSettings
 from tune_mentormix.config.settings import refuse_newer

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainables.checkpoints import is_whole, load_checkpoint, save_checkpoint
-from trainables.datasets import Dataset
-from trainables.model_files import ModelDescription, ModelFile, write_model
+from trainables.checkpoint import is_whole, load_checkpoint, save_checkpoint
+from trainables.data import Dataset
+from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.training import Trainer, begin_training
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError

@@ -16,12 +16,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainables.checkpoints import CheckpointError, Which, read_weights
+from trainables.checkpoint import CheckpointError, Which, local_copy, read_weights
 from trainables.errors import MissingPackageError, ModelFileError
-from trainables.model_files import ModelDescription, ModelFile, write_model
-from trainables.onnx_file import check_onnx_packages, write_onnx
+from trainables.model_file import ModelDescription, ModelFile, write_model
+from trainables.onnx_export import check_onnx_packages, write_onnx
 from trainables.settings import DataSettings
-from trainables.stored_checkpoint import local_copy
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Cost, Experiment, Trial, newest_checkpoint

@@ -11,9 +11,9 @@ from typing import Any
 import ray
 from ray.tune.search import Searcher
 
-from trainables.datasets import Dataset, load_test_split
+from trainables.data import Dataset, load_test_split
 from trainables.errors import DatasetError
-from trainables.final_accuracy import final_accuracy
+from trainables.inference import final_accuracy
 from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.config.settings import FORMAT, SearchSettings

@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trainables.datasets import Dataset, load_dataset
+from trainables.data import Dataset, load_dataset
 from trainables.errors import DatasetError, NetworkError
-from trainables.networks import check_network
+from trainables.models import check_network
 from trainables.settings import TrialSettings
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import SearchSpace, load_space, parse_space

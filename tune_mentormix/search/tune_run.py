@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, TuneError
 from ray.tune.search import Searcher
 
-from trainables.datasets import Dataset
+from trainables.data import Dataset
 from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster.resources import Room
 from tune_mentormix.config.settings import SearchSettings

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trainables.stored_checkpoint import PATIENCE_SECONDS
+from trainables.retry import PATIENCE_SECONDS
 from tune_mentormix.errors import RequestError, TakenOverError
 from tune_mentormix.formatting import format_duration
 from tune_mentormix.storage.journal_backends import AppendedFile, Segments, read_lines, read_segments

@@ -1,6 +1,6 @@
 """Label noise: names → functions that turn clean labels into noisy ones.
 
-Pure NumPy on whole arrays. Which generator is used is the caller's business (`trainables.datasets`).
+Pure NumPy on whole arrays. Which generator is used is the caller's business (`trainables.data`).
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainables.classifier import Classifier
+from trainables.checkpoint_manifest import write_safely
 from trainables.errors import MissingPackageError, ModelFileError
-from trainables.manifest import write_safely
-from trainables.model_files import ModelFile
+from trainables.inference import Classifier
+from trainables.model_file import ModelFile
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4  # of a probability: runtimes sum in other orders

@@ -83,3 +83,24 @@ def _convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Con
 def _initialised(convolution: nn.Conv2d) -> nn.Conv2d:
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return convolution
+
+
+def small_cnn(num_classes: int, in_channels: int) -> nn.Module:
+    """Four 3×3 convolutions with batch norm, two of stride 2; 0.13 M parameters, for images from 8×8 pixels on."""
+    return nn.Sequential(
+        *_conv_block(in_channels, 32),
+        *_conv_block(32, 64, stride=2),
+        *_conv_block(64, 64),
+        *_conv_block(64, 128, stride=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(128, num_classes),
+    )
+
+
+def _conv_block(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    ]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import TypeVar
 
 logger = logging.getLogger(__name__)
@@ -21,21 +18,6 @@ Result = TypeVar("Result")
 
 class StorageUnavailableError(OSError):
     """A storage could not be used for long; no fault of the trial that waited for it."""
-
-
-@contextmanager
-def local_copy(checkpoint: str) -> Iterator[Path]:
-    """A checkpoint as a local folder: its own, or a temporary copy of what lies under a URI.
-
-    Raises:
-        StorageUnavailableError: if the storage could not be used for `PATIENCE_SECONDS`.
-    """
-    if "://" not in checkpoint:
-        yield Path(checkpoint)
-        return
-    with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
-        patiently(lambda: _download(checkpoint, folder))
-        yield Path(folder)
 
 
 def patiently(work: Callable[[], Result]) -> Result:

@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from trainables.checkpoint_manifest import write_safely
 from trainables.errors import ModelFileError
-from trainables.manifest import write_safely
 from trainables.settings import NetworkName, Precision, Settings
 
 MODEL_FORMAT = 1  # of the description; a newer one is refused

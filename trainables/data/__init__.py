@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.data.image_folder import folder_source
+from trainables.data.labels import LabelPool, labelled_pool, limited, with_noise
+from trainables.data.sources import Images, Labels, Source, Split, arrays_source, cifar_source, digits_source
+from trainables.data.splits import stratified_split
 from trainables.errors import DatasetError
-from trainables.folder_source import folder_source
-from trainables.label_pool import LabelPool, labelled_pool, limited, with_noise
 from trainables.settings import DatasetName, DataSettings, LabelsKind
-from trainables.sources import Images, Labels, Source, Split, arrays_source, cifar_source, digits_source
-from trainables.splits import stratified_split
 
 __all__ = ["DATASETS", "Dataset", "DatasetError", "load_dataset", "load_test_split"]
 

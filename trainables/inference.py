@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trainables.checkpoint import load_checkpoint, local_copy
+from trainables.data import Dataset
+from trainables.data.sources import Images, Labels
+from trainables.device import autocast, channels_last, default_device, set_switches
 from trainables.errors import ModelFileError, NetworkError
-from trainables.hardware import autocast, channels_last, default_device, set_switches
-from trainables.model_files import ModelDescription, ModelFile, read_model
-from trainables.networks import build_network
+from trainables.model_file import ModelDescription, ModelFile, read_model
+from trainables.models import build_network
 from trainables.settings import TrialSettings
-from trainables.training import EVALUATION_BATCH, normalised, unit_floats
+from trainables.training import EVALUATION_BATCH, begin_training, normalised, unit_floats
 
 
 class Classifier(nn.Module):
@@ -95,3 +99,35 @@ def _check_fit(weights: dict[str, Tensor], network: dict[str, Tensor]) -> None:
 
 def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+
+
+def final_accuracy(
+    config: dict[str, Any], dataset: Dataset, checkpoint: str | None, images: Images, labels: Labels, threads: int
+) -> float:
+    """Measures the weights a trial ends with, averaged as they are for validation.
+
+    Epochs that the checkpoint lacks, because the driver died between the last report and the last checkpoint,
+    are trained again: on a CPU they end in the same weights.
+
+    Args:
+        config: the fields of `TrialSettings`.
+        dataset: what the trial trained on.
+        checkpoint: the folder or the URI of its newest one; None where there is none.
+        images: [N, H, W, C] uint8.
+        labels: [N] int64.
+        threads: of torch on a CPU.
+
+    Returns:
+        Share of the images, 0 … 1.
+
+    Raises:
+        CheckpointError: if the checkpoint does not fit the trial.
+    """
+    trainer = begin_training(TrialSettings(**config), dataset, threads)
+    if checkpoint is not None:
+        with local_copy(checkpoint) as folder:
+            load_checkpoint(trainer, folder)
+    while trainer.epoch < trainer.settings.epochs:
+        trainer.train_epoch()
+    device = trainer.data.device
+    return trainer.evaluate(torch.tensor(images, device=device), torch.tensor(labels, device=device)).accuracy

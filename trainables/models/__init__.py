@@ -9,10 +9,9 @@ from typing import cast
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainables.resnets import resnet18_cifar, resnet32
+from trainables.models.resnet import resnet18_cifar, resnet32, small_cnn
+from trainables.models.wide_resnet import resnet32_wide
 from trainables.settings import TORCHVISION_PREFIX, NetworkName, OwnNetwork, TrialSettings
-from trainables.small_cnn import small_cnn
-from trainables.wide_resnet import resnet32_wide
 
 NETWORKS: dict[OwnNetwork, Callable[[int, int], nn.Module]] = {
     "small_cnn": small_cnn,
@@ -31,7 +30,9 @@ def build_network(settings: TrialSettings, num_classes: int, in_channels: int) -
     """
     if not settings.network.startswith(TORCHVISION_PREFIX):
         return NETWORKS[cast(OwnNetwork, settings.network)](num_classes, in_channels)
-    from trainables.backbones import build_backbone  # imports torchvision, which most trials do not need
+    from trainables.models.torchvision_models import (
+        build_backbone,  # imports torchvision, which most trials do not need
+    )
 
     return build_backbone(settings.network, settings.pretrained, num_classes, in_channels)
 
@@ -43,7 +44,7 @@ def check_network(name: NetworkName, pretrained: bool) -> None:
         NetworkError: in one line, if torchvision has no such network, or its weights cannot be had.
     """
     if name.startswith(TORCHVISION_PREFIX):
-        from trainables.backbones import check_backbone
+        from trainables.models.torchvision_models import check_backbone
 
         check_backbone(name, pretrained)
 

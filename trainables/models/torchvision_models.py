@@ -1,7 +1,7 @@
 """torchvision's classification networks, from scratch or with pretrained weights, behind one input: [−1, 1] images.
 
 Fine-tuning a pretrained network is the first recommendation of Jiang et al. (2020) for noisy labels. Apart from
-`trainables.networks`, so that trials that need none of them do not wait for torchvision to be imported.
+`trainables.models`, so that trials that need none of them do not wait for torchvision to be imported.
 """
 
 from __future__ import annotations

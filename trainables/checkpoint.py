@@ -5,13 +5,17 @@ Files are written crash-safely, and read without executing anything a file says 
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from trainables.manifest import STATE_FILE, is_whole, write_whole
+from trainables.checkpoint_manifest import STATE_FILE, is_whole, write_whole
+from trainables.retry import _download, patiently
 from trainables.training import Trainer
 
 __all__ = ["CheckpointError", "TrainedWeights", "is_whole", "load_checkpoint", "read_weights", "save_checkpoint"]
@@ -97,3 +101,18 @@ def _read_state(folder: Path) -> Any:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"the checkpoint in {folder} holds no trial: {reason}") from error
+
+
+@contextmanager
+def local_copy(checkpoint: str) -> Iterator[Path]:
+    """A checkpoint as a local folder: its own, or a temporary copy of what lies under a URI.
+
+    Raises:
+        StorageUnavailableError: if the storage could not be used for `PATIENCE_SECONDS`.
+    """
+    if "://" not in checkpoint:
+        yield Path(checkpoint)
+        return
+    with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
+        patiently(lambda: _download(checkpoint, folder))
+        yield Path(folder)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import ctypes
 import platform
 
+import numpy as np
 import torch
 import torch.utils.deterministic
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from trainables.data import Dataset
 from trainables.settings import Precision
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
@@ -75,3 +78,37 @@ def _keep_freed_memory() -> None:
         c_library = ctypes.CDLL(None)
         c_library.mallopt(_M_TRIM_THRESHOLD, _LARGEST_TRIM_THRESHOLD)
         c_library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+
+
+class DeviceDataset:
+    """The tensors of a `Dataset`, all on one device.
+
+    Attributes:
+        device: where everything lies.
+        num_classes: K.
+        train_images: [N, H, W, C] uint8.
+        train_labels: [N] int64, as given: noisy.
+        validation_images: [M, H, W, C] uint8.
+        validation_labels: [M] int64.
+        is_clean: [N] float32, 1 where the training label is the clean one; None where that is unknown.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device | str) -> None:
+        """Copy `dataset`, whose arrays may be read-only views, to `device`."""
+        self.device = torch.device(device)
+        self.num_classes = len(dataset.class_names)
+        self.train_images = self._copy(dataset.train_images)
+        self.train_labels = self._copy(dataset.train_labels)
+        self.validation_images = self._copy(dataset.validation_images)
+        self.validation_labels = self._copy(dataset.validation_labels)
+        self.is_clean: Tensor | None = None
+        if dataset.train_clean_labels is not None:
+            self.is_clean = (self.train_labels == self._copy(dataset.train_clean_labels)).float()
+
+    @property
+    def in_channels(self) -> int:
+        """C."""
+        return self.train_images.shape[3]
+
+    def _copy(self, array: NDArray[np.uint8] | NDArray[np.int64]) -> Tensor:
+        return torch.tensor(array, device=self.device)

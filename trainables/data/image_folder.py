@@ -1,0 +1,225 @@
+"""Images from files: decoded, and brought to the size and the channels that a dataset or a network has."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainables.data.sources import Images, Labels, Source, Split
+from trainables.errors import DatasetError
+from trainables.settings import DataSettings
+
+
+def read_image(path: Path, size: tuple[int, int] | None, channels: int = 3) -> NDArray[np.uint8]:
+    """Decode one image.
+
+    Args:
+        path: of a file in any format that Pillow reads.
+        size: height and width in pixels; the image is resized (bilinear, antialiased) until it just covers them,
+            and the middle is kept. None: as it is.
+        channels: 3 for RGB, 1 for grey; grey images are turned into RGB and the other way round, transparency is
+            dropped.
+
+    Returns:
+        [H, W, channels] uint8.
+
+    Raises:
+        DatasetError: if it cannot be decoded.
+    """
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB" if channels == 3 else "L")
+    except FileNotFoundError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror}") from error
+    except Exception as error:  # a damaged file can raise almost anything in Pillow's decoders
+        raise DatasetError(f"cannot decode {path}: {error}") from error
+    if size is not None and image.size != (size[1], size[0]):
+        image = _resize_and_crop(image, *size)
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def _resize_and_crop(image: Image.Image, height: int, width: int) -> Image.Image:
+    scale = max(width / image.width, height / image.height)
+    scaled_width, scaled_height = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    image = image.resize((scaled_width, scaled_height), Image.Resampling.BILINEAR)
+    left, top = (scaled_width - width) // 2, (scaled_height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+_FORMAT = "1"  # change it with anything that changes the pixels
+_IMAGES_PER_TASK = 64
+
+
+def decoded_images(root: Path, names: Sequence[str], image_size: int | None, cache_dir: Path) -> NDArray[np.uint8]:
+    """The images as one read-only memory-mapped array, decoded by the first process that asks for them.
+
+    Args:
+        root: the folder the names are relative to.
+        names: N ≥ 1 image files, in the order wanted.
+        image_size: side in pixels; the shorter side of an image is resized to it (bilinear, antialiased) and the
+            middle kept. None: the images have one size already, and keep it.
+        cache_dir: where decoded arrays are kept; made if it is not there.
+
+    Returns:
+        [N, H, W, 3] uint8; grey images are turned into RGB, transparency is dropped.
+
+    Raises:
+        DatasetError: if an image cannot be decoded, the sizes differ and `image_size` is None, or the cache cannot be
+            written to or read.
+    """
+    cached = cache_dir / f"images-{_key(root, names, image_size)}.npy"
+    if not cached.exists():
+        lock = FileLock(cached.with_suffix(".lock"))  # the others wait for the one that decodes
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except OSError as error:
+            raise DatasetError(f"cache_dir {cache_dir} cannot be written to: {error.strerror}") from error
+        try:
+            if not cached.exists():
+                _decode_into(cached, root, names, image_size)
+        finally:
+            lock.release()
+    try:
+        images: NDArray[np.uint8] = np.load(cached, mmap_mode="r")
+    except ValueError as error:
+        raise DatasetError(f"the cached images {cached} are damaged: delete that file") from error
+    return images
+
+
+def _key(root: Path, names: Sequence[str], image_size: int | None) -> str:
+    digest = hashlib.sha256(f"{_FORMAT}\0{image_size}\0{root.resolve()}\0".encode())
+    for name in names:
+        status = (root / name).stat()
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def _decode_into(cached: Path, root: Path, names: Sequence[str], image_size: int | None) -> None:
+    """Decode all images into a file beside `cached`, which takes that name when it is whole."""
+    size = None if image_size is None else (image_size, image_size)
+    first = read_image(root / names[0], size)
+    _check_free_space(cached.parent, first.nbytes * len(names))
+    unfinished = cached.with_suffix(f".{os.getpid()}.unfinished")
+    try:
+        images = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(names), *first.shape))
+
+        def decode_some(start: int) -> None:
+            for position in range(start, min(start + _IMAGES_PER_TASK, len(names))):
+                image = read_image(root / names[position], size)
+                if image.shape != first.shape:
+                    raise DatasetError(
+                        f"image_size must be set, for images differ in size: {root / names[0]} is {_size(first)}, "
+                        f"{root / names[position]} is {_size(image)}"
+                    )
+                images[position] = image
+
+        with ThreadPoolExecutor(os.cpu_count()) as executor:  # Pillow decodes and resizes without the GIL
+            for _ in executor.map(decode_some, range(0, len(names), _IMAGES_PER_TASK)):
+                pass  # raises what a task raised, and drops the tasks behind it
+        images.flush()
+        unfinished.replace(cached)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _check_free_space(folder: Path, needed: int) -> None:
+    """Refuse before writing: a memory-mapped file on a full disk ends the process with SIGBUS."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DatasetError(
+            f"cache_dir {folder} has {free / 1e9:.1f} GB free, the decoded images need {needed / 1e9:.1f} GB: "
+            "set cache_dir elsewhere, or image_size or max_images smaller"
+        )
+
+
+def _size(image: NDArray[np.uint8]) -> str:
+    return f"{image.shape[1]}×{image.shape[0]}"
+
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # ImageFolder's
+
+
+def folder_source(settings: DataSettings, split: Split) -> Source:
+    """The images of a folder, in ImageFolder's order: classes by name, then images by path.
+
+    A folder without class folders will do where a label file names its images.
+
+    Raises:
+        DatasetError: if the folder is not there or not laid out so.
+    """
+    root = _root(settings, split)
+    if any(_class_folders(root)):
+        image_names, labels, class_names = _list_classes(root)
+    elif settings.labels_file is not None and split == "train":
+        image_names, labels, class_names = _list_images(root, root), None, None
+    else:
+        raise DatasetError(f"{root} holds no class folders")
+    if not image_names:
+        raise DatasetError(f"{root} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+
+    def read_images(index: Labels) -> Images:
+        wanted = [image_names[position] for position in index]
+        return decoded_images(root, wanted, settings.image_size, settings.cache_dir.expanduser())
+
+    return Source(len(image_names), class_names, labels, None, tuple(image_names), read_images)
+
+
+def _root(settings: DataSettings, split: Split) -> Path:
+    """The folder of one split: `train/` and `test/` in `data_dir`, or `data_dir` itself where it has neither."""
+    if split == "clean_validation":
+        assert settings.clean_validation is not None  # the caller looked
+        return _existing_folder(settings.clean_validation, "clean_validation")
+    assert settings.data_dir is not None  # the settings see to it
+    data_dir = _existing_folder(settings.data_dir, "data_dir")
+    has_train, has_test = (data_dir / "train").is_dir(), (data_dir / "test").is_dir()
+    if has_train and has_test:
+        return data_dir / split
+    if has_train or has_test:  # taken for a class, a test folder would leak into training
+        there, missing = ("train", "test") if has_train else ("test", "train")
+        raise DatasetError(f"data_dir {data_dir} has {there}/ but no {missing}/: give both, or the training folder")
+    if split == "test":
+        raise DatasetError(f"data_dir {data_dir} has no train/ and test/, so there are no images to test on")
+    return data_dir
+
+
+def _existing_folder(path: Path, setting: str) -> Path:
+    if not path.is_dir():
+        raise DatasetError(f"{setting} {path} is not a folder")
+    return path
+
+
+def _class_folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _list_classes(root: Path) -> tuple[list[str], Labels, tuple[str, ...]]:
+    """Image names, [N] labels and class names of a folder of class folders."""
+    image_names: list[str] = []
+    labels: list[int] = []
+    folders = _class_folders(root)
+    for label, folder in enumerate(folders):
+        members = _list_images(folder, root)
+        if not members:
+            raise DatasetError(f"class folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        image_names += members
+        labels += [label] * len(members)
+    return image_names, np.asarray(labels, dtype=np.int64), tuple(folder.name for folder in folders)
+
+
+def _list_images(folder: Path, root: Path) -> list[str]:
+    """Paths of the images below `folder`, relative to `root`, with forward slashes."""
+    names: list[str] = []
+    for parent, _, files in sorted(os.walk(folder, followlinks=True)):
+        relative = Path(parent).relative_to(root)
+        names += [(relative / file).as_posix() for file in sorted(files) if file.lower().endswith(IMAGE_SUFFIXES)]
+    return names

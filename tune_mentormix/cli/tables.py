@@ -35,8 +35,8 @@ def print_comparison(comparison: Comparison) -> None:
         if not rows:
             continue
         table = Table("", *names, box=None, pad_edge=False)
-        for title, cells in rows:
-            table.add_row(title, *map(Text, cells))
+        for heading, cells in rows:
+            table.add_row(heading, *map(Text, cells))
         stdout.print()
         stdout.print(table)
     if not comparison.differing:

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from measurement import write_result
 
-from tests.tune_mentormix.service.conftest import READ, RUN, bearer
-from tests.tune_mentormix.service.served_process import ServedProcess, served_process
-from tests.tune_mentormix.simulated_search import simulate_search
+from tests.service.conftest import READ, RUN, bearer
+from tests.support.served_process import ServedProcess, served_process
+from tests.support.simulated_search import simulate_search
 
 TRIALS, EPOCHS = 1_000, 100
 LISTENERS, OPENERS = 1_000, 8

@@ -16,22 +16,13 @@ os.environ["STORAGE_PATIENCE_SECONDS"] = "10"
 import pytest
 import ray
 
-from tests.object_store import ObjectStore
+from tests.support.object_store import ObjectStore
+from tests.support.searches import SEEDS, TOP_K, SearchRunner, copy_of, quiet
+from tests.support.stand_in_head import StandInHead, stand_in_head
 from tune_mentormix.config.settings import SearchSettings, read_settings
-from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
+from tune_mentormix.search.confirm import confirm_search
 from tune_mentormix.search.run import start_search
-
-SearchRunner = Callable[..., Experiment]
-
-
-def quiet(_experiment: Experiment) -> None:
-    """Shows no progress."""
-
-
-def folder_of(experiment: Experiment) -> Path:
-    """Of an experiment on a disk."""
-    assert isinstance(experiment.path, Path)
-    return experiment.path
 
 
 @pytest.fixture(scope="session")
@@ -84,3 +75,18 @@ def run_search(ray_session: None, small_settings: Callable[..., SearchSettings])
 def finished_search(run_search: SearchRunner, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """A search of five trials that ran to its end; tests only read it."""
     return run_search(tmp_path_factory.mktemp("finished"), name="done")
+
+
+@pytest.fixture(scope="session")
+def confirmed(finished_search: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    """A search that was confirmed; tests only read it."""
+    storage = copy_of(finished_search, tmp_path_factory.mktemp("confirmed"))
+    confirm_search(storage, "done", TOP_K, SEEDS, {}, quiet)
+    return read_experiment(storage, "done")
+
+
+@pytest.fixture
+def head() -> Iterator[StandInHead]:
+    """What answers as the head of a Ray cluster does."""
+    with stand_in_head() as head:
+        yield head

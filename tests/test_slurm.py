@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.tune_mentormix.simulated_search import simulate_search
+from tests.support.simulated_search import simulate_search
 from tune_mentormix.experiment.experiment import read_experiment
 
 REPOSITORY = Path(__file__).parents[1]

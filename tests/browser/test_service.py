@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.browser.conftest import CHROMIUM, why_not
-from tests.jobs_cluster import REPOSITORY, JobsCluster, free_ports
+from tests.support.jobs_cluster import REPOSITORY, JobsCluster, free_ports
 from tune_mentormix.experiment.experiment import read_experiment
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())

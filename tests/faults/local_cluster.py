@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
-from tests.worker_processes import worker_processes
+from tests.support.worker_processes import worker_processes
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 80_000_000

@@ -1,0 +1,163 @@
+"""Confirmations on a real local Ray: what is run, what survives an interruption, when the test set is opened."""
+
+import json
+import signal
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.search.test_interruptions import start, wait_for_reports
+from tests.support.searches import SEEDS, TOP_K, SearchRunner, confirmation_of, copy_of, quiet
+from tune_mentormix.cli.app import run
+from tune_mentormix.cli.tables import print_confirmation
+from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
+from tune_mentormix.results.confirmation import Confirmation, confirmed_rows
+from tune_mentormix.search.confirm import confirm_search
+from tune_mentormix.storage.journal import read_events
+
+
+def journal_of(confirmation: Confirmation, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(confirmation.path / "journal.jsonl") if event["event"] == kind]
+
+
+def test_every_candidate_is_trained_in_full_on_the_same_fresh_seeds(confirmed: Experiment) -> None:
+    confirmation = confirmation_of(confirmed)
+    assert {"published", "mixup", "plain"} <= {candidate.name for candidate in confirmation.candidates}
+    assert len(confirmation.seeds) == SEEDS
+    assert confirmed.settings["seed"] not in confirmation.seeds
+    for candidate in confirmation.candidates:
+        runs = confirmation.runs_of(candidate)
+        assert list(runs) == confirmation.seeds
+        for seed, ran in runs.items():
+            assert ran.config == candidate.config | {"seed": seed}
+            assert (ran.state, list(ran.curve)) == ("finished", [1, 2, 3, 4])
+
+
+def test_the_test_set_is_opened_once_after_the_last_run_ended(confirmed: Experiment) -> None:
+    confirmation = confirmation_of(confirmed)
+    (opening,) = json.loads((confirmation.path / "sealed_test.json").read_text())["openings"]
+    last_end = max(event["time"] for event in journal_of(confirmation, "finished"))
+    assert datetime.fromisoformat(opening["opened"]).timestamp() >= int(last_end)
+    assert set(opening["results"]) == {opening["winner"], "published", "mixup", "plain"}
+    assert (opening["split"], opening["labels"]) == ("test", "clean")
+    assert opening["trained_on"] == confirmed.settings["provenance"]["dataset"]["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--top-k", "3"], "top_k must be 1, as this confirmation was begun, got 3 (--top-k)"),
+        (["--seeds", "1"], "seeds must be a whole number of at least 2, got 1 (--seeds)"),
+        (["--top-k", "0"], "top_k must be a whole number of at least 1, got 0 (--top-k)"),
+        (["--cpus-per-trial", "-1"], "cpus_per_trial"),
+    ],
+)
+def test_what_cannot_be_confirmed_is_one_line_on_stderr(
+    confirmed: Experiment, capsys: pytest.CaptureFixture[str], options: list[str], complaint: str
+) -> None:
+    assert run(["confirm", "done", *options, "--storage", str(confirmed.path.parent)]) == WRONG_REQUEST
+    printed = capsys.readouterr()
+    assert complaint in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_search_in_which_no_trial_ran_to_the_end_has_nothing_to_confirm(
+    finished_search: Experiment, tmp_path: Path
+) -> None:
+    storage = copy_of(finished_search, tmp_path)
+    journal = storage / "done" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    first_end = next(number for number, line in enumerate(lines) if '"finished"' in line)
+    journal.write_text("".join(lines[:first_end]))
+    with pytest.raises(RequestError, match="done has no trial that ran to the end yet"):
+        confirm_search(storage, "done", None, None, {}, quiet)
+    assert not (storage / "done" / "confirmation").exists()
+
+
+def test_interrupted_and_resumed_it_ends_the_same_and_the_test_set_stays_sealed_until_then(
+    finished_search: Experiment, confirmed: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[int] = []
+
+    def interrupt(confirmation: Confirmation) -> None:
+        if confirmation.epochs_run == 9 and not sent:
+            sent.append(9)
+            signal.raise_signal(signal.SIGINT)
+
+    storage = copy_of(finished_search, tmp_path)
+    cut = confirm_search(storage, "done", TOP_K, SEEDS, {}, interrupt)
+    assert (cut.ended, cut.state(), cut.winner()) == ("interrupted", "interrupted", None)
+    assert not (cut.path / "sealed_test.json").exists()
+    print_confirmation(cut, finished_search, "run_search.py", as_json=False)
+    assert "run_search.py confirm done --storage" in capsys.readouterr().out
+    resumed = confirm_search(storage, "done", None, None, {}, quiet)
+    whole = confirmation_of(confirmed)
+    assert {n: t.curve for n, t in resumed.trials.items()} == {n: t.curve for n, t in whole.trials.items()}
+    assert resumed.openings[-1]["results"] == whole.openings[-1]["results"]
+    assert len(resumed.openings) == 1
+
+
+def test_killed_in_the_middle_and_called_again_it_shows_the_same_table(
+    finished_search: Experiment, confirmed: Experiment, tmp_path: Path
+) -> None:
+    storage = copy_of(finished_search, tmp_path)
+    counts = ("--top-k", str(TOP_K), "--seeds", str(SEEDS))
+    driver = start("confirm", "done", *counts, "--storage", str(storage))
+    wait_for_reports(driver, storage / "done" / "confirmation" / "journal.jsonl", 6)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    cut, whole = confirmation_of(read_experiment(storage, "done")), confirmation_of(confirmed)
+    assert (cut.state(), cut.openings) == ("interrupted", [])
+    assert cut.epochs_run < whole.epochs_run
+    resumed = confirm_search(storage, "done", None, None, {}, quiet)
+    assert confirmed_rows(resumed) == confirmed_rows(whole)
+    assert {n: t.curve for n, t in resumed.trials.items()} == {n: t.curve for n, t in whole.trials.items()}
+    assert len(resumed.openings) == 1
+
+
+def test_more_seeds_extend_it_and_a_second_opening_is_said_loudly(
+    confirmed: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = copy_of(confirmed, tmp_path)
+    assert run(["confirm", "done", "--seeds", "3", "--storage", str(storage)]) == DONE
+    assert "WARNING: The test set was opened 2 times" in capsys.readouterr().err
+    extended = confirmation_of(read_experiment(storage, "done"))
+    first = confirmation_of(confirmed)
+    assert extended.seeds[:SEEDS] == first.seeds
+    assert len(journal_of(extended, "proposed")) == len(extended.candidates) * 3
+    assert extended.openings[0] == first.openings[0]
+    assert extended.opening is not None
+
+
+def test_an_opening_that_was_cut_short_stays_on_record(
+    confirmed: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = copy_of(confirmed, tmp_path)
+    record = storage / "done" / "confirmation" / "sealed_test.json"
+    cut_short = json.loads(record.read_text())
+    del cut_short["openings"][0]["results"]
+    record.write_text(json.dumps(cut_short))
+    assert run(["confirm", "done", "--storage", str(storage)]) == DONE
+    assert "opened 2 times" in capsys.readouterr().err
+    openings = json.loads(record.read_text())["openings"]
+    assert ["results" in opening for opening in openings] == [False, True]
+
+
+def test_a_hopeless_candidate_gets_no_more_seeds_and_controls_get_all(
+    run_search: SearchRunner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hardly_learning = {"learning_rate": {"choices": [1e-6]}}  # the controls keep the default
+    run_search(tmp_path, name="mixed", space=hardly_learning, num_samples=4, epochs=12, scheduler="none")
+    assert run(["confirm", "mixed", "--top-k", "2", "--seeds", "4", "--storage", str(tmp_path)]) == DONE
+    assert "trial 3 was ruled out" in capsys.readouterr().out
+    confirmation = confirmation_of(read_experiment(tmp_path, "mixed"))
+    seeds = {candidate.name: len(confirmation.runs_of(candidate)) for candidate in confirmation.candidates}
+    assert seeds == {"published": 4, "mixup": 4, "plain": 4, "trial 3": 3}
+    (event,) = journal_of(confirmation, "ruled_out")
+    assert event["rounds"] == 3
+    winner = confirmation.winner()
+    assert winner is not None
+    assert winner.name == "published"

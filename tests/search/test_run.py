@@ -1,0 +1,167 @@
+"""Searches on a real local Ray with real Optuna, small enough to take seconds."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.searches import folder_of
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, read_experiment
+from tune_mentormix.search.run import resume_search
+from tune_mentormix.storage.journal import read_events
+from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
+
+SearchRunner = Callable[..., Experiment]
+
+
+def quiet(_experiment: Experiment) -> None:
+    """Shows no progress."""
+
+
+def events_of(experiment: Experiment, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(experiment.path / "journal.jsonl") if event["event"] == kind]
+
+
+def test_a_search_runs_every_trial_asked_for_and_reports_every_epoch(finished_search: Experiment) -> None:
+    status = read_experiment(finished_search.path.parent, "done").status()
+    assert status["state"] == "finished"
+    assert sum(status["trials"].values()) == status["num_samples"] == 5
+    assert status["trials"]["finished"] + status["trials"]["stopped_early"] == 5
+    for trial in finished_search.trials.values():
+        assert list(trial.curve) == list(range(1, trial.epoch + 1))
+
+
+def test_the_controls_run_first_and_to_the_end(finished_search: Experiment) -> None:
+    assert [finished_search.trials[number].control for number in range(4)] == ["published", "mixup", "plain", None]
+    assert set(finished_search.status()["controls"]) == {"published", "mixup", "plain"}
+    published, mixup, plain = (finished_search.trials[number].config for number in range(3))
+    assert (published["mixup_alpha"], published["loss_p_percentile"], published["burn_in"]) == (8, 0.6, 10)
+    assert (mixup["mentor"], mixup["mixup_alpha"]) == ("uniform", 8)
+    assert (plain["mentor"], plain["mixup_alpha"]) == ("uniform", 0)
+
+
+def test_the_request_is_written_with_all_it_depended_on(finished_search: Experiment) -> None:
+    written = read_yaml(finished_search.path / "search.yaml").values
+    assert (written["num_samples"], written["noise"], written["name"]) == (5, 0.4, "done")
+    assert "mixup_alpha" in written["space"]
+    assert written["gpus_per_trial"] == 0, "decided by what this machine has"
+    facts = written["provenance"]
+    assert {"ray", "optuna", "torch", "numpy", "python"} <= set(facts["versions"])
+    assert len(facts["dataset"]["fingerprint"]) == 64
+    assert facts["dataset"]["noise_rate"] == pytest.approx(0.4, abs=0.05)
+    assert "commit" in facts
+
+
+def test_what_is_known_of_the_wrong_labels_is_written(finished_search: Experiment) -> None:
+    noise = json.loads((finished_search.path / "label_noise.json").read_text())
+    matrix = np.array(noise["transition_matrix"])
+    assert matrix.shape == (10, 10)
+    assert matrix.sum(axis=1) == pytest.approx(1)
+    assert 0.3 < noise["noise_rate"] < 0.5
+
+
+def test_journal_lines_hold_what_scripts_rely_on(finished_search: Experiment) -> None:
+    (started,) = events_of(finished_search, "run_started")
+    (ended,) = events_of(finished_search, "run_ended")
+    assert (started["run"], ended["reason"]) == (1, "finished")
+    assert (started["cpus_per_trial"], started["gpus_per_trial"]) == (1, 0)
+    report = events_of(finished_search, "report")[0]
+    metrics = {"val_accuracy", "val_loss", "train_loss", "mean_weight", "epoch", "epoch_seconds", "images_per_second"}
+    assert metrics | {"time", "event", "trial", "selected_clean_fraction"} <= set(report)
+    checkpoint = events_of(finished_search, "checkpoint")[-1]
+    assert checkpoint["path"].startswith("runs/1/trial-")
+
+
+def test_every_trial_can_be_watched_in_tensorboard(finished_search: Experiment) -> None:
+    for number in finished_search.trials:
+        (events,) = (folder_of(finished_search) / "runs" / "1" / f"trial-{number:04d}").glob("events.out.tfevents.*")
+        assert b"ray/tune/val_accuracy" in events.read_bytes()
+
+
+def test_checkpoints_are_found_newest_whole_first(finished_search: Experiment) -> None:
+    trial = finished_search.trials[0]
+    newest = newest_checkpoint(finished_search, trial)
+    assert newest == str(finished_search.path / trial.checkpoints[-1][1])
+
+
+def test_a_search_out_of_time_says_so_and_can_be_resumed(run_search: SearchRunner, tmp_path: Path) -> None:
+    experiment = run_search(tmp_path, name="hasty", time_budget=0.5, epochs=200, num_samples=3)
+    assert experiment.ended == "time_budget"
+    assert experiment.state() == "interrupted"
+    assert sum(experiment.counts().values()) == 3
+
+
+def test_an_existing_name_is_refused_and_left_alone(
+    run_search: SearchRunner, finished_search: Experiment, ray_session: None
+) -> None:
+    before = (finished_search.path / "journal.jsonl").read_bytes()
+    with pytest.raises(RequestError, match="exists already"):
+        run_search(finished_search.path.parent, name="done")
+    assert (finished_search.path / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"cpus_per_trial": 64}, r"cpus_per_trial must be at most 2, .* got 64 \(--cpus-per-trial\)"),
+        ({"gpus_per_trial": 1}, r"gpus_per_trial must be at most 0, .* got 1 \(--gpus-per-trial\)"),
+        ({"space": "defalt"}, "did you mean 'default'"),
+        ({"tracker": ["mlflow"]}, r"tracker mlflow is not installed: make install EXTRAS=mlflow, .* \(--tracker\)"),
+        ({"trial": {"burn_in": 5}}, "burn_in is set for all trials, and by the space too"),
+    ],
+)
+def test_what_cannot_run_creates_nothing(
+    run_search: SearchRunner, tmp_path: Path, options: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        run_search(tmp_path / "storage", name="never", **options)
+    assert not (tmp_path / "storage").exists()
+
+
+def test_a_storage_that_cannot_be_written_is_refused(run_search: SearchRunner, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(RequestError, match=r"cannot be written: .* \(--storage\)"):
+        run_search(tmp_path / "file", name="never")
+
+
+def test_fewer_trials_than_were_started_cannot_be_asked_for(finished_search: Experiment) -> None:
+    with pytest.raises(RequestError, match="num_samples must be at least 5"):
+        resume_search(finished_search.path.parent, "done", {"num_samples": 2}, quiet)
+
+
+@pytest.fixture
+def copied_search(finished_search: Experiment, tmp_path: Path) -> Experiment:
+    """The finished search in another folder, as if it had been moved there; tests may change it."""
+    shutil.copytree(folder_of(finished_search), tmp_path / "moved" / "done")
+    return read_experiment(tmp_path / "moved", "done")
+
+
+def test_a_finished_search_that_was_moved_is_extended_with_the_same_study(copied_search: Experiment) -> None:
+    seen: list[int] = []
+    extended = resume_search(
+        copied_search.path.parent, "done", {"num_samples": 7}, lambda experiment: seen.append(experiment.epochs_run)
+    )
+    assert extended.status()["num_samples"] == len(extended.trials) == 7
+    assert [event["trial"] for event in events_of(extended, "proposed")] == list(range(7))
+    assert len({json.dumps(trial.config) for trial in extended.trials.values()}) == 7
+    assert seen == sorted(seen), "progress was shown while it ran"
+    assert seen[-1] == extended.epochs_run
+
+
+def test_a_torn_newest_checkpoint_is_passed_over(copied_search: Experiment) -> None:
+    trial = copied_search.trials[0]
+    newest = copied_search.path / trial.checkpoints[-1][1] / "trial.pt"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert newest_checkpoint(copied_search, trial) == str(copied_search.path / trial.checkpoints[-2][1])
+
+
+def test_a_search_whose_data_changed_is_not_resumed(copied_search: Experiment) -> None:
+    written = read_yaml(copied_search.path / "search.yaml").values
+    write_yaml(copied_search.path / "search.yaml", written | {"data_seed": 5})
+    with pytest.raises(RequestError, match="data of done changed"):
+        resume_search(copied_search.path.parent, "done", {"num_samples": 6}, quiet)

@@ -1,0 +1,134 @@
+"""Reports, exports and optuna-dashboard: made on demand, out of this process where they are heavy, and read-only."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import tarfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from httpx2 import Response
+
+from tests.service.conftest import RUN, Serve, Served, sign_in
+from tests.support.simulated_search import simulate_search
+from tune_mentormix.service import artifacts
+from tune_mentormix.service.library import Library
+from tune_mentormix.service.reading import Version
+
+
+def made(served: Served, name: str, kind: str) -> Response:
+    """Asks until it is made, as a client does."""
+    deadline = time.monotonic() + 120
+    while True:
+        answer = served.get(f"/api/v1/experiments/{name}/{kind}")
+        if answer.status_code != 202 or time.monotonic() > deadline:
+            return answer
+
+
+def test_the_report_is_one_page_that_may_run_nothing(served: Served) -> None:
+    answer = made(served, "birds", "report")
+    assert answer.status_code == 200
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert "<h1>" in answer.text
+    again = made(served, "birds", "report")
+    assert again.text == answer.text
+
+
+def test_the_export_is_an_archive_with_the_best_configuration(served: Served) -> None:
+    answer = made(served, "birds", "export")
+    assert answer.status_code == 200
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+        assert "birds/best_config.yaml" in archive.getnames()
+
+
+def test_an_export_of_a_search_without_results_is_refused_in_the_commands_words(serve: Serve, tmp_path: Path) -> None:
+    simulate_search(tmp_path, "empty", 3)
+    (tmp_path / "empty" / "journal.jsonl").write_text("")
+    answer = made(serve(tmp_path), "empty", "export")
+    assert answer.status_code == 409
+    assert "no result to export yet" in answer.json()["detail"]
+
+
+def test_a_slow_storage_holds_up_nobody_else(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    version = Library.version
+
+    def slow(library: Library, name: str) -> Version:
+        begun.set()
+        go_on.wait(3)
+        return version(library, name)
+
+    monkeypatch.setattr(Library, "version", slow)
+    sign_in(served.client, RUN)
+    for path in ("/api/v1/experiments/nothing/report", "/searches/nothing/export"):
+        begun.clear()
+        go_on.clear()
+        asker = threading.Thread(target=served.client.get, args=(path,))
+        asker.start()
+        assert begun.wait(3)
+        before = time.monotonic()
+        assert served.client.get("/healthz").status_code == 200
+        assert time.monotonic() - before < 1
+        go_on.set()
+        asker.join()
+
+
+def test_an_archive_that_cannot_be_written_leaves_nothing_behind(
+    simulated_storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_full(archive: tarfile.TarFile, name: Path, arcname: str) -> None:
+        assert name.is_dir()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "add", disk_full)
+
+    async def make() -> None:
+        files = artifacts.Artifacts(simulated_storage)
+        with pytest.raises(OSError, match="No space left"):
+            await files.get("export", "birds", version=1)
+        assert not list(files.folder.iterdir())
+        files.close()
+
+    asyncio.run(make())
+
+
+def test_a_download_under_way_ends_whole_although_the_file_is_made_anew(
+    simulated_storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "FRESH_SECONDS", 0.0)
+
+    async def make_twice() -> None:
+        files = artifacts.Artifacts(simulated_storage)
+        first = await files.get("report", "birds", version=1)
+        assert first is not None
+        whole = first.read_bytes()
+        with first.open("rb") as download:
+            begun = download.read(100)
+            assert await files.get("report", "birds", version=2) not in (None, first)
+            assert begun + download.read() == whole
+        assert [path.suffix for path in files.folder.rglob("*") if path.is_file()] == [".html"]
+        files.close()
+
+    asyncio.run(make_twice())
+
+
+def test_the_dashboard_shows_the_study_and_changes_nothing(served: Served) -> None:
+    sign_in(served.client, RUN)
+    opened = served.client.get("/searches/birds/dashboard", follow_redirects=False)
+    assert opened.status_code == 303
+    page = served.client.get(opened.headers["location"])
+    assert page.status_code == 200
+    assert "unsafe-inline" not in page.headers["Content-Security-Policy"].split("script-src")[1]
+    studies = served.client.get("/api/studies").json()["study_summaries"]
+    assert [study["study_name"] for study in studies] == ["birds"]
+    number = studies[0]["study_id"]
+    trials = served.client.get(f"/api/studies/{number}?after=0").json()["trials"]
+    assert len(trials) == 12
+    for method, path in (("DELETE", f"/api/studies/{number}"), ("POST", "/api/studies"), ("PUT", "/api/studies/0")):
+        assert served.client.request(method, path).status_code == 405
+    again = served.client.get("/searches/birds/dashboard", follow_redirects=False)
+    assert again.headers["location"] == opened.headers["location"]

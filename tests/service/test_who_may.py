@@ -1,0 +1,200 @@
+"""Who may do what: tokens, roles, sessions, forms, and how often and how much."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service.conftest import READ, RUN, Serve, Served, bearer, sign_in
+
+HTML = {"Accept": "text/html"}
+OPEN = {"/healthz", "/login", "/assets/{file}"}
+SEARCH = {"name": "new", "num_samples": 4, "epochs": 2}
+
+
+def routes(served: Served) -> list[tuple[str, str]]:
+    """Every method and path that the service has, with names filled in."""
+    app: Any = served.client.app
+    while not hasattr(app, "routes"):
+        app = app._app  # what stands around the application
+    found: list[tuple[str, str]] = []
+
+    def walk(routes: list[Any]) -> None:
+        for route in routes:
+            inner = getattr(getattr(route, "original_router", None), "routes", None)
+            if inner:
+                walk(inner)
+            elif route.path not in OPEN:
+                path = re.sub(r"\{[^}]+\}", lambda part: "1" if "number" in part[0] else "birds", route.path)
+                found.extend((method, path) for method in route.methods)
+
+    walk(app.routes)
+    return found
+
+
+def test_every_route_without_a_token_is_refused(served: Served) -> None:
+    found = routes(served)
+    assert len(found) > 25
+    for method, path in [*found, ("GET", "/nothing"), ("DELETE", "/api/v1/experiments/birds"), ("PUT", "/x")]:
+        for headers in ({}, bearer("wrong" * 8), {"Authorization": "Basic abc"}, {"Cookie": "session=wrong"}):
+            answer = served.client.request(method, path, headers=headers)
+            assert answer.status_code == 401, (method, path, headers)
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_with_a_read_token_every_change_is_refused(served: Served) -> None:
+    changes = [(method, path) for method, path in routes(served) if method not in ("GET", "HEAD")]
+    assert len(changes) >= 6
+    for method, path in [*changes, ("DELETE", "/api/v1/experiments/birds"), ("POST", "/api/studies")]:
+        assert served.client.request(method, path, headers=bearer(READ)).status_code == 403, (method, path)
+    assert not served.jobs.known
+
+
+def test_a_run_token_submits_stops_and_resumes(served: Served) -> None:
+    assert served.post("/api/v1/experiments", SEARCH).status_code == 202
+    assert served.post("/api/v1/experiments", SEARCH).status_code == 409  # the name is taken
+    assert served.get("/api/v1/jobs").json()["jobs"][0]["state"] == "pending"
+    assert served.post("/api/v1/experiments/new/stop", {}).status_code == 202
+    assert served.post("/api/v1/experiments/birds/resume", {"num_samples": 20}).status_code == 202
+    assert served.jobs.changes == [("birds", {"num_samples": 20, "max_concurrent": 8, "time_budget": 86_400.0})]
+
+
+def test_health_needs_no_token_and_says_nothing(served: Served) -> None:
+    answer = served.client.get("/healthz")
+    assert (answer.status_code, answer.text) == (200, "ok\n")
+
+
+def test_a_browser_without_a_session_gets_the_page_to_sign_in(served: Served) -> None:
+    answer = served.client.get("/searches/birds", headers=HTML)
+    assert answer.status_code == 401
+    assert 'action="/login"' in answer.text
+    assert "birds" not in answer.text
+
+
+def test_the_session_cookie_is_for_this_site_and_not_for_scripts(serve: Serve) -> None:
+    for https in (False, True):
+        answer = serve(https=https).client.post("/login", data={"token": READ}, follow_redirects=False)
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert ("secure" in cookie) == https
+
+
+def test_a_form_without_its_token_changes_nothing(served: Served) -> None:
+    csrf = sign_in(served.client, RUN)
+    for wrong in ({}, {"csrf": ""}, {"csrf": "wrong"}, {"csrf": csrf[:-1]}):
+        assert served.client.post("/submit", data=wrong | {"name": "x"}).status_code == 403
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    assert served.client.post("/submit", data={"csrf": csrf, "name": "x"}, headers=elsewhere).status_code == 403
+    assert served.client.post("/api/v1/experiments", json=SEARCH).status_code == 403  # a session and no token
+    assert not served.jobs.known
+    sent = served.client.post("/submit", data={"csrf": csrf, "name": "x", "epochs": "3"}, follow_redirects=False)
+    assert sent.status_code == 303
+    assert served.jobs.submitted[0].epochs == 3
+
+
+def test_a_form_that_is_wrong_says_why_and_keeps_what_was_entered(served: Served) -> None:
+    csrf = sign_in(served.client, RUN)
+    answer = served.client.post("/submit", data={"csrf": csrf, "name": "kept", "epochs": "many"}, headers=HTML)
+    assert answer.status_code == 422
+    assert "epochs must be a whole number" in answer.text
+    assert 'value="kept"' in answer.text
+
+
+def test_stop_and_resume_by_form(served: Served) -> None:
+    csrf = sign_in(served.client, RUN)
+    assert served.client.post("/searches/cut/resume", data={"csrf": csrf}).status_code == 200
+    assert served.jobs.changes[0][0] == "cut"
+    assert served.client.post("/searches/cut/stop", data={"csrf": csrf}).status_code == 200
+    assert served.jobs.known["cut"].state == "interrupted"
+
+
+def test_signing_out_ends_the_session(served: Served) -> None:
+    csrf = sign_in(served.client, READ)
+    cookie = served.client.cookies["session"]
+    assert served.client.post("/logout", data={"csrf": csrf}, follow_redirects=False).status_code == 303
+    assert served.client.get("/", headers={"Cookie": f"session={cookie}"}).status_code == 401
+
+
+def test_a_session_ends_by_itself(serve: Serve) -> None:
+    served = serve(session_time="0.01s")
+    served.client.post("/login", data={"token": READ}, follow_redirects=False)
+    assert served.client.get("/").status_code == 401
+
+
+def test_guessing_tokens_is_slowed_down(serve: Serve) -> None:
+    served = serve(logins_per_minute=3)
+    statuses = [served.client.post("/login", data={"token": "x"}).status_code for _ in range(5)]
+    assert statuses == [401, 401, 401, 429, 429]
+
+
+def test_too_many_requests_with_one_token_are_refused_and_others_are_not(serve: Serve) -> None:
+    served = serve(burst=5, requests_per_second=0.5)
+    statuses = [served.get("/api/v1/jobs").status_code for _ in range(7)]
+    assert statuses == [200] * 5 + [429] * 2
+    assert int(served.get("/api/v1/jobs").headers["Retry-After"]) >= 1
+    assert served.get("/api/v1/jobs", RUN).status_code == 200
+
+
+def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(serve: Serve) -> None:
+    served = serve(max_body=1_000)
+
+    def chunks() -> Iterator[bytes]:
+        yield from (b"x" * 600 for _ in range(3))
+
+    for content in (b"x" * 1_001, chunks()):
+        answer = served.client.post("/api/v1/experiments", content=content, headers=bearer(RUN))
+        assert answer.status_code == 413
+    assert served.client.post("/login", data={"token": "x" * 2_000}).status_code == 413
+
+
+def test_a_yaml_bomb_is_no_json_and_is_refused(served: Served) -> None:
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b]\n"
+    for kind in ("application/json", "application/yaml", "text/plain"):
+        headers = bearer(RUN) | {"Content-Type": kind}
+        assert served.client.post("/api/v1/experiments", content=bomb, headers=headers).status_code == 422
+    deep = '{"name": "x", "space": ' + "[" * 50_000 + "]" * 50_000 + "}"
+    assert served.client.post("/api/v1/experiments", content=deep, headers=bearer(RUN)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../birds",
+        "%2e%2e",
+        "..%2fbirds",
+        "%2fetc%2fpasswd",
+        "birds%00",
+        "x" * 10_000,
+        ".hidden",
+        "a b",
+        "a%0Ab",
+        "é",
+    ],
+)
+def test_no_name_leads_out_of_the_storage(served: Served, simulated_storage: Path, name: str) -> None:
+    before = sorted(simulated_storage.parent.rglob("*"))
+    for path in (f"/api/v1/experiments/{name}", f"/searches/{name}", f"/api/v1/experiments/{name}/trials"):
+        assert 400 <= served.get(path).status_code < 500, path
+    for action in ("stop", "resume"):
+        assert 400 <= served.post(f"/api/v1/experiments/{name}/{action}", {}).status_code < 500
+    assert 400 <= served.post("/api/v1/experiments", SEARCH | {"name": name}).status_code < 500
+    assert 400 <= served.get(f"/assets/{name}").status_code < 500
+    assert sorted(simulated_storage.parent.rglob("*")) == before
+    assert not served.jobs.known
+
+
+def test_no_token_is_ever_logged(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        sign_in(served.client, RUN)
+        served.get("/api/v1/experiments/birds/trials/1?token=" + RUN)
+        served.client.get("/", headers=bearer("secret" * 8))
+    logged = "\n".join(str(vars(record)) for record in caplog.records if record.name.startswith("tune"))
+    assert "'experiment': 'birds', 'trial': '1'" in logged
+    assert RUN not in logged
+    assert "secretsecret" not in logged

@@ -1,0 +1,36 @@
+"""Runs, copies and reads back the small searches of the tests."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.results.confirmation import Confirmation, read_confirmation
+
+SearchRunner = Callable[..., Experiment]
+TOP_K, SEEDS = 1, 2  # of the confirmed search
+
+
+def quiet(_progress: object) -> None:
+    """Shows no progress."""
+
+
+def folder_of(experiment: Experiment) -> Path:
+    """Returns the folder of an experiment on disk."""
+    assert isinstance(experiment.path, Path)
+    return experiment.path
+
+
+def copy_of(experiment: Experiment, storage: Path) -> Path:
+    """Copies an experiment into another storage folder and returns that folder."""
+    shutil.copytree(folder_of(experiment), storage / experiment.name)
+    return storage
+
+
+def confirmation_of(experiment: Experiment) -> Confirmation:
+    """Returns the confirmation of a confirmed search."""
+    confirmation = read_confirmation(experiment)
+    assert confirmation is not None
+    return confirmation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 from rich.text import Text
@@ -11,9 +12,7 @@ from trainables.metrics import CALIBRATION_BINS, wilson_interval
 from tune_mentormix.cli.console import hyperparameters, print_json, print_note, stderr, stdout, storage_option
 from tune_mentormix.cluster.jobs import ClusterJobs, Job, recorded_jobs
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.export.evaluate import ExportEvaluation, Prediction
 from tune_mentormix.export.manifest import CONFIG_FILE
-from tune_mentormix.export.write import Exported
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_interval, format_value
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
 from tune_mentormix.results.confirmation import (
@@ -25,6 +24,10 @@ from tune_mentormix.results.confirmation import (
     verdicts,
 )
 from tune_mentormix.storage.paths import Location
+
+if TYPE_CHECKING:
+    from tune_mentormix.export.evaluate import ExportEvaluation, Prediction  # imports torch
+    from tune_mentormix.export.write import Exported
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -32,6 +32,7 @@ check: install
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
 
 install: $(UV)
 	@$(UV) sync --locked --inexact $(addprefix --extra ,$(EXTRAS))

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tune_mentormix.results.statistics import (
-        Interval,  # imports SciPy, which takes longer than the rest of `status`
-    )
-
 NOTHING = "–"
 
 
 def format_accuracy(value: float | None) -> str:
     """`0.5903`; a dash for none."""
     return NOTHING if value is None else f"{value:.4f}"
-
-
-def format_interval(interval: Interval | None) -> str:
-    """A mean accuracy with its 95 % interval: `0.5882 ± 0.0024`."""
-    if interval is None:
-        return NOTHING
-    if interval.half_width is None:
-        return format_accuracy(interval.mean)
-    return f"{interval.mean:.4f} ± {interval.half_width:.4f}"
 
 
 def format_points(difference: float) -> str:

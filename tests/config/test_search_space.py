@@ -7,9 +7,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from trainables.settings import TrialSettings
 from tune_mentormix.config.controls import control_configs
-from tune_mentormix.config.search_space import load_space, parse_space
+from tune_mentormix.config.search_space import check_grid, load_space, parse_space
 from tune_mentormix.errors import RequestError
-from tune_mentormix.search.study import check_grid
 from tune_mentormix.storage.yaml_files import YamlDocument, parse_yaml
 
 SHIPPED = ("default", "published", "wide")

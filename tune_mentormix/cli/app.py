@@ -155,6 +155,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit code; whatever a user can cause ends in one line on stderr."""
+    console.show_log()
     try:
         return int(app(arguments, standalone_mode=False) or DONE)
     except typer.TyperException as error:

@@ -6,6 +6,7 @@ Results go to stdout, errors to stderr. Every accuracy says its split and its la
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value
-from tune_mentormix.results.summary import find
+from tune_mentormix.results.summary import counts_in_words, find
 from tune_mentormix.storage.paths import Location
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
@@ -44,6 +45,22 @@ def print_json(document: Any) -> None:
 def print_error(message: str) -> None:
     """One line on stderr."""
     stderr.print(f"error: {message}", style="red", markup=False)
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints what library code logs on stderr, a line each: warnings as notes, errors as errors."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one record."""
+        (print_error if record.levelno >= logging.ERROR else print_note)(record.getMessage())
+
+
+def show_log() -> None:
+    """Shows the warnings and errors of this package on the terminal."""
+    package = logging.getLogger("tune_mentormix")
+    if not any(isinstance(handler, ConsoleHandler) for handler in package.handlers):
+        package.addHandler(ConsoleHandler(logging.WARNING))
+        package.propagate = False
 
 
 def print_note(message: str) -> None:
@@ -176,13 +193,6 @@ def _configuration(trial: Trial) -> str:
 def hyperparameters(config: dict[str, Any]) -> str:
     """Those that decide, of a trial's configuration: `mixup_alpha 8, loss_p_percentile 0.6, …`."""
     return ", ".join(f"{name} {format_value(config[name])}" for name in SEARCHED_FIRST if name in config)
-
-
-def counts_in_words(experiment: Experiment) -> str:
-    """`2 running, 8 finished of 20`."""
-    counts = experiment.counts()
-    shown = [f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count]
-    return ", ".join(shown) + f" of {experiment.num_samples}"
 
 
 def best_so_far(experiment: Experiment) -> str:

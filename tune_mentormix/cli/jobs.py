@@ -62,7 +62,9 @@ def submit(
     if resume is None:
         settings = asked_settings(options | {"storage": storage})
         jobs = ClusterJobs(address, settings.storage, insecure)
-        job = jobs.submit(settings)
+        from tune_mentormix.search.plan import read_space  # imports Ray
+
+        job = jobs.submit(read_space(settings)[0])
     else:
         jobs = ClusterJobs(address, STORAGE if storage is None else parse_storage(storage), insecure)
         job = jobs.resume(resume, _changes(options))

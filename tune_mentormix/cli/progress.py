@@ -13,9 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tune_mentormix.cli.console import best_so_far, counts_in_words, stderr
+from tune_mentormix.cli.console import best_so_far, stderr
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import format_duration
+from tune_mentormix.results.summary import counts_in_words
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10.0  # between progress lines where no terminal shows a live table

@@ -13,7 +13,7 @@ from tune_mentormix.cli.console import hyperparameters, print_json, print_note, 
 from tune_mentormix.cluster.jobs import ClusterJobs, Job, recorded_jobs
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export.manifest import CONFIG_FILE
-from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_interval, format_value
+from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
 from tune_mentormix.results.confirmation import (
     Candidate,
@@ -28,6 +28,7 @@ from tune_mentormix.storage.paths import Location
 if TYPE_CHECKING:
     from tune_mentormix.export.evaluate import ExportEvaluation, Prediction  # imports torch
     from tune_mentormix.export.write import Exported
+    from tune_mentormix.results.statistics import Interval
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -245,3 +246,12 @@ def print_stopped(name: str, storage: Location, commands: str) -> None:
         print_note(f"{name} had finished")
     else:
         print_note(f"{name} is stopped; go on with: {commands} submit --resume {name}{storage_option(storage)}")
+
+
+def format_interval(interval: Interval | None) -> str:
+    """A mean accuracy with its 95 % interval: `0.5882 ± 0.0024`."""
+    if interval is None:
+        return NOTHING
+    if interval.half_width is None:
+        return format_accuracy(interval.mean)
+    return f"{interval.mean:.4f} ± {interval.half_width:.4f}"

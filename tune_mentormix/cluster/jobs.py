@@ -227,20 +227,17 @@ class ClusterJobs:
         self._api = JobsApi(self.address, insecure)
 
     def submit(self, settings: SearchSettings) -> Job:
-        """Sends a new search; its name is the job's.
+        """Sends a new search, whose settings hold their search space and warm start in full; its name is the job's.
 
         Raises:
-            RequestError: before anything is sent, if the name is taken or the space makes no sense; or if the cluster
-                does not take it. Nothing is left behind then, unless it did not answer and may have taken it.
+            RequestError: before anything is sent, if the name is taken; or if the cluster does not take it. Nothing is
+                left behind then, unless it did not answer and may have taken it.
         """
         name = settings.name or default_name(settings)
         path = experiment_path(self.storage, name)
         if path.exists():
             raise RequestError(f"{path} exists already; choose another --name, or go on with: submit --resume {name}")
-        from tune_mentormix.search.plan import read_space  # imports Optuna
-
-        written_out, _ = read_space(settings)
-        sent = written_out.model_copy(update={"name": name, "storage": self.storage, "address": None})
+        sent = settings.model_copy(update={"name": name, "storage": self.storage, "address": None})
         return self._send(name, "search", sent.model_dump(mode="json"))
 
     def resume(self, name: str, changes: dict[str, Any]) -> Job:

@@ -6,8 +6,10 @@ is of whole numbers follows from the hyperparameter itself. Every bound and choi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,12 @@ from pydantic import ValidationError
 
 from search_spaces import shipped_spaces
 from trainables.settings import TrialSettings
-from tune_mentormix.config.settings import SEARCH_WIDE
+from tune_mentormix.config.settings import SEARCH_WIDE, SearchSettings
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError, unknown
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
+MAX_GRID_POINTS = 100_000
 _RANGE_KEYS = {"low", "high", "log"}
 
 
@@ -90,6 +93,50 @@ def parse_space(document: YamlDocument) -> SearchSpace:
     if not distributions:
         raise RequestError(f"{document.source} searches nothing: give at least one range or choice")
     return SearchSpace(distributions, fixed)
+
+
+def resolve_space(settings: SearchSettings) -> tuple[SearchSettings, SearchSpace]:
+    """Reads the space that settings name, and returns it and the settings that hold it in full.
+
+    Raises:
+        RequestError: if there is no such space, or it does not fit the other settings.
+    """
+    named = settings.space
+    document = load_space(named) if isinstance(named, str) else YamlDocument(named, "space")
+    space = parse_space(document)
+    twice = sorted(settings.trial.keys() & document.values.keys())
+    if twice:
+        where = f"set for all trials, and by the space too ({document.source})"
+        raise RequestError(f"{twice[0]} is {where}: leave one out")
+    if settings.sampler == "grid":
+        check_grid(space, document)
+    return settings.model_copy(update={"space": document.values}), space
+
+
+def check_grid(space: SearchSpace, document: YamlDocument) -> None:
+    """Raises RequestError unless a grid of the space can be walked."""
+    for name, distribution in space.distributions.items():
+        if isinstance(distribution, FloatDistribution):
+            raise RequestError(
+                f"sampler grid needs values to walk through, but {name} is a range: "
+                f"make it {{choices: [...]}}, or use --space published ({document.place(name)})"
+            )
+    points = grid_points(space.distributions)
+    if points > MAX_GRID_POINTS:
+        raise RequestError(f"the grid of {document.source} has {points:,} points, at most are {MAX_GRID_POINTS:,}")
+
+
+def grid_points(space: Mapping[str, BaseDistribution]) -> int:
+    """Returns how many combinations a space of choices and whole numbers has."""
+    return prod(len(grid_values(distribution)) for distribution in space.values())
+
+
+def grid_values(distribution: BaseDistribution) -> list[Any]:
+    """Returns the values of a choice or of a range of whole numbers, in order."""
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, IntDistribution)
+    return list(range(distribution.low, distribution.high + 1, distribution.step))
 
 
 def _choice(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:

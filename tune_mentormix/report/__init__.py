@@ -1,5 +1,5 @@
-"""The report of a search as one HTML file that needs nothing else: no network, no scripts, no fonts to load.
+"""One HTML page about a search, and one that compares several.
 
-`page` puts it together; a module a section says what is in it; `templates/` is how it reads. Torch and Ray are not
-imported.
+`page` collects what a search found, `plots` draws its plots as `figures`, `label_noise` shows the noise of the data.
+`comparison_page` shows searches side by side. `html` renders the templates; a page needs no other file and no network.
 """

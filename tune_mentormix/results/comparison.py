@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tune_mentormix.cli.console import counts_in_words
 from tune_mentormix.experiment.experiment import Cost, Experiment, cost_of
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
-from tune_mentormix.results.summary import CONTROL_TITLES, Finding, find
+from tune_mentormix.results.summary import CONTROL_TITLES, Finding, counts_in_words, find
 
 _NOT_COMPARED = ("format", "name", "storage", "cache_dir", "provenance")  # say nothing about what a search finds
 

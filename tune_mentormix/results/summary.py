@@ -117,3 +117,10 @@ def _gain(experiment: Experiment, accuracy: float, nearest: ComparedTrial) -> tu
             "It may be a gain or a tie: training both on fresh seeds tells.",
         )
     return f"A gain: {ahead}", f"That is more than luck would give {images}."
+
+
+def counts_in_words(experiment: Experiment) -> str:
+    """`2 running, 8 finished of 20`."""
+    counts = experiment.counts()
+    shown = [f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count]
+    return ", ".join(shown) + f" of {experiment.num_samples}"

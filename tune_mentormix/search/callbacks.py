@@ -18,13 +18,14 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.logger import TBXLoggerCallback
 
 from trainables.retry import StorageUnavailableError
-from tune_mentormix.cli.console import print_note
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import KEPT, Experiment
 from tune_mentormix.formatting import format_duration
 from tune_mentormix.search.early_stopping import Rungs
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, Journal
 from tune_mentormix.storage.paths import relative_to, remove_folder, why_not_writable
+
+logger = logging.getLogger(__name__)
 
 REPORTED = (
     "val_accuracy",
@@ -60,7 +61,7 @@ class Restarts(Protocol):
 def open_journal(experiment: Experiment) -> Iterator[Journal]:
     """The experiment's journal to write to. Raises RequestError if its storage cannot be used now."""
     try:
-        journal = Journal(experiment.path / JOURNAL_FILE, print_note)
+        journal = Journal(experiment.path / JOURNAL_FILE, logger.warning)
     except OSError as error:
         raise RequestError(f"{experiment.path} cannot be written: {error.strerror} (--storage)") from error
     with closing(journal):
@@ -285,9 +286,10 @@ class IdleGpus(Callback):
         node = result["hostname"]
         if result.get("device") == "cpu" and node not in self._named:
             self._named.add(node)
-            print_note(
+            logger.warning(
+                "%s",
                 f"trials on {node} hold GPUs and train on the CPU, since torch finds no GPU there: is its driver too "
-                "old, or its torch one without CUDA?"
+                "old, or its torch one without CUDA?",
             )
 
 

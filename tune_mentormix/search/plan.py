@@ -9,18 +9,15 @@ from typing import Any
 
 from trainables.data import Dataset, load_dataset
 from trainables.errors import DatasetError, NetworkError
-from trainables.models import check_network
 from trainables.settings import TrialSettings
 from tune_mentormix.config.controls import control_configs
-from tune_mentormix.config.search_space import SearchSpace, load_space, parse_space
+from tune_mentormix.config.search_space import SearchSpace, resolve_space
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
 from tune_mentormix.export.read import read_exported
 from tune_mentormix.results.confirmation import ranked_trials
 from tune_mentormix.search.early_stopping import Rungs, rung_epochs
-from tune_mentormix.search.study import check_grid
-from tune_mentormix.storage.yaml_files import YamlDocument
 
 EPOCHS_AFTER_BURN_IN = 0.15  # of a trial: what it trains with weights before the first rung (docs/search-policy.md)
 
@@ -81,6 +78,8 @@ def _check_trackers(settings: SearchSettings) -> None:
 
 
 def _load(settings: SearchSettings) -> Dataset:
+    from trainables.models import check_network  # imports torch
+
     try:
         check_network(settings.network, settings.common_trial_settings().get("pretrained", False))
         return load_dataset(settings.data_settings())
@@ -97,24 +96,10 @@ def read_space(settings: SearchSettings) -> tuple[SearchSettings, SearchSpace]:
     Raises:
         RequestError: if there is no such space or start, or they do not fit together.
     """
-    space = settings.space
-    document = load_space(space) if isinstance(space, str) else YamlDocument(space, "space")
-    parsed = _parse(document, settings)
-    first = settings.first_trials
-    if settings.start_from and not first:
-        first = first_trials(settings.start_from, parsed)
-    return settings.model_copy(update={"space": document.values, "first_trials": first}), parsed
-
-
-def _parse(document: YamlDocument, settings: SearchSettings) -> SearchSpace:
-    space = parse_space(document)
-    twice = sorted(settings.trial.keys() & document.values.keys())
-    if twice:
-        where = f"set for all trials, and by the space too ({document.source})"
-        raise RequestError(f"{twice[0]} is {where}: leave one out")
-    if settings.sampler == "grid":
-        check_grid(space, document)
-    return space
+    resolved, space = resolve_space(settings)
+    if settings.start_from and not settings.first_trials:
+        resolved = resolved.model_copy(update={"first_trials": first_trials(settings.start_from, space)})
+    return resolved, space
 
 
 MOST_TRIALS = 5  # of an earlier experiment

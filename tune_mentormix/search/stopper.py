@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -12,7 +13,6 @@ from types import FrameType
 
 from ray.tune import Stopper
 
-from tune_mentormix.cli.console import print_error
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.errors import INTERRUPTED
 from tune_mentormix.experiment.experiment import Experiment
@@ -23,6 +23,8 @@ FAILURES_THAT_END_A_SEARCH = 3  # while no other trial gets anywhere
 
 BUDGETS = ("time_budget", "epoch_budget")
 INTERRUPT_SECONDS = 30.0  # for the workers to stop in
+
+logger = logging.getLogger(__name__)
 
 
 class SearchLimits(Stopper):
@@ -99,7 +101,7 @@ class SearchLimits(Stopper):
 
 
 def _exit_overdue() -> None:
-    print_error("interrupted; Ray did not end in time. Nothing that was reported is lost: `resume` goes on")
+    logger.error("interrupted; Ray did not end in time. Nothing that was reported is lost: `resume` goes on")
     os._exit(INTERRUPTED)
 
 

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,20 +20,15 @@ import optuna
 from optuna import Study
 from optuna.distributions import (
     BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
 )
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tune_mentormix.config.controls import BASELINES
-from tune_mentormix.config.search_space import SearchSpace
-from tune_mentormix.errors import RequestError
+from tune_mentormix.config.search_space import SearchSpace, grid_points, grid_values
 from tune_mentormix.experiment.experiment import Trial
 from tune_mentormix.storage.journal import Event
-from tune_mentormix.storage.yaml_files import YamlDocument
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -151,7 +145,6 @@ class SearchStudy:
 
 REMEMBERING = ("cmaes", "qmc")  # they note things in the study as they propose: a replay must let them propose again
 DEAF_TO_PRUNED = ("gp",)  # they learn from completed trials only
-MOST_GRID_POINTS = 100_000
 
 Space = Mapping[str, BaseDistribution]
 
@@ -166,7 +159,7 @@ class GridSampler(BaseSampler):
         """`space`: each distribution has a finite number of values (`grid_points`)."""
         self._space = dict(space)
         self._names = list(space)
-        self._points = list(product(*(_values(space[name]) for name in self._names)))
+        self._points = list(product(*(grid_values(space[name]) for name in self._names)))
         np.random.default_rng(seed).shuffle(self._points)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -182,18 +175,6 @@ class GridSampler(BaseSampler):
     def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, distribution: Any) -> Any:
         """Optuna's hook for what `sample_relative` left out: nothing."""
         raise AssertionError(param_name)
-
-
-def grid_points(space: Space) -> int:
-    """How many combinations a space of choices and whole numbers has."""
-    return prod(len(_values(distribution)) for distribution in space.values())
-
-
-def _values(distribution: BaseDistribution) -> list[Any]:
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    assert isinstance(distribution, IntDistribution)
-    return list(range(distribution.low, distribution.high + 1, distribution.step))
 
 
 def _tpe(space: Space, search_seed: int, seed: int) -> BaseSampler:
@@ -242,16 +223,3 @@ def make_sampler(name: str, space: Space, search_seed: int, number: int) -> Base
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return SAMPLERS[name](space, search_seed, seed)
-
-
-def check_grid(space: SearchSpace, document: YamlDocument) -> None:
-    """Raises RequestError unless a grid of the space can be walked."""
-    for name, distribution in space.distributions.items():
-        if isinstance(distribution, FloatDistribution):
-            raise RequestError(
-                f"sampler grid needs values to walk through, but {name} is a range: "
-                f"make it {{choices: [...]}}, or use --space published ({document.place(name)})"
-            )
-    points = grid_points(space.distributions)
-    if points > MOST_GRID_POINTS:
-        raise RequestError(f"the grid of {document.source} has {points:,} points, at most are {MOST_GRID_POINTS:,}")

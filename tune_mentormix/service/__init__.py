@@ -1,5 +1,6 @@
-"""`serve`: searches over HTTP, as an API and as pages.
+"""`serve`: pages and an API over the experiments of a storage and the jobs of a cluster.
 
-The service holds no state of its own: what it shows it reads from experiment directories, what it starts runs as jobs
-of a Ray cluster. It never trains, and imports neither torch nor Ray to read.
+`server` binds `app`, which puts `pages` and `api` behind `auth`. `experiments` keeps the experiments read, `jobs` the
+cluster's jobs; `admission` decides which settings a user may submit, within the limits of `settings`. `artifacts`
+makes reports and exports, `sse` streams events. The process imports neither torch nor Ray nor Optuna.
 """

@@ -36,9 +36,11 @@ class SharedJobs:
 
     def submit(self, settings: SearchSettings) -> Job:
         """Starts a search under a name that is not taken. Raises RequestError."""
+        from tune_mentormix.config.search_space import resolve_space  # imports Optuna
+
         with _a_place(self._changing), self._sending:
             self._check_room()
-            job = self._jobs.submit(settings)
+            job = self._jobs.submit(resolve_space(settings)[0])
         self._known.look_again()
         return job
 

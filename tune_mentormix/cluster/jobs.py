@@ -230,8 +230,8 @@ class ClusterJobs:
         """Sends a new search, whose settings hold their search space and warm start in full; its name is the job's.
 
         Raises:
-            RequestError: before anything is sent, if the name is taken; or if the cluster does not take it. Nothing is
-                left behind then, unless it did not answer and may have taken it.
+            RequestError: before anything is sent, if the name is taken; or if the cluster does not take it. Nothing
+                is left behind then, unless it did not answer and may have taken it.
         """
         name = settings.name or default_name(settings)
         path = experiment_path(self.storage, name)

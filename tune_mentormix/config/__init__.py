@@ -1,6 +1,6 @@
 """What may be set.
 
-`settings` holds every setting of a search, with its default and its description; command line, settings files, the API
-and the documentation take them from there. `search_space` reads which hyperparameters are searched, `controls` defines
-the configurations that a search is compared with, `validation` says in one line what is wrong with a value.
+`settings` holds every setting of a search, with its default and its description; command line, settings files, the
+API and the documentation take them from there. `search_space` reads which hyperparameters are searched, `controls`
+defines the configurations that a search is compared with, `validation` says in one line what is wrong with a value.
 """

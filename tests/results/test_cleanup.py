@@ -13,7 +13,7 @@ from tests.support.object_store import ObjectStore
 from tune_mentormix.cli.app import run
 from tune_mentormix.experiment.experiment import SEARCH_FILE
 from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
-from tune_mentormix.storage.lease import hold_lease
+from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location, RemotePath, remove_folder, sizes_below
 from tune_mentormix.storage.yaml_files import write_yaml
 
@@ -123,7 +123,7 @@ def test_nothing_of_an_experiment_is_removed_while_any_part_of_it_runs(
     path = tmp_path / "birds"
     write_experiment(path, ENDED)
     (path / part).mkdir(parents=True, exist_ok=True)
-    with hold_lease(path / part):
+    with Lease(path / part).acquire():
         [weight] = gc_json(tmp_path, "--yes", capsys=capsys)
         assert (weight["state"], weight["removable"], weight["removed"]) == ("running", 0, False)
         assert run(["gc", "birds", "--whole", "--yes", "--storage", str(tmp_path)]) == 2

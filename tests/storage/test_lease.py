@@ -9,29 +9,29 @@ import psutil
 import pytest
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.storage.lease import EXPIRY_SECONDS, LEASE_FILE, hold_lease, holder_of
+from tune_mentormix.storage.lease import EXPIRY_SECONDS, LEASE_FILE, Lease
 
-HOLD = "import sys, time, pathlib\nfrom tune_mentormix.storage.lease import hold_lease\n"
-HOLD += "with hold_lease(pathlib.Path(sys.argv[1])):\n print('held', flush=True); time.sleep(60)"
+HOLD = "import sys, time, pathlib\nfrom tune_mentormix.storage.lease import Lease\n"
+HOLD += "with Lease(pathlib.Path(sys.argv[1])).acquire():\n print('held', flush=True); time.sleep(60)"
 
 
 def test_a_held_experiment_is_refused_to_a_second_driver(tmp_path: Path) -> None:
-    with hold_lease(tmp_path):
-        assert f"process {os.getpid()}" in str(holder_of(tmp_path))
-        with pytest.raises(RequestError, match="is running already"), hold_lease(tmp_path):
+    with Lease(tmp_path).acquire():
+        assert f"process {os.getpid()}" in str(Lease(tmp_path).holder())
+        with pytest.raises(RequestError, match="is running already"), Lease(tmp_path).acquire():
             pass
-    assert holder_of(tmp_path) is None
+    assert Lease(tmp_path).holder() is None
 
 
 def test_a_killed_driver_holds_nothing(tmp_path: Path) -> None:
     driver = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     assert driver.stdout.readline() == "held\n"
-    assert f"process {driver.pid}" in str(holder_of(tmp_path))
+    assert f"process {driver.pid}" in str(Lease(tmp_path).holder())
     driver.kill()
     driver.wait()
-    assert holder_of(tmp_path) is None
-    with hold_lease(tmp_path):
+    assert Lease(tmp_path).holder() is None
+    with Lease(tmp_path).acquire():
         pass
 
 
@@ -39,7 +39,7 @@ def test_a_killed_driver_holds_nothing(tmp_path: Path) -> None:
 def test_a_lease_from_another_machine_counts_while_it_is_renewed(tmp_path: Path, age: float, held: bool) -> None:
     lease = {"host": "another", "pid": 1, "process_started": 0, "renewed": time.time() - age}
     (tmp_path / LEASE_FILE).write_text(json.dumps(lease))
-    assert (holder_of(tmp_path) is not None) is held
+    assert (Lease(tmp_path).holder() is not None) is held
 
 
 def test_a_killed_driver_that_nobody_waited_for_holds_nothing(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_killed_driver_that_nobody_waited_for_holds_nothing(tmp_path: Path) ->
     driver.kill()
     while psutil.Process(driver.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
-    assert holder_of(tmp_path) is None
+    assert Lease(tmp_path).holder() is None
     driver.wait()
 
 
@@ -57,20 +57,20 @@ def test_a_killed_driver_that_nobody_waited_for_holds_nothing(tmp_path: Path) ->
 def test_a_lease_from_a_container_of_this_machine_counts_while_it_is_renewed(
     tmp_path: Path, age: float, held: bool
 ) -> None:
-    with hold_lease(tmp_path):
+    with Lease(tmp_path).acquire():
         lease = json.loads((tmp_path / LEASE_FILE).read_text())
     of_a_container = {"pid": 2**30, "pid_namespace": 1, "renewed": time.time() - age}
     (tmp_path / LEASE_FILE).write_text(json.dumps(lease | of_a_container))
-    assert (holder_of(tmp_path) is not None) is held
+    assert (Lease(tmp_path).holder() is not None) is held
 
 
 def test_a_lease_that_cannot_be_read_now_is_not_taken_for_none(tmp_path: Path) -> None:
     (tmp_path / LEASE_FILE).mkdir()
-    with pytest.raises(RequestError, match="cannot be read: Is a directory"), hold_lease(tmp_path):
+    with pytest.raises(RequestError, match="cannot be read: Is a directory"), Lease(tmp_path).acquire():
         pass
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"host": "a"}'])
 def test_a_torn_lease_holds_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / LEASE_FILE).write_text(text)
-    assert holder_of(tmp_path) is None
+    assert Lease(tmp_path).holder() is None

@@ -20,7 +20,7 @@ from tune_mentormix.cli.progress import SearchProgress
 from tune_mentormix.cluster.jobs import read_submission, submitted_settings
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment, list_experiments, read_experiment
-from tune_mentormix.storage.lease import refuse_if_held
+from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import StorageError
 
 app = typer.Typer(
@@ -90,7 +90,7 @@ def resume(
 ) -> None:
     """Go on with an interrupted search, or extend a finished one."""
     changes = {key: value for key, value in locals().items() if key not in ("name", "storage", "verbose")}
-    refuse_if_held(read_experiment(storage, name).path)  # said at once, before torch and Ray are imported
+    Lease(read_experiment(storage, name).path).check_free()  # said at once, before torch and Ray are imported
     from tune_mentormix.search.run import resume_search  # imports torch and Ray
 
     with SearchProgress() as progress:

@@ -13,7 +13,7 @@ from tune_mentormix.cli.options import STORAGE, AsJson, Name, Storage, Verbose, 
 from tune_mentormix.cli.progress import SearchProgress, TrainingProgress
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
-from tune_mentormix.storage.lease import refuse_if_held
+from tune_mentormix.storage.lease import Lease
 
 app = typer.Typer()
 
@@ -43,7 +43,7 @@ def confirm(
 ) -> None:
     """Train the best and the controls on fresh seeds, then open the test set; goes on where it was interrupted."""
     changes = {key: value for key, value in locals().items() if key not in NOT_RESOURCES}
-    refuse_if_held(read_experiment(storage, name).path)  # said at once, before torch and Ray are imported
+    Lease(read_experiment(storage, name).path).check_free()  # said at once, before torch and Ray are imported
     from tune_mentormix.cli.tables import leader_so_far, print_confirmation
     from tune_mentormix.search.confirm import confirm_search  # imports torch and Ray
 

@@ -34,7 +34,7 @@ from tune_mentormix.experiment.experiment import (
     experiment_path,
     read_experiment,
 )
-from tune_mentormix.storage.lease import refuse_if_held
+from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, RemotePath
 from tune_mentormix.storage.yaml_files import read_yaml
 
@@ -255,7 +255,7 @@ class ClusterJobs:
         if not (path / SEARCH_FILE).is_file():
             return self._send_again(name, given)
         experiment = read_experiment(self.storage, name)
-        refuse_if_held(path)
+        Lease(path).check_free()
         resumed_settings(experiment, self.storage, given)
         return self._send(name, "resume", given, experiment.last_event)
 

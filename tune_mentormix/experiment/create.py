@@ -15,7 +15,7 @@ from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, write_label_noise
-from tune_mentormix.storage.lease import hold_lease
+from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location, RemotePath
 from tune_mentormix.storage.yaml_files import write_yaml
 
@@ -37,7 +37,7 @@ def hold_new_experiment(experiment: Experiment, dataset: Dataset) -> Iterator[No
         try:
             path.mkdir(parents=True)
             try:
-                held.enter_context(hold_lease(path))
+                held.enter_context(Lease(path).acquire())
                 _write_first_files(experiment, dataset)
             except (OSError, RequestError):
                 held.close()

@@ -15,7 +15,7 @@ from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import check_name, refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
-from tune_mentormix.storage.lease import holder_of
+from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import (
     SUBMISSIONS_FOLDER,
     Location,
@@ -189,7 +189,7 @@ class Experiment:
 
     def state(self) -> SearchState:
         """Running if a live driver holds the experiment, else as it was left."""
-        return "running" if holder_of(self.path) else self.left_as()
+        return "running" if Lease(self.path).holder() else self.left_as()
 
     def left_as(self) -> SearchState:
         """Of an experiment that nobody runs: finished if no trial is left to run or to propose."""

@@ -30,7 +30,7 @@ from tune_mentormix.results.confirmation import (
     read_confirmation,
 )
 from tune_mentormix.storage.journal import JOURNAL_FILE
-from tune_mentormix.storage.lease import hold_lease, holder_of
+from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, RemotePath, remove_folder, sizes_below
 
 _CHECKPOINT = re.compile(r"(?:.*/)?runs/\d+/[^/]+/checkpoint_[^/]+(?=/)")
@@ -78,7 +78,7 @@ def remove_old_checkpoints(storage: Location, name: str) -> None:
     """
     experiment = read_experiment(storage, name)
     _refuse_if_running(experiment)
-    with hold_lease(experiment.path):
+    with Lease(experiment.path).acquire():
         experiment = read_experiment(storage, name)  # again: nobody else writes from here on
         for checkpoint in _old_checkpoints(experiment, sizes_below(experiment.path)):
             remove_folder(experiment.path / checkpoint)
@@ -88,7 +88,7 @@ def remove_whole(storage: Location, name: str) -> None:
     """Removes an experiment with all it holds, its journal last. Raises RequestError if it runs."""
     experiment = read_experiment(storage, name)
     _refuse_if_running(experiment)
-    with hold_lease(experiment.path):
+    with Lease(experiment.path).acquire():
         for part in ("runs", CONFIRMATION_FOLDER, ABLATION_FOLDER):
             remove_folder(experiment.path / part)
         remove_folder(experiment.path)
@@ -97,7 +97,7 @@ def remove_whole(storage: Location, name: str) -> None:
 
 def _weigh(experiment: Experiment, whole: bool) -> Weight:
     sizes = sizes_below(experiment.path)
-    running = _runner(experiment) is not None
+    running = _lease_holder(experiment) is not None
     total = sum(sizes.values())
     old = 0 if running else sum(_old_checkpoints(experiment, sizes).values())
     return Weight(
@@ -164,14 +164,14 @@ def _checkpoints(sizes: dict[str, int]) -> dict[str, int]:
 
 
 def _refuse_if_running(experiment: Experiment) -> None:
-    runner = _runner(experiment)
-    if runner:
-        raise RequestError(f"{experiment.name} is running ({runner}): nothing of it is removed; stop it first")
+    holder = _lease_holder(experiment)
+    if holder:
+        raise RequestError(f"{experiment.name} is running ({holder}): nothing of it is removed; stop it first")
 
 
-def _runner(experiment: Experiment) -> str | None:
+def _lease_holder(experiment: Experiment) -> str | None:
     """Who runs the experiment, its confirmation or an ablation, or None."""
     ablations = experiment.path / ABLATION_FOLDER
     there = isinstance(ablations, RemotePath) or ablations.is_dir()
     places = [experiment.path, experiment.path / CONFIRMATION_FOLDER, *(ablations.iterdir() if there else ())]
-    return next((holder for place in places if (holder := holder_of(place))), None)
+    return next((holder for place in places if (holder := Lease(place).holder())), None)

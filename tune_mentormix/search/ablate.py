@@ -19,7 +19,7 @@ from tune_mentormix.search.plan import SearchRequest, stored_request
 from tune_mentormix.search.proposals import start_trial
 from tune_mentormix.search.tune_run import Progress, record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.storage.journal import JOURNAL_FILE
-from tune_mentormix.storage.lease import hold_lease
+from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location
 
 
@@ -80,7 +80,7 @@ def run_ablation(
     with connection(settings.address, verbose):
         check_cluster(settings)
         ablation.path.mkdir(parents=True, exist_ok=True)
-        with hold_lease(ablation.path):
+        with Lease(ablation.path).acquire():
             _run(ablation, configs, request, progress)
     return ablation
 

@@ -40,7 +40,7 @@ from tune_mentormix.search.early_stopping import Rungs
 from tune_mentormix.search.plan import SearchRequest, stored_request
 from tune_mentormix.search.proposals import start_trial
 from tune_mentormix.search.tune_run import record_missing_ends, recorded_resources, run_trials
-from tune_mentormix.storage.lease import hold_lease, refuse_if_held
+from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import write_atomically, write_yaml
 
@@ -78,11 +78,11 @@ def confirm_search(
     """
     _check_counts(top_k, seeds)
     experiment = read_experiment(storage, name)
-    refuse_if_held(experiment.path)
+    Lease(experiment.path).check_free()
     settings = retraining_settings(experiment, changes | {"storage": storage})
     confirmation = read_confirmation(experiment)
     if confirmation:
-        refuse_if_held(confirmation.path)
+        Lease(confirmation.path).check_free()
         _check_extension(confirmation, top_k, seeds)
         if confirmation.opening and len(confirmation.seeds) == (seeds or len(confirmation.seeds)):
             return confirmation
@@ -93,7 +93,7 @@ def confirm_search(
         check_cluster(settings)
         path = experiment.path / CONFIRMATION_FOLDER
         path.mkdir(exist_ok=True)
-        with hold_lease(path):
+        with Lease(path).acquire():
             confirmation = _begin_or_extend(experiment, request, top_k, seeds)
             _run(confirmation, request, progress)
     return confirmation

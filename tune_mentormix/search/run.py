@@ -31,7 +31,7 @@ from tune_mentormix.search.stopper import Patience
 from tune_mentormix.search.study import SearchStudy
 from tune_mentormix.search.tune_run import Progress, record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
-from tune_mentormix.storage.lease import hold_lease
+from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location, RemotePath
 
 
@@ -79,7 +79,7 @@ def resume_search(
     Raises:
         RequestError: if there is no such experiment, another driver runs it, or its data changed.
     """
-    with hold_lease(read_experiment(storage, name).path):
+    with Lease(read_experiment(storage, name).path).acquire():
         experiment = read_experiment(storage, name)  # again: nobody else writes from here on
         settings = resumed_settings(experiment, storage, changes)
         request = stored_request(experiment, settings)

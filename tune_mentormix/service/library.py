@@ -16,7 +16,7 @@ from tune_mentormix.service.logs import LOGGER
 from tune_mentormix.service.reading import Reading, Version
 from tune_mentormix.service.summary import Summary, summarise
 from tune_mentormix.storage.journal import Event
-from tune_mentormix.storage.lease import holder_of
+from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location, RemotePath, StorageError, folders_holding
 
 MOST_REPORTS = 150_000  # in memory, of all experiments together: about 100 MB
@@ -83,7 +83,7 @@ class Library:
         """Who runs the experiment, or None."""
         looked, holder = self._holders.get(name, (0.0, None))
         if not looked or time.monotonic() - looked > self._look_again:
-            holder = holder_of(experiment_path(self.storage, name))
+            holder = Lease(experiment_path(self.storage, name)).holder()
             self._holders[name] = (time.monotonic(), holder)
         return holder
 

@@ -1,12 +1,12 @@
-"""Who is running an experiment: a lease in its folder, renewed by the driver, that a dead driver cannot hold.
+"""The lease of an experiment: at most one driver runs it, and a driver that died does not hold it.
 
-On the driver's own machine its process tells whether it lives; from another machine or container,
-the time of the last renewal.
+The driver renews a file in the experiment's folder. On the driver's own machine its process tells whether it is alive;
+from another machine or container, the time of the last renewal does.
 
-On a disk a file lock lets one driver at a time look and write. An object store has no lock, and `pyarrow` no "write
-unless it is there": a driver writes its lease, waits, and goes on if it is still its own. That lets one driver
-through as long as none takes longer than the wait between looking and writing. A driver that was cut off for longer
-than a lease lasts finds, as soon as it writes to the journal, that another took over: the journal is the fence.
+On a disk, a file lock lets one driver at a time check and write. An object store has no lock, and `pyarrow` has no
+conditional write: a driver writes its lease, waits, and runs if the lease is still its own. That admits one driver as
+long as none takes longer than the wait between checking and writing. A driver that was cut off for longer than a lease
+lasts finds out with its next write to the journal, which refuses it (`TakenOverError`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import psutil
@@ -35,115 +35,114 @@ SETTLE_SECONDS = 1.0  # between writing a lease to an object store and believing
 SAME_BOOT_SECONDS = 5.0  # machines may share a name; a machine's own boot time moves when its clock is set
 
 
-def holder_of(experiment: Location) -> str | None:
-    """Who runs the experiment, for a message (`process 4242 on host a`), or None."""
-    try:
-        return _holder(experiment)
-    except OSError:
-        return None
+class Lease:
+    """The lease of one experiment."""
 
+    def __init__(self, experiment: Location) -> None:
+        """Neither reads nor writes anything yet."""
+        self._experiment = experiment
+        self._file = experiment / LEASE_FILE
+        self._token = secrets.token_hex(8)
 
-def refuse_if_held(experiment: Location) -> None:
-    """Raises RequestError if a living driver holds the experiment, or nobody can say: its lease cannot be read."""
-    try:
-        holder = _holder(experiment)
-    except OSError as error:
-        raise RequestError(f"{experiment / LEASE_FILE} cannot be read: {error.strerror} (--storage)") from error
-    if holder:
-        raise RequestError(f"{experiment.name} is running already ({holder}); stop it there first")
-
-
-@contextmanager
-def hold_lease(experiment: Location) -> Iterator[None]:
-    """Holds the experiment while the block runs, renewing in the background.
-
-    Raises:
-        RequestError: if a living driver holds it, or the lease cannot be written.
-    """
-    token = secrets.token_hex(8)
-    try:
-        _acquire(experiment, token)
-    except OSError as error:
-        raise RequestError(f"{experiment} cannot be written: {error.strerror} (--storage)") from error
-    ended = threading.Event()
-    renewer = threading.Thread(target=_renew, args=(experiment, token, ended), name="lease", daemon=True)
-    renewer.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        renewer.join()
-        with suppress(OSError):  # an unreachable storage: the lease expires by itself
-            if _holds(experiment, token):
-                (experiment / LEASE_FILE).unlink(missing_ok=True)
-
-
-def _holder(experiment: Location) -> str | None:
-    try:
-        lease = _read(experiment)
-        return f"process {lease['pid']} on {lease['host']}" if _lives(lease) else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _acquire(experiment: Location, token: str) -> None:
-    if not isinstance(experiment, RemotePath):
-        with FileLock(experiment / f".{LEASE_FILE}.lock"):
-            refuse_if_held(experiment)
-            _write(experiment, token)
-        return
-    refuse_if_held(experiment)
-    _write(experiment, token)
-    time.sleep(SETTLE_SECONDS)
-    if not _holds(experiment, token):
-        refuse_if_held(experiment)
-        raise RequestError(f"{experiment.name} was started by another process at the same moment")
-
-
-def _renew(experiment: Location, token: str, ended: threading.Event) -> None:
-    while not ended.wait(RENEW_SECONDS):
+    def holder(self) -> str | None:
+        """Returns who runs the experiment (`process 4242 on host a`), None if no one does or it cannot be read."""
         try:
-            if not _holds(experiment, token):
-                return  # taken over while this driver was cut off; the journal tells the driver
-            _write(experiment, token)
+            return self._read_holder()
         except OSError:
-            continue  # an unreachable storage: the next renewal may succeed, and the lease has a margin
+            return None
+
+    def check_free(self) -> None:
+        """Raises RequestError if a living driver holds the lease, or if it cannot be read now."""
+        try:
+            holder = self._read_holder()
+        except OSError as error:
+            raise RequestError(f"{self._file} cannot be read: {error.strerror} (--storage)") from error
+        if holder:
+            raise RequestError(f"{self._experiment.name} is running already ({holder}); stop it there first")
+
+    @contextmanager
+    def acquire(self) -> Iterator[None]:
+        """Holds the lease while the block runs; a thread renews it.
+
+        Raises:
+            RequestError: if a living driver holds it, or it cannot be written.
+        """
+        try:
+            self._acquire()
+        except OSError as error:
+            raise RequestError(f"{self._experiment} cannot be written: {error.strerror} (--storage)") from error
+        released = threading.Event()
+        renewer = threading.Thread(target=self._renew_until, args=(released,), name="lease", daemon=True)
+        renewer.start()
+        try:
+            yield
+        finally:
+            released.set()
+            renewer.join()
+            with suppress(OSError):  # an unreachable storage: the lease expires
+                if self._is_own():
+                    self._file.unlink(missing_ok=True)
+
+    def _acquire(self) -> None:
+        remote = isinstance(self._experiment, RemotePath)
+        with nullcontext() if remote else FileLock(str(self._experiment / f".{LEASE_FILE}.lock")):
+            self.check_free()
+            self._write()
+        if remote:
+            time.sleep(SETTLE_SECONDS)
+            if not self._is_own():
+                self.check_free()
+                raise RequestError(f"{self._experiment.name} was started by another process at the same moment")
+
+    def _renew_until(self, released: threading.Event) -> None:
+        while not released.wait(RENEW_SECONDS):
+            try:
+                if not self._is_own():
+                    return  # taken over while this driver was cut off; the journal tells the driver
+                self._write()
+            except OSError:
+                continue  # an unreachable storage: the next renewal may succeed, and the lease has a margin
+
+    def _read_holder(self) -> str | None:
+        try:
+            lease = self._read()
+            return f"process {lease['pid']} on {lease['host']}" if _is_alive(lease) else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def _is_own(self) -> bool:
+        """Whether this driver wrote the lease, or there is none."""
+        try:
+            return bool(self._read()["token"] == self._token)
+        except FileNotFoundError:
+            return True
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    def _read(self) -> dict[str, Any]:
+        lease: dict[str, Any] = json.loads(self._file.read_text())
+        return lease
+
+    def _write(self) -> None:
+        lease = {
+            "host": socket.gethostname(),
+            "booted": psutil.boot_time(),
+            "pid_namespace": _pid_namespace(),
+            "pid": os.getpid(),
+            "process_started": psutil.Process().create_time(),
+            "renewed": time.time(),
+            "token": self._token,
+        }
+        write_atomically(self._file, json.dumps(lease) + "\n")
 
 
-def _holds(experiment: Location, token: str) -> bool:
-    """Whether the lease is one's own, or gone."""
-    try:
-        return bool(_read(experiment)["token"] == token)
-    except FileNotFoundError:
-        return True
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
-def _read(experiment: Location) -> dict[str, Any]:
-    lease: dict[str, Any] = json.loads((experiment / LEASE_FILE).read_text())
-    return lease
-
-
-def _write(experiment: Location, token: str) -> None:
-    lease = {
-        "host": socket.gethostname(),
-        "booted": psutil.boot_time(),
-        "pid_namespace": _pid_namespace(),
-        "pid": os.getpid(),
-        "process_started": psutil.Process().create_time(),
-        "renewed": time.time(),
-        "token": token,
-    }
-    write_atomically(experiment / LEASE_FILE, json.dumps(lease) + "\n")
-
-
-def _lives(lease: dict[str, Any]) -> bool:
+def _is_alive(lease: dict[str, Any]) -> bool:
+    """Whether the process that wrote the lease is running, as far as this machine can tell."""
     if not _is_this_machine(lease):
         return bool(time.time() - lease["renewed"] < EXPIRY_SECONDS)
     try:
         process = psutil.Process(lease["pid"])
-        if process.status() == psutil.STATUS_ZOMBIE:  # killed, and its parent has not asked how it ended
+        if process.status() == psutil.STATUS_ZOMBIE:  # killed, and not yet waited for by its parent
             return False
         return bool(abs(process.create_time() - lease["process_started"]) < 1)
     except psutil.NoSuchProcess:
@@ -151,14 +150,14 @@ def _lives(lease: dict[str, Any]) -> bool:
 
 
 def _is_this_machine(lease: dict[str, Any]) -> bool:
-    """Whether the holder's process number means the same process here."""
+    """Whether the holder's process number names the same process here."""
     same_boot = abs(lease["booted"] - psutil.boot_time()) < SAME_BOOT_SECONDS if "booted" in lease else True
     same_namespace = lease["pid_namespace"] == _pid_namespace() if "pid_namespace" in lease else True
     return bool(lease["host"] == socket.gethostname() and same_boot and same_namespace)
 
 
 def _pid_namespace() -> int | None:
-    """Within which this process's number is its name: a container has its own. None where there is but one."""
+    """Returns the PID namespace of this process (each container has one), or None without namespaces."""
     try:
         return os.stat("/proc/self/ns/pid").st_ino
     except OSError:

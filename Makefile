@@ -8,7 +8,7 @@ WORKERS ?= 2
 EXTRAS ?=
 UV := $(shell command -v uv || echo .boot/bin/uv)
 
-.PHONY: search test test-cluster test-browser soak check install
+.PHONY: search test test-cluster test-browser soak check docs install
 
 search: install
 	@.venv/bin/python run_search.py $(ARGS)
@@ -33,6 +33,10 @@ check: install
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+
+# The tables of settings in docs/, from the docstrings of the settings.
+docs: install
+	.venv/bin/python -m tests.support.settings_tables
 
 install: $(UV)
 	@$(UV) sync --locked --inexact $(addprefix --extra ,$(EXTRAS))

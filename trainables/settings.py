@@ -43,7 +43,7 @@ UserPath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolut
 class Settings(BaseModel):
     """What all settings share: unknown keys are refused, values never change, and NaN or infinity is no number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DataSettings(Settings):
@@ -53,19 +53,57 @@ class DataSettings(Settings):
     """
 
     dataset: DatasetName = "digits"
-    data_dir: UserPath | None = None  # folder: the images; arrays: the .npz file; cifar: where it is or is put
-    image_size: Annotated[int, Field(ge=1)] | None = None  # folder only: side in pixels; None: images are of one size
-    max_images: Annotated[int, Field(ge=2)] | None = None  # use so many of the training images; None: all
-    labels_file: UserPath | None = None  # labels to train on, in place of the dataset's own
-    labels_key: str | None = None  # the array or column of labels_file to take
-    noise: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of labels the noise model changes
+    """Images to train on.
+
+    See [Where the images are](data.md#where-the-images-are).
+    """
+    data_dir: UserPath | None = None
+    """Where the images are: a folder, or the .npz file of dataset `arrays`.
+
+    `cifar10` and `cifar100` are downloaded if it is not set; `digits` does not need it.
+    """
+    image_size: Annotated[int, Field(ge=1)] | None = None
+    """Resize images to this many pixels a side. Dataset `folder` only.
+
+    Not set: all images must have one size already.
+    """
+    max_images: Annotated[int, Field(ge=2)] | None = None
+    """Use only this many of the training images, with the same fraction of every class.
+
+    Not set: all of them.
+    """
+    labels_file: UserPath | None = None
+    """File of labels to train on instead of the dataset's own.
+
+    See [Labels from a file](data.md#labels-from-a-file).
+    """
+    labels_key: str | None = None
+    """Name of the array or column of `labels_file` to use."""
+    noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Fraction of labels to replace by wrong ones. Dataset `digits` has 0.4 if it is not set.
+
+    For experiments on data whose labels are right; see [Noise to order](data.md#noise-to-order).
+    """
     noise_kind: NoiseKind = "symmetric_exclusive"
-    noise_map: dict[str, str] | None = None  # asymmetric only: class name → the name it is mistaken for
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of the training images
-    validation_labels: LabelsKind = "noisy"  # which labels of that fraction to validate on
-    clean_validation: UserPath | None = None  # folder, arrays: validate on this set instead, laid out like data_dir
-    data_seed: Seed = 0  # seeds the train/validation split and the label noise
-    cache_dir: Path = Path("~/.cache/tune-mentormix")  # for downloads and decoded images; ~ is the home folder
+    """How wrong labels are chosen."""
+    noise_map: dict[str, str] | None = None
+    """Which class is mistaken for which, by name: `{cat: dog}`. Noise kind `asymmetric` only.
+
+    CIFAR-10 has a map already.
+    """
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Fraction of the training images to validate on, the same in every class."""
+    validation_labels: LabelsKind = "noisy"
+    """Labels to validate on: noisy as they are for training, or clean if they are known."""
+    clean_validation: UserPath | None = None
+    """Validate on these images instead of a fraction. Datasets `folder` and `arrays` only.
+
+    Laid out like `data_dir`; all of `data_dir` is then trained on.
+    """
+    data_seed: Seed = 0
+    """Random seed of the validation split and of the label noise."""
+    cache_dir: Path = Path("~/.cache/tune-mentormix")
+    """Folder for downloads and decoded images."""
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Self:
@@ -92,25 +130,44 @@ class TrialSettings(Settings):
     (Jiang et al. 2020, and the reference implementation's flags).
     """
 
-    mixup_alpha: Annotated[float, Field(ge=0)] = 8.0  # 0: no mixing
+    mixup_alpha: Annotated[float, Field(ge=0)] = 8.0
+    """α of the Beta distribution that mixing coefficients are drawn from; 0: no mixing."""
     loss_p_percentile: Annotated[float, Field(gt=0, lt=1)] = 0.6
-    burn_in: Annotated[float, Field(ge=0, lt=100)] = 10.0  # percent of training
+    """Percentile of a batch's losses that the mentor compares each loss with, as a fraction."""
+    burn_in: Annotated[float, Field(ge=0, lt=100)] = 10.0
+    """Percent of training at the start in which all examples have weight 1."""
     second_reweight: bool = False
+    """Whether the losses of the mixed images are weighted too."""
     mentor: MentorName = "mentornet_pd"
+    """How weights are computed from losses; see [Mentors](method.md#mentors)."""
     mixing: MixingRule = "hard"
-    partner_temperature: Annotated[float, Field(gt=0)] = 1.0  # of the softmax that partners are drawn by
+    """How mixing coefficients depend on weights; see [Two presets](method.md#two-presets)."""
+    partner_temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Temperature of the softmax by which mixing partners are drawn."""
     network: NetworkName = "small_cnn"
-    pretrained: bool = False  # torchvision's networks only: begin at its weights
+    """Network architecture; see [Networks](method.md#networks)."""
+    pretrained: bool = False
+    """Start from torchvision's weights. Networks `torchvision/NAME` only."""
     augmentation: AugmentationName = "none"
+    """Random changes of the training images; see [Augmentation](data.md#augmentation)."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    """Learning rate at the start."""
     lr_schedule: LearningRateSchedule = "steps"
-    weight_decay: Annotated[float, Field(ge=0)] = 2e-4  # L2, on convolution and dense kernels only
-    decay_under_second_reweight: bool = True  # False: no weight decay at all with second_reweight
+    """`steps`: 0.9 times the learning rate, 17 times in a trial. `cosine`: half a cosine that ends at 0."""
+    weight_decay: Annotated[float, Field(ge=0)] = 2e-4
+    """L2 penalty on the kernels of convolutions and dense layers."""
+    decay_under_second_reweight: bool = True
+    """Whether `second_reweight` keeps weight decay; the reference code turns it off."""
     batch_size: Annotated[int, Field(ge=2)] = 128
-    ema: Annotated[float, Field(ge=0, le=1)] = 0.05  # horizon of the weight average, as a share of training
-    precision: Precision = "auto"  # auto: bf16 on GPUs that have it, else fp32
+    """Images in a batch."""
+    ema: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """How far the moving average of the weights (EMA) reaches back, as a fraction of training; 0: no average."""
+    precision: Precision = "auto"
+    """Mixed-precision mode; `auto` is bf16 on GPUs that have it, otherwise fp32."""
     epochs: Annotated[int, Field(ge=1)] = 60
+    """Epochs of a trial that is not stopped early."""
     seed: Seed = 0
+    """Random seed of the initial weights, the order of images, the mixing and the augmentation."""
 
     @model_validator(mode="after")
     def _only_torchvision_has_weights(self) -> Self:

@@ -1,4 +1,4 @@
-"""SearchSettings: what `search.yaml` holds and every option of `search` sets, checked once, here."""
+"""SearchSettings: the contents of `search.yaml` and the options of `search`, checked in one place."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -39,7 +40,6 @@ TrackerName = Literal["wandb", "mlflow"]
 PresetName = Literal["reference", "paper"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"]
 SchedulerName = Literal["asha", "none"]
-Seconds = Annotated[float, Field(gt=0)]
 StorageSetting = Annotated[
     Location,
     PlainValidator(as_location),
@@ -48,37 +48,124 @@ StorageSetting = Annotated[
 ]
 DEMONSTRATION_NOISE = 0.4  # of the digits
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION_PATTERN = r"([0-9]+(?:\.[0-9]+)?) *([smhd]?)"
+
+
+def parse_duration(text: str) -> float:
+    """`90`, `90s`, `30m`, `2h` or `1d` in seconds. Raises ValueError for anything else."""
+    match = re.fullmatch(DURATION_PATTERN, text.strip())
+    if not match:
+        raise ValueError(f"must be a duration like 90s, 30m or 2h, got {text!r}")
+    return float(match[1]) * SECONDS_PER_UNIT[match[2] or "s"]
+
+
+Seconds = Annotated[
+    float,
+    Field(gt=0),
+    BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": f"^{DURATION_PATTERN}$"}]}
+    ),
+]
 
 
 class SearchSettings(DataSettings):
-    """One search: its data (inherited), the budget, how trials are proposed and stopped, and where they run."""
+    """All settings of a search: data (inherited), budget, how trials are proposed and stopped, and where they run.
 
-    name: str | None = None  # None: the dataset and the time
+    The docstring below a field is its only description. The first paragraph is the option's help text; the JSON
+    schema and the tables of `docs/` have all of it.
+    """
+
+    name: str | None = None
+    """Experiment name. Not set: the dataset and the time.
+
+    Up to 64 letters, digits and `._-`, starting with a letter or a digit. It becomes the experiment's folder.
+    """
     space: str | dict[str, Any] = "default"
+    """Search space: the name of a built-in one, or a YAML file.
+
+    A settings file may hold its lines here; see [Search spaces](search.md#search-spaces).
+    """
     network: NetworkName = "small_cnn"
+    """Network architecture of all trials; torchvision/NAME for one of torchvision's.
+
+    See [Networks](method.md#networks).
+    """
     epochs: Annotated[int, Field(ge=1)] = 60
-    preset: PresetName | None = None  # how a step is computed; `trial` and the space win over it
-    trial: dict[str, Any] = Field(default_factory=dict)  # other settings that all trials share
-    start_from: UserPath | None = None  # an exported configuration, or an earlier experiment's folder
-    first_trials: list[dict[str, Any]] = Field(default_factory=list)  # what was found there
-    num_samples: Annotated[int, Field(ge=1)] = 20  # trials in all, the controls among them
+    """Epochs of a trial that is not stopped early."""
+    preset: PresetName | None = None
+    """Rules of MentorMix from one source; `trial` and the space win over them.
+
+    See [Two presets](method.md#two-presets).
+    """
+    trial: dict[str, Any] = Field(default_factory=dict)
+    """Other hyperparameters that all trials share, such as `{batch_size: 64}`.
+
+    See [Hyperparameters](method.md#hyperparameters).
+    """
+    start_from: UserPath | None = None
+    """Warm start: try the best configurations of an export or of an earlier experiment first.
+
+    An exported `best_config.yaml`, or an experiment's folder. Its one or five best run right after the controls, as
+    far as the space searches them.
+    """
+    first_trials: list[dict[str, Any]] = Field(default_factory=list)
+    """Configurations to try first. `start_from` fills it in."""
+    num_samples: Annotated[int, Field(ge=1)] = 20
+    """Number of trials, including the three controls."""
     sampler: SamplerName = "tpe"
+    """Optuna sampler that proposes configurations.
+
+    `grid` needs a space without ranges of real numbers, such as `published`.
+    """
     scheduler: SchedulerName = "asha"
-    grace_period: Annotated[int | None, Field(ge=1)] = None  # epochs; None: just above the longest burn-in
-    reduction_factor: Annotated[float, Field(ge=2)] = 2.0  # of the trials at a rung, 1 in this many go on
+    """Early stopping of trials: `asha` (asynchronous successive halving), or `none`."""
+    grace_period: Annotated[int | None, Field(ge=1)] = None
+    """Epochs before a trial may be stopped early. Not set: 15 % of a trial after the longest burn-in.
+
+    See [search-policy.md](search-policy.md) for the reason.
+    """
+    reduction_factor: Annotated[float, Field(ge=2)] = 2.0
+    """At a rung, the best 1 in this many trials continue; the next rung comes this many times later."""
     seed: Seed = 0
+    """Random seed of the sampler and of all trials."""
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
-    gpus_per_trial: Annotated[float | None, Field(ge=0)] = None  # None: one, where a node has any; else none
-    max_concurrent: Annotated[int | None, Field(ge=1)] = None  # None: as many as fit
-    time_budget: Seconds | None = None  # of one run
-    epoch_budget: Annotated[int | None, Field(ge=1)] = None  # of all trials together, the controls among them
-    patience: Annotated[int | None, Field(ge=1)] = None  # trials without a better result
-    trial_timeout: Seconds | None = None  # without a report, until a trial counts as hung
-    checkpoint_every: Annotated[int | None, Field(ge=1)] = None  # epochs; None: ten times in a trial
-    max_restarts: Annotated[int, Field(ge=0)] = 3  # of a trial whose worker was lost
-    tracker: list[TrackerName] = Field(default_factory=list)  # besides TensorBoard
+    """CPU cores of one trial."""
+    gpus_per_trial: Annotated[float | None, Field(ge=0)] = None
+    """GPUs of one trial; a fraction lets trials share one. Not set: 1 if there are GPUs, otherwise 0.
+
+    See [Several trials on one GPU](search.md#several-trials-on-one-gpu).
+    """
+    max_concurrent: Annotated[int | None, Field(ge=1)] = None
+    """Trials that run at the same time. Not set: as many as fit."""
+    time_budget: Seconds | None = None
+    """End this run after a time such as 90s, 30m, 2h or 1d; `resume` continues it."""
+    epoch_budget: Annotated[int | None, Field(ge=1)] = None
+    """End the search after this many epochs of all trials together, including the controls."""
+    patience: Annotated[int | None, Field(ge=1)] = None
+    """Start no new trials after this many in a row without a better accuracy at the last epoch."""
+    trial_timeout: Seconds | None = None
+    """Stop a trial that reports nothing for this long, such as 10m; it counts as failed.
+
+    It must be longer than the slowest epoch.
+    """
+    checkpoint_every: Annotated[int | None, Field(ge=1)] = None
+    """Epochs between checkpoints. Not set: a tenth of a trial."""
+    max_restarts: Annotated[int, Field(ge=0)] = 3
+    """Restarts of a trial whose worker died, without a new epoch in between."""
+    tracker: list[TrackerName] = Field(default_factory=list)
+    """Experiment tracker to write curves to, besides TensorBoard.
+
+    `make install EXTRAS=wandb` or `EXTRAS=mlflow` installs it; its own environment variables configure it.
+    TensorBoard's files are always written: `tensorboard --logdir results/birds/runs`.
+    """
     storage: StorageSetting = Path("results")
-    address: str | None = None  # of a Ray cluster; None: this machine
+    """Where experiments are kept: a folder, or a URI such as s3://bucket/folder.
+
+    See [Where experiments live](search.md#where-experiments-live).
+    """
+    address: str | None = None
+    """Ray cluster to run on: HOST:PORT, `auto`, or `local`. Not set: RAY_ADDRESS, or this machine."""
 
     @model_validator(mode="before")
     @classmethod
@@ -96,11 +183,6 @@ class SearchSettings(DataSettings):
         if name is not None:
             check_name(name)
         return name
-
-    @field_validator("time_budget", "trial_timeout", mode="before")
-    @classmethod
-    def _read_duration(cls, value: Any) -> Any:
-        return parse_duration(value) if isinstance(value, str) else value
 
     @field_validator("trial")
     @classmethod
@@ -211,11 +293,3 @@ def check_name(name: str) -> str:
     if not re.fullmatch(NAME_PATTERN, name):
         raise ValueError(f"must be up to 64 letters, digits and '._-', the first no sign, got {name!r}")
     return name
-
-
-def parse_duration(text: str) -> float:
-    """`90`, `90s`, `30m`, `2h` or `1d` in seconds. Raises ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    if not match:
-        raise ValueError(f"must be a duration like 90s, 30m or 2h, got {text!r}")
-    return float(match[1]) * SECONDS_PER_UNIT[match[2] or "s"]

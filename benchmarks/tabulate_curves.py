@@ -21,8 +21,9 @@ import torch
 
 from trainables.data import load_dataset
 from trainables.device import DeviceDataset
+from trainables.errors import TrainingDiverged
 from trainables.settings import DataSettings, TrialSettings
-from trainables.training import Trainer, TrainingDiverged
+from trainables.training import Trainer
 
 FOLDER = Path(__file__).parent / "curves"
 GRID: dict[str, list[Any]] = {  # ordered; every published setting for these noise rates is a point of it

@@ -15,17 +15,11 @@ import torch
 from torch import Tensor
 
 from trainables.checkpoint_manifest import STATE_FILE, is_whole, write_whole
-from trainables.retry import _download, patiently
+from trainables.errors import CheckpointError
+from trainables.files import retry_with_backoff
 from trainables.training import Trainer
 
-__all__ = ["CheckpointError", "TrainedWeights", "is_whole", "load_checkpoint", "read_weights", "save_checkpoint"]
-
-
 Which = Literal["last", "best"]
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint is missing, torn, or of another kind of trial."""
 
 
 class TrainedWeights(NamedTuple):
@@ -108,11 +102,18 @@ def local_copy(checkpoint: str) -> Iterator[Path]:
     """A checkpoint as a local folder: its own, or a temporary copy of what lies under a URI.
 
     Raises:
-        StorageUnavailableError: if the storage could not be used for `PATIENCE_SECONDS`.
+        StorageUnavailableError: if the storage could not be used for `RETRY_TIMEOUT_SECONDS`.
     """
     if "://" not in checkpoint:
         yield Path(checkpoint)
         return
     with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
-        patiently(lambda: _download(checkpoint, folder))
+        retry_with_backoff(lambda: _download(checkpoint, folder))
         yield Path(folder)
+
+
+def _download(uri: str, folder: str) -> None:
+    from pyarrow.fs import FileSystem, copy_files  # only where there is an object store
+
+    filesystem, path = FileSystem.from_uri(uri)
+    copy_files(path, folder, source_filesystem=filesystem)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+from trainables.files import atomic_path, write_atomically
 
 STATE_FILE = "trial.pt"
 MANIFEST_FILE = "manifest.json"
@@ -40,24 +41,9 @@ def write_whole(folder: Path, write_state: Callable[[BinaryIO], object]) -> None
         OSError: if the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_safely(folder / STATE_FILE, write_state)
-    manifest = _manifest(folder / STATE_FILE)
-    write_safely(folder / MANIFEST_FILE, lambda file: file.write(manifest))
-
-
-def write_safely(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Under `path` there is, at any moment, the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename itself
-    finally:
-        os.close(folder)
+    with atomic_path(folder / STATE_FILE) as temporary, temporary.open("wb") as file:
+        write_state(file)
+    write_atomically(folder / MANIFEST_FILE, _manifest(folder / STATE_FILE))
 
 
 def _manifest(path: Path) -> bytes:

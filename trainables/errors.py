@@ -1,19 +1,31 @@
-"""The errors a user can cause and mend; each message is one line: the setting, its value, what is allowed."""
+"""Every error that a trial raises on purpose; each message is one line: the setting, its value, what is allowed."""
 
 from __future__ import annotations
 
 
 class DatasetError(ValueError):
-    """The data settings cannot be met: a file is missing, labels do not fit, a part is empty."""
+    """The data settings cannot be met: a file is missing, labels do not fit, a split is empty."""
 
 
 class NetworkError(ValueError):
-    """The network cannot be built: nobody knows it, or its pretrained weights are not at hand."""
+    """The network cannot be built: its name is unknown, or its pretrained weights are missing."""
 
 
 class ModelFileError(ValueError):
     """A model file cannot be used: it is missing, damaged, foreign, or does not fit its network."""
 
 
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, corrupt, or of another kind of trial."""
+
+
+class TrainingDiverged(RuntimeError):  # noqa: N818 - it names what happened
+    """A loss is no longer a finite number."""
+
+
+class StorageUnavailableError(OSError):
+    """A storage could not be used until the retries ended; the trial that waited for it is not at fault."""
+
+
 class MissingPackageError(RuntimeError):
-    """What was asked for needs an optional package that is not installed; the message says which and how."""
+    """A feature needs an optional package that is not installed; the message names it and how to install it."""

@@ -18,12 +18,13 @@ import torch
 from ray.train._internal.storage import StorageContext
 from ray.tune import Trainable
 
-from trainables.checkpoint import CheckpointError, load_checkpoint, local_copy, save_checkpoint
+from trainables.checkpoint import load_checkpoint, local_copy, save_checkpoint
 from trainables.data import Dataset
 from trainables.device import default_device
-from trainables.retry import patiently
+from trainables.errors import CheckpointError, TrainingDiverged
+from trainables.files import retry_with_backoff
 from trainables.settings import TrialSettings
-from trainables.training import DeviceDataset, Trainer, TrainingDiverged
+from trainables.training import DeviceDataset, Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class MentorMixTrainable(Trainable):
         if checkpoint_dir is not None or storage is None:
             return super().save(checkpoint_dir)
         with TemporaryDirectory(prefix="checkpoint-") as folder:
-            return patiently(lambda: self._save(folder, storage))
+            return retry_with_backoff(lambda: self._save(folder, storage))
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Go on from a folder that `save_checkpoint` wrote.
@@ -106,7 +107,7 @@ class MentorMixTrainable(Trainable):
         """
         trainer = self._trainer
         if trainer is not None:
-            patiently(lambda: load_checkpoint(trainer, Path(str(checkpoint))))
+            retry_with_backoff(lambda: load_checkpoint(trainer, Path(str(checkpoint))))
             self._epoch = trainer.epoch
 
     def cleanup(self) -> None:

@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from trainables.checkpoint_manifest import write_safely
 from trainables.errors import ModelFileError
+from trainables.files import write_atomically
 from trainables.settings import NetworkName, Precision, Settings
 
 MODEL_FORMAT = 1  # of the description; a newer one is refused
@@ -56,7 +56,7 @@ def write_model(path: Path, model: ModelFile) -> None:
     text = {DESCRIPTION_KEY: model.description.model_dump_json()}
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.weights.items()}
     content = safetensors.torch.save(weights, metadata=text)
-    write_safely(path, lambda file: file.write(content))
+    write_atomically(path, content)
 
 
 def read_model(path: Path) -> ModelFile:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainables.checkpoint_manifest import write_safely
 from trainables.errors import MissingPackageError, ModelFileError
+from trainables.files import write_atomically
 from trainables.inference import Classifier
 from trainables.model_file import ModelFile
 
@@ -57,7 +57,7 @@ def write_onnx(path: Path, model: ModelFile) -> float:
     difference = float(np.abs(probabilities - classifier.classify(images)).max())
     if not difference <= TOLERANCE:  # NaN too
         raise ModelFileError(f"ONNX and PyTorch differ by {difference:.1g} in a probability, {TOLERANCE} is allowed")
-    write_safely(path, lambda file: file.write(content))
+    write_atomically(path, content)
     return difference
 
 

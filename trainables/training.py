@@ -19,19 +19,16 @@ from torch.nn.functional import cross_entropy
 from trainables.augment import AUGMENTATIONS
 from trainables.data import Dataset
 from trainables.device import DeviceDataset, autocast, channels_last, default_device, set_switches
+from trainables.errors import TrainingDiverged
 from trainables.models import build_network, kernels_and_rest
 from trainables.objective import MentorMixObjective
 from trainables.schedules import average_decay, learning_rate
 from trainables.settings import TrialSettings
 
-__all__ = ["DeviceDataset", "Evaluation", "Trainer", "TrainingDiverged"]
+__all__ = ["DeviceDataset", "Evaluation", "Trainer"]
 
 EVALUATION_BATCH = 250  # small enough that evaluation needs no more memory than training
 _ORDER_STREAM, _MIXING_STREAM, _AUGMENTATION_STREAM = 1, 2, 3  # apart: what is mixed does not change the order
-
-
-class TrainingDiverged(RuntimeError):  # noqa: N818 - it names what happened
-    """A loss is no longer a finite number."""
 
 
 class Evaluation(NamedTuple):

@@ -99,7 +99,7 @@ def test_events_wait_while_the_disk_is_full_and_are_written_in_order(path: Path)
 
 @needs_a_full_device
 def test_a_disk_that_stays_full_is_given_up_on_in_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(journal_module, "RETRY_TIMEOUT_SECONDS", 0.2)
     journal = Journal(path)
     journal.append("finished", trial=0, epoch=1)
     assert journal.given_up is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainables.checkpoint import CheckpointError, is_whole, load_checkpoint, save_checkpoint
-from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, write_whole
+from trainables.checkpoint import load_checkpoint, save_checkpoint
+from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, is_whole, write_whole
+from trainables.errors import CheckpointError
 from trainables.settings import TrialSettings
 from trainables.training import DeviceDataset, Trainer
 
@@ -120,7 +122,7 @@ def test_a_folder_that_is_missing_empty_or_half_written_is_not_whole(checkpoints
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_an_error_of_the_system(data: DeviceDataset, tmp_path: Path) -> None:
-    (tmp_path / f".{STATE_FILE}.tmp").symlink_to("/dev/full")
+    (tmp_path / f".{STATE_FILE}.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device"):
         save_checkpoint(Trainer(SETTINGS, data), tmp_path)
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from trainables import retry as stored_checkpoint
-from trainables.checkpoint import CheckpointError, is_whole
-from trainables.checkpoint_manifest import MANIFEST_FILE
+from trainables import files
+from trainables.checkpoint_manifest import MANIFEST_FILE, is_whole
 from trainables.data import Dataset
+from trainables.errors import CheckpointError, StorageUnavailableError, TrainingDiverged
 from trainables.mentormix import MentorMixTrainable, one_line
-from trainables.training import TrainingDiverged
 
 _WITHOUT_MEMORY = """
 import resource, psutil, torch
@@ -167,9 +166,9 @@ def test_a_checkpoint_that_is_not_there_is_no_fault_of_the_trial(tmp_path: Path)
 def test_a_checkpoint_out_of_reach_for_long_is_no_fault_of_the_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored_checkpoint, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(files, "RETRY_TIMEOUT_SECONDS", 0.5)
     (tmp_path / MANIFEST_FILE).mkdir()  # cannot be read, whoever asks
-    with pytest.raises(stored_checkpoint.StorageUnavailableError, match="Is a directory"):
+    with pytest.raises(StorageUnavailableError, match="Is a directory"):
         digits_trainable(resume_from=tmp_path)
 
 

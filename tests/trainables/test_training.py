@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from trainables.data import Dataset
+from trainables.errors import TrainingDiverged
 from trainables.settings import TrialSettings
-from trainables.training import DeviceDataset, Trainer, TrainingDiverged
+from trainables.training import DeviceDataset, Trainer
 
 REPORTED = {
     "val_accuracy",

@@ -16,6 +16,7 @@ from PIL import Image
 
 from trainables.data.sources import Images, Labels, Source, Split
 from trainables.errors import DatasetError
+from trainables.files import atomic_path
 from trainables.settings import DataSettings
 
 
@@ -109,9 +110,8 @@ def _decode_into(cached: Path, root: Path, names: Sequence[str], image_size: int
     size = None if image_size is None else (image_size, image_size)
     first = read_image(root / names[0], size)
     _check_free_space(cached.parent, first.nbytes * len(names))
-    unfinished = cached.with_suffix(f".{os.getpid()}.unfinished")
-    try:
-        images = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(names), *first.shape))
+    with atomic_path(cached) as temporary:
+        images = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(names), *first.shape))
 
         def decode_some(start: int) -> None:
             for position in range(start, min(start + _IMAGES_PER_TASK, len(names))):
@@ -127,9 +127,6 @@ def _decode_into(cached: Path, root: Path, names: Sequence[str], image_size: int
             for _ in executor.map(decode_some, range(0, len(names), _IMAGES_PER_TASK)):
                 pass  # raises what a task raised, and drops the tasks behind it
         images.flush()
-        unfinished.replace(cached)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _check_free_space(folder: Path, needed: int) -> None:

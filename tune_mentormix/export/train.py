@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainables.checkpoint import is_whole, load_checkpoint, save_checkpoint
+from trainables.checkpoint import load_checkpoint, save_checkpoint
+from trainables.checkpoint_manifest import is_whole
 from trainables.data import Dataset
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.training import Trainer, begin_training

@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainables.checkpoint import CheckpointError, Which, local_copy, read_weights
-from trainables.errors import MissingPackageError, ModelFileError
+from trainables.checkpoint import Which, local_copy, read_weights
+from trainables.errors import CheckpointError, MissingPackageError, ModelFileError
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.onnx_export import check_onnx_packages, write_onnx
 from trainables.settings import DataSettings

@@ -17,7 +17,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.logger import TBXLoggerCallback
 
-from trainables.retry import StorageUnavailableError
+from trainables.errors import StorageUnavailableError
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import KEPT, Experiment
 from tune_mentormix.formatting import format_duration

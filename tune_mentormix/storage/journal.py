@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trainables.retry import PATIENCE_SECONDS
+from trainables.files import RETRY_TIMEOUT_SECONDS
 from tune_mentormix.errors import RequestError, TakenOverError
 from tune_mentormix.formatting import format_duration
 from tune_mentormix.storage.journal_backends import AppendedFile, Segments, read_lines, read_segments
@@ -96,7 +96,7 @@ class Journal:
         if isinstance(self._trouble, TakenOverError):
             return str(self._trouble)
         lasted = time.monotonic() - self._trouble_since
-        if lasted < PATIENCE_SECONDS:
+        if lasted < RETRY_TIMEOUT_SECONDS:
             return None
         return f"the journal could not be written for {format_duration(lasted)}: {_reason(self._trouble)}"
 
@@ -120,7 +120,7 @@ class Journal:
         now = time.monotonic()
         if self._trouble is None and not isinstance(error, TakenOverError):
             self._trouble_since, self._wait = now, FIRST_RETRY_SECONDS
-            limit = format_duration(PATIENCE_SECONDS)
+            limit = format_duration(RETRY_TIMEOUT_SECONDS)
             self._say(f"the journal cannot be written: {_reason(error)}. Trying again for {limit}; nothing is lost")
         self._trouble = error
         self._next_try, self._wait = now + self._wait, min(2 * self._wait, LONGEST_RETRY_SECONDS)

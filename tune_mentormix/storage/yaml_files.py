@@ -6,12 +6,12 @@ and each hides a mistake or an attack.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from trainables import files
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.paths import Location, RemotePath
 
@@ -73,20 +73,11 @@ def write_yaml(path: Location, values: dict[str, Any]) -> None:
 
 
 def write_atomically(path: Location, text: str) -> None:
-    """Writes text beside `path`, flushes it to the disk and moves it into place."""
-    if isinstance(path, RemotePath):  # appears whole by itself
+    """Replaces a file as a whole, on a disk or an object store."""
+    if isinstance(path, RemotePath):  # an object appears as a whole
         path.write_bytes(text.encode())
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # where the disk is full, a part would take what is left of it
-        raise
+    else:
+        files.write_atomically(path, text)
 
 
 def _note_lines(

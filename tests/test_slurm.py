@@ -101,7 +101,7 @@ def test_the_script_searches_on_two_nodes(short_folder: Path, tmp_path: Path) ->
     submit(environment, SEARCH)
     experiment = read_experiment(storage, "birds")
     assert (experiment.state(), experiment.counts()["finished"]) == ("finished", 3)
-    assert experiment.settings["address"] is None
+    assert experiment.settings.address is None
 
 
 def test_a_job_whose_ray_did_not_start_fails_though_its_search_is_there(tmp_path: Path) -> None:

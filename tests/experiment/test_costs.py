@@ -2,12 +2,13 @@
 
 import pytest
 
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.experiment import Cost
 from tune_mentormix.storage.journal import Event
 
 
 def cost_of_events(*events: Event) -> Cost:
-    cost = Cost({"cpus_per_trial": 2.0, "gpus_per_trial": None})
+    cost = Cost(SearchSettings(cpus_per_trial=2.0))
     for event in events:
         cost.apply(event)
     return cost

@@ -30,7 +30,7 @@ def names_in(path: RemotePath) -> set[str]:
 
 
 def test_a_driver_that_lost_the_race_leaves_the_winners_files(remote: RemotePath, digits: Dataset) -> None:
-    first, second = Experiment(remote, {"seed": 1}), Experiment(remote, {"seed": 2})
+    first, second = Experiment(remote, SearchSettings(seed=1)), Experiment(remote, SearchSettings(seed=2))
     with hold_new_experiment(first, digits):
         with pytest.raises(RequestError, match="is running already"), hold_new_experiment(second, digits):
             pass
@@ -41,9 +41,9 @@ def test_a_driver_that_lost_the_race_leaves_the_winners_files(remote: RemotePath
 def test_a_driver_that_comes_when_the_winner_is_done_does_not_take_its_place(
     remote: RemotePath, digits: Dataset
 ) -> None:
-    with hold_new_experiment(Experiment(remote, {"seed": 1}), digits):
+    with hold_new_experiment(Experiment(remote, SearchSettings(seed=1)), digits):
         pass
-    second = hold_new_experiment(Experiment(remote, {"seed": 2}), digits)
+    second = hold_new_experiment(Experiment(remote, SearchSettings(seed=2)), digits)
     with pytest.raises(RequestError, match="exists already"), second:
         pass
     assert names_in(remote) == {SEARCH_FILE, LABEL_NOISE_FILE}
@@ -53,7 +53,7 @@ def test_a_driver_that_comes_when_the_winner_is_done_does_not_take_its_place(
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path, digits: Dataset) -> None:
     (tmp_path / "birds").mkdir()
     (tmp_path / "birds" / "mine").touch()
-    made = hold_new_experiment(Experiment(tmp_path / "birds", {}), digits)
+    made = hold_new_experiment(Experiment(tmp_path / "birds", SearchSettings()), digits)
     with pytest.raises(RequestError, match="exists already"), made:
         pass
     assert [file.name for file in (tmp_path / "birds").iterdir()] == ["mine"]

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from tune_mentormix.cli.console import print_status
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, list_experiments, read_experiment
 from tune_mentormix.storage.journal import Journal
@@ -13,7 +14,7 @@ CONFIG = {"mixup_alpha": 8.0, "epochs": 3}
 
 
 def experiment_of(*events: dict[str, Any]) -> Experiment:
-    experiment = Experiment(Path("results/a"), {})
+    experiment = Experiment(Path("results/a"), SearchSettings())
     for time, event in enumerate(events):
         experiment.apply({"time": float(time), **event})
     return experiment

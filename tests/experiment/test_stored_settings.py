@@ -1,17 +1,26 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import resumed_settings
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment, Trial, read_experiment
+from tune_mentormix.storage.yaml_files import write_yaml
+
+
+def written(storage: Path, **settings: object) -> Experiment:
+    (storage / "birds").mkdir(exist_ok=True)
+    write_yaml(storage / "birds" / "search.yaml", {"format": 1, **settings})
+    return read_experiment(storage, "birds")
 
 
 @pytest.fixture
 def extended(tmp_path: Path) -> Experiment:
     """Asked for five trials, then extended to seven."""
     trials = {number: Trial(number, {}) for number in range(6)}
-    return Experiment(tmp_path / "birds", {"format": 1, "num_samples": 5}, trials=trials, num_samples=7)
+    experiment = written(tmp_path, num_samples=5)
+    return replace(experiment, trials=trials, num_samples=7)
 
 
 def test_a_resume_that_says_nothing_keeps_what_the_last_one_asked_for(extended: Experiment, tmp_path: Path) -> None:
@@ -26,7 +35,8 @@ def test_no_trial_is_taken_back(extended: Experiment, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheduler", ["pbt", "hyperband", "median"])
 def test_a_search_whose_scheduler_is_gone_is_not_resumed(scheduler: str, tmp_path: Path) -> None:
-    experiment = Experiment(tmp_path / "birds", {"format": 1, "num_samples": 5, "scheduler": scheduler})
+    experiment = written(tmp_path, num_samples=5, scheduler=scheduler)
+    assert experiment.status()["settings"]["scheduler"] == scheduler, "it can still be shown"
     with pytest.raises(
         RequestError, match=rf"^unknown scheduler '{scheduler}' \(known: asha, none\) \(search.yaml\)$"
     ):
@@ -34,9 +44,32 @@ def test_a_search_whose_scheduler_is_gone_is_not_resumed(scheduler: str, tmp_pat
 
 
 def test_a_search_of_an_earlier_version_is_resumed_and_one_that_packed_trials_is_told_how(tmp_path: Path) -> None:
-    old = {"format": 1, "num_samples": 5, "trials_per_gpu": None, "gpus_per_trial": 1.0}
-    assert resumed_settings(Experiment(tmp_path / "birds", old), tmp_path, {}).gpus() == 1
-    packed = Experiment(tmp_path / "birds", old | {"trials_per_gpu": 4, "gpus_per_trial": None})
+    assert resumed_settings(written(tmp_path, trials_per_gpu=None, gpus_per_trial=1.0), tmp_path, {}).gpus() == 1
+    packed = written(tmp_path, trials_per_gpu=4, gpus_per_trial=None)
+    assert packed.state() == "interrupted", "it can still be shown"
     with pytest.raises(RequestError, match=r"^trials_per_gpu is gone: set gpus_per_trial, .* \(search.yaml\)$"):
         resumed_settings(packed, tmp_path, {})
     assert resumed_settings(packed, tmp_path, {"gpus_per_trial": 0.25}).gpus() == 0.25
+
+
+def test_a_search_of_another_version_is_shown_with_what_that_version_recorded(tmp_path: Path) -> None:
+    provenance = {"commit": "abc", "driver": "new", "dataset": {"fingerprint": "f", "fold": 3}}
+    read = written(tmp_path, num_samples=5, unheard_of=1, provenance=provenance)
+    assert (read.settings.num_samples, read.settings.epochs) == (5, 60)
+    assert (read.provenance.commit, read.provenance.host, read.labels_kind) == ("abc", "", "noisy")
+    assert read.provenance.model_dump(exclude_unset=True) == provenance
+    with pytest.raises(RequestError, match=r"^unknown key 'unheard_of' \(search.yaml\)$"):
+        resumed_settings(read, tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"num_samples": "many"}, r"^num_samples must be a whole number.*, got 'many' \(.*search.yaml, line 2\)$"),
+        ({"provenance": "x"}, r"search.yaml is damaged: provenance: .*"),
+        ({"provenance": {"dataset": {"train_images": "few"}}}, r"is damaged: provenance.dataset.train_images: .*"),
+    ],
+)
+def test_a_damaged_file_is_refused_in_one_line(damage: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=message):
+        written(tmp_path, **damage)

@@ -75,8 +75,8 @@ def test_provenance_says_on_what_and_for_how_much_it_was_found(folder: Path, fin
     assert provenance["compute"]["search"]["cpu_hours"] == pytest.approx(seconds / 3600, abs=1e-6)
     assert provenance["compute"]["search"]["gpu_hours"] == 0
     assert 0 < provenance["compute"]["trial"]["cpu_hours"] < provenance["compute"]["search"]["cpu_hours"]
-    dataset = finished_search.settings["provenance"]["dataset"]
-    assert provenance["dataset"]["fingerprint"] == dataset["fingerprint"]
+    dataset = finished_search.provenance.dataset
+    assert provenance["dataset"]["fingerprint"] == dataset.fingerprint
     assert provenance["dataset"]["noise"] == 0.4
     assert set(provenance["seeds"]) == {"trial", "search", "data"}
     assert provenance["search"]["num_samples"] == finished_search.num_samples

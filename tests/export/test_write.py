@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export.manifest import CONFIG_FILE
@@ -95,5 +96,5 @@ def test_a_file_that_is_no_export_is_refused(tmp_path: Path) -> None:
 
 def test_a_search_without_a_result_exports_nothing(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="has no result to export yet"):
-        export_best(Experiment(tmp_path / "empty", {}), tmp_path / "best")
+        export_best(Experiment(tmp_path / "empty", SearchSettings()), tmp_path / "best")
     assert not (tmp_path / "best").exists()

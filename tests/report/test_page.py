@@ -176,10 +176,8 @@ def test_a_search_that_has_not_begun_has_a_report(tmp_path: Path) -> None:
 
 
 def test_a_lead_that_luck_can_explain_is_not_called_a_gain(searched: Experiment) -> None:
-    provenance = searched.settings["provenance"]
-    few = {**provenance, "dataset": {**provenance["dataset"], "validation_images": 50}}
     experiment = read_experiment(searched.path.parent, "birds")
-    experiment.settings["provenance"] = few
+    experiment.provenance.dataset.validation_images = 50
     finding = find(experiment)
     assert finding.headline.startswith("A small lead")
     assert "may be a gain or a tie" in finding.explanation
@@ -187,8 +185,10 @@ def test_a_lead_that_luck_can_explain_is_not_called_a_gain(searched: Experiment)
 
 def test_one_image_is_no_gain_even_for_a_perfect_accuracy(searched: Experiment) -> None:
     experiment = read_experiment(searched.path.parent, "birds")
-    images = experiment.settings["provenance"]["dataset"]["validation_images"]
-    assert lead_by_luck(experiment, 1.0, 1 - 1 / images) > 1 / images
+    images = experiment.provenance.dataset.validation_images
+    by_luck = lead_by_luck(experiment, 1.0, 1 - 1 / images)
+    assert by_luck is not None
+    assert by_luck > 1 / images
 
 
 def test_the_command_writes_where_it_is_told_and_not_over_a_folder(

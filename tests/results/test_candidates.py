@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.results.confirmation import choose_candidates, confirmation_seeds
 
@@ -9,7 +10,7 @@ CONTROLS: dict[str, dict[str, Any]] = {"published": {"alpha": 8}, "mixup": {"alp
 
 def search_with(*results: tuple[float, str, str | None], config: dict[str, Any] | None = None) -> Experiment:
     """A search whose trials ended so: last accuracy, event that ended them, control."""
-    experiment = Experiment(Path("nowhere"), {})
+    experiment = Experiment(Path("nowhere"), SearchSettings())
     for number, (accuracy, end, control) in enumerate(results):
         settings = config or {"alpha": number + 1}
         proposed = {"event": "proposed", "trial": number, "config": settings, "control": control}

@@ -25,7 +25,7 @@ def test_the_same_data_and_labels_are_comparable(tmp_path: Path) -> None:
 def test_other_data_are_not_comparable(tmp_path: Path) -> None:
     one = simulate_search(tmp_path, "one", 3, epochs=6)
     two = simulate_search(tmp_path, "two", 3, epochs=6)
-    two.settings["provenance"]["dataset"]["fingerprint"] = "0" * 64
+    two.provenance.dataset.fingerprint = "0" * 64
     assert "fingerprints differ" in compare([one, two]).obstacles[0]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.results.confirmation import Candidate, Confirmation, confirmation_record, read_openings, verdicts
 
@@ -17,7 +18,7 @@ def told(accuracies: dict[str, list[float | None]]) -> Confirmation:
     candidates = [
         Candidate(name, None if name.startswith("trial") else name, None, None, None, {}) for name in accuracies
     ]
-    confirmation = Confirmation(Path("nowhere"), {}, candidates=candidates, seeds=SEEDS)
+    confirmation = Confirmation(Path("nowhere"), SearchSettings(), candidates=candidates, seeds=SEEDS)
     for candidate in candidates:
         for round_number, accuracy in enumerate(accuracies[candidate.name]):
             run = {"trial": confirmation.run_number(candidate, round_number), "time": 0.0}

@@ -2,13 +2,14 @@ from pathlib import Path
 
 import pytest
 
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.search.callbacks import Retention, trial_folder
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Experiment:
-    experiment = Experiment(tmp_path, {})
+    experiment = Experiment(tmp_path, SearchSettings())
     for trial in (1, 10):
         experiment.apply({"time": 0, "event": "proposed", "trial": trial, "config": {}})
     return experiment

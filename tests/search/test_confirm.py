@@ -27,7 +27,7 @@ def test_every_candidate_is_trained_in_full_on_the_same_fresh_seeds(confirmed: E
     confirmation = confirmation_of(confirmed)
     assert {"published", "mixup", "plain"} <= {candidate.name for candidate in confirmation.candidates}
     assert len(confirmation.seeds) == SEEDS
-    assert confirmed.settings["seed"] not in confirmation.seeds
+    assert confirmed.settings.seed not in confirmation.seeds
     for candidate in confirmation.candidates:
         runs = confirmation.runs_of(candidate)
         assert list(runs) == confirmation.seeds
@@ -43,7 +43,7 @@ def test_the_test_set_is_opened_once_after_the_last_run_ended(confirmed: Experim
     assert datetime.fromisoformat(opening["opened"]).timestamp() >= int(last_end)
     assert set(opening["results"]) == {opening["winner"], "published", "mixup", "plain"}
     assert (opening["split"], opening["labels"]) == ("test", "clean")
-    assert opening["trained_on"] == confirmed.settings["provenance"]["dataset"]["fingerprint"]
+    assert opening["trained_on"] == confirmed.provenance.dataset.fingerprint
 
 
 @pytest.mark.parametrize(

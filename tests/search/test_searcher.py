@@ -7,6 +7,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from trainables.checkpoint_manifest import STATE_FILE, write_whole
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.search.callbacks import Recorder
 from tune_mentormix.search.proposals import start_trial
@@ -39,7 +40,7 @@ class OneTrial(Searcher):
 
 @pytest.fixture
 def recorder_and_searcher(tmp_path: Path) -> tuple[Recorder, RestartingSearcher]:
-    experiment = Experiment(tmp_path, {})
+    experiment = Experiment(tmp_path, SearchSettings())
     recorder = Recorder(Journal(tmp_path / JOURNAL_FILE), [experiment])
     recorder.record("run_started", run=1, num_samples=1, rungs=[])
     return recorder, RestartingSearcher(

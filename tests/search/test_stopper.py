@@ -57,7 +57,7 @@ def test_a_search_begins_with_what_an_earlier_one_or_its_export_found(
     assert again.trials[3].control is None
     searched = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
     assert [again.trials[3].config[name] for name in searched] == [best.config[name] for name in searched]
-    assert read_experiment(tmp_path / "a", "again").settings["first_trials"]
+    assert read_experiment(tmp_path / "a", "again").settings.first_trials
 
 
 def test_what_lies_outside_the_space_is_no_start(
@@ -90,7 +90,7 @@ def test_a_trial_that_hangs_is_ended_and_the_search_goes_on(
 
 def told(*events: dict[str, Any], epochs: int = 4) -> Experiment:
     """An experiment of 20 trials after these events."""
-    experiment = Experiment(Path("nowhere"), {})
+    experiment = Experiment(Path("nowhere"), SearchSettings())
     experiment.apply({"time": 0.0, "event": "run_started", "run": 1, "num_samples": 20})
     for number in sorted({event["trial"] for event in events}):
         experiment.apply({"time": 0.0, "event": "proposed", "trial": number, "config": {}})

@@ -93,7 +93,7 @@ def test_a_share_of_a_gpu_is_the_most_where_a_search_says_nothing_too(most: floa
     server = SERVER.model_copy(update={"max_gpus_per_trial": most})
     assert admit({"name": "a"}, server).gpus_per_trial == most
     experiment = read_experiment(simulated_storage, "birds")
-    assert experiment.settings["gpus_per_trial"] is None
+    assert experiment.settings.gpus_per_trial is None
     assert admit_changes(experiment, {"num_samples": 40}, server)["gpus_per_trial"] == most
     with pytest.raises(NotAllowedError, match="gpus_per_trial must be at most"):
         admit_changes(experiment, {"gpus_per_trial": 0.5}, server)
@@ -103,7 +103,7 @@ def test_a_share_of_a_gpu_is_the_most_where_a_search_says_nothing_too(most: floa
 
 def test_a_search_begun_elsewhere_on_other_data_is_not_gone_on_with(simulated_storage: Path) -> None:
     experiment = read_experiment(simulated_storage, "birds")
-    experiment.settings["dataset"] = "cifar10"
+    experiment.settings = experiment.settings.model_copy(update={"dataset": "cifar10"})
     with pytest.raises(NotAllowedError, match="dataset must be one of"):
         admit_changes(experiment, {}, SERVER)
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support.object_store import ObjectStore
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.search.callbacks import Recorder, Retention, TuneRecorder
@@ -138,7 +139,7 @@ def test_a_writer_that_was_cut_off_leaves_the_lines_of_its_successor(
 
 @needs_a_full_device
 def test_old_checkpoints_stay_until_the_journal_knows_newer_ones(path: Path) -> None:
-    experiment = Experiment(path.parent, {})
+    experiment = Experiment(path.parent, SearchSettings())
     experiment.apply({"time": 0, "event": "proposed", "trial": 0, "config": {}})
     with closing(Journal(path)) as journal:
         recorder = Recorder(journal, [experiment])

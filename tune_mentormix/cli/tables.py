@@ -23,12 +23,12 @@ from tune_mentormix.results.confirmation import (
     title,
     verdicts,
 )
+from tune_mentormix.results.statistics import format_interval
 from tune_mentormix.storage.paths import Location
 
 if TYPE_CHECKING:
     from tune_mentormix.export.evaluate import ExportEvaluation, Prediction  # imports torch
     from tune_mentormix.export.write import Exported
-    from tune_mentormix.results.statistics import Interval
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -246,12 +246,3 @@ def print_stopped(name: str, storage: Location, commands: str) -> None:
         print_note(f"{name} had finished")
     else:
         print_note(f"{name} is stopped; go on with: {commands} submit --resume {name}{storage_option(storage)}")
-
-
-def format_interval(interval: Interval | None) -> str:
-    """A mean accuracy with its 95 % interval: `0.5882 ± 0.0024`."""
-    if interval is None:
-        return NOTHING
-    if interval.half_width is None:
-        return format_accuracy(interval.mean)
-    return f"{interval.mean:.4f} ± {interval.half_width:.4f}"

@@ -26,10 +26,9 @@ import tune_mentormix
 from tune_mentormix.cluster.jobs_api import JobsApi, UnansweredError, is_loopback, jobs_address
 from tune_mentormix.config.settings import FORMAT, SearchSettings, default_name, refuse_newer
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.create import resumed_settings, stored_settings
+from tune_mentormix.experiment.create import changed_settings, resumed_settings
 from tune_mentormix.experiment.experiment import (
     SEARCH_FILE,
-    Experiment,
     SearchState,
     experiment_path,
     read_experiment,
@@ -131,8 +130,7 @@ def submitted_settings(storage: Location, submission: Submission, changes: dict[
     Raises:
         RequestError: one line that names the setting, its value and what is allowed.
     """
-    never_begun = Experiment(experiment_path(storage, submission.name), submission.settings)
-    return stored_settings(never_begun, changes)
+    return changed_settings(submission.settings, changes)
 
 
 def _numbers(storage: Location, name: str) -> list[int]:

@@ -17,7 +17,7 @@ from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, write_label_noise
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location, RemotePath
-from tune_mentormix.storage.yaml_files import write_yaml
+from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
 
 @contextmanager
@@ -58,7 +58,8 @@ def _write_first_files(experiment: Experiment, dataset: Dataset) -> None:
         raise FileExistsError(str(settings))
     try:
         write_label_noise(experiment.path / LABEL_NOISE_FILE, dataset)
-        write_yaml(settings, experiment.settings)
+        record = experiment.settings_record() | {"provenance": experiment.provenance.model_dump(mode="json")}
+        write_yaml(settings, record)
     except OSError:
         with suppress(OSError):
             (experiment.path / LABEL_NOISE_FILE).unlink(missing_ok=True)
@@ -66,19 +67,25 @@ def _write_first_files(experiment: Experiment, dataset: Dataset) -> None:
 
 
 def stored_settings(
-    experiment: Experiment, changes: dict[str, Any] | None = None, leave_out: Sequence[str] = RECORD_KEYS
+    experiment: Experiment, changes: dict[str, Any] | None = None, leave_out: Sequence[str] = ()
 ) -> SearchSettings:
-    """The settings an experiment was started with, and what this run changes; None changes nothing.
+    """The settings an experiment was started with, as this version accepts them, and what this run changes.
 
     Args:
         experiment: the search.
-        changes: by settings key.
-        leave_out: keys of `search.yaml` that are not settings of this run.
+        changes: by settings key; None changes nothing.
+        leave_out: settings that do not apply to this run.
 
     Raises:
         RequestError: one line that names the setting, its value and what is allowed.
     """
-    stored = {key: value for key, value in experiment.settings.items() if key not in leave_out}
+    values = read_yaml(experiment.path / SEARCH_FILE).values
+    return changed_settings({key: value for key, value in values.items() if key not in leave_out}, changes)
+
+
+def changed_settings(values: dict[str, Any], changes: dict[str, Any] | None = None) -> SearchSettings:
+    """As `stored_settings`, of what a `search.yaml` holds or would hold."""
+    stored = {key: value for key, value in values.items() if key not in RECORD_KEYS}
     given = {key: value for key, value in (changes or {}).items() if value is not None}
     try:
         return SearchSettings.model_validate(stored | given)
@@ -91,7 +98,7 @@ def stored_settings(
 
 def retraining_settings(experiment: Experiment, changes: dict[str, Any]) -> SearchSettings:
     """As `stored_settings`, for training on the search's configurations: the budgets of the search do not apply."""
-    return stored_settings(experiment, changes, (*RECORD_KEYS, *BUDGETS))
+    return stored_settings(experiment, changes, BUDGETS)
 
 
 def resumed_settings(experiment: Experiment, storage: Location, changes: dict[str, Any]) -> SearchSettings:

@@ -10,10 +10,14 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, is_whole
 from tune_mentormix.config.controls import BASELINES
-from tune_mentormix.config.settings import check_name, refuse_newer
+from tune_mentormix.config.settings import FORMAT, SearchSettings, check_name, refuse_newer
+from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import (
@@ -23,7 +27,7 @@ from tune_mentormix.storage.paths import (
     StorageError,
     folders_holding,
 )
-from tune_mentormix.storage.yaml_files import read_yaml
+from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 SEARCH_FILE = "search.yaml"
 
@@ -95,7 +99,8 @@ class Experiment:
     """A search as its journal tells it."""
 
     path: Location
-    settings: dict[str, Any]  # as search.yaml holds them
+    settings: SearchSettings  # that the search was started with; a resume may have changed those of RESUMABLE
+    provenance: Provenance = field(default_factory=Provenance)
     trials: dict[int, Trial] = field(default_factory=dict)
     runs: int = 0
     num_samples: int = 0
@@ -113,8 +118,16 @@ class Experiment:
     @property
     def hyperparameters(self) -> list[str]:
         """The hyperparameters that are searched, in the order of the space."""
-        space = self.settings.get("space")
-        return [name for name, entry in space.items() if isinstance(entry, dict)] if isinstance(space, dict) else []
+        return [name for name, entry in self.space.items() if isinstance(entry, dict)]
+
+    @property
+    def space(self) -> dict[str, Any]:
+        """The search space as it is written out in `search.yaml`; empty where the settings only name one."""
+        return self.settings.space if isinstance(self.settings.space, dict) else {}
+
+    def settings_record(self) -> dict[str, Any]:
+        """The settings as `search.yaml` holds them, without the provenance."""
+        return {"format": FORMAT, **self.settings.model_dump(mode="json", warnings=False)}
 
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account."""
@@ -216,14 +229,13 @@ class Experiment:
                 "config": best.config,
             },
             "controls": {name: trial.val_accuracy for name, trial in self.controls().items()},
-            "settings": {key: value for key, value in self.settings.items() if key != "provenance"},
+            "settings": self.settings_record(),
         }
 
     @property
     def labels_kind(self) -> str:
         """Whether the validation labels are `noisy` or `clean`."""
-        kind = self.settings.get("provenance", {}).get("dataset", {}).get("validation_labels", "noisy")
-        return str(kind)
+        return self.provenance.dataset.validation_labels
 
 
 def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
@@ -287,7 +299,32 @@ def begun_experiment(path: Location) -> Experiment:
     if "format" not in document.values:
         raise RequestError(f"{document.source} names no format: it is no search of ours, or was damaged")
     refuse_newer(document)
-    return Experiment(path, document.values, num_samples=document.values.get("num_samples", 0))
+    settings = _read_settings(document)
+    try:
+        provenance = Provenance.model_validate(document.values.get("provenance", {}))
+    except ValidationError as error:
+        key = ".".join(map(str, ("provenance", *error.errors()[0]["loc"])))
+        raise RequestError(f"{document.source} is damaged: {key}: {error.errors()[0]['msg']}") from error
+    return Experiment(path, settings, provenance, num_samples=settings.num_samples)
+
+
+def _read_settings(document: YamlDocument) -> SearchSettings:
+    """The settings of a `search.yaml` that another version may have written.
+
+    A key that this version does not know is left out, a choice that it no longer has (`scheduler: pbt`) stays as it
+    is: such a search can be shown, and `stored_settings` refuses to resume it.
+    """
+    values = {key: value for key, value in document.values.items() if key in SearchSettings.model_fields}
+    try:
+        return SearchSettings.model_validate(values)
+    except ValidationError as error:
+        gone = {str(each["loc"][0]) for each in error.errors() if each["type"] == "literal_error"}
+        other = next((each for each in error.errors() if each["type"] != "literal_error"), None)
+        if other:
+            place = document.place(*map(str, other["loc"][:1]))
+            raise RequestError(f"{describe(other, SearchSettings)} ({place})") from error
+    known = SearchSettings.model_validate({key: values[key] for key in values.keys() - gone})
+    return known.model_copy(update={key: values[key] for key in gone})
 
 
 def list_experiments(storage: Location) -> list[Experiment]:
@@ -320,8 +357,8 @@ SECONDS_PER_HOUR = 3600.0
 class Cost:
     """Training time by the trials' own clocks; starting workers and waiting are not in it."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        """`settings` as `search.yaml` holds them: the resources of one trial where a run did not record its own."""
+    def __init__(self, settings: SearchSettings) -> None:
+        """`settings` of the search: the resources of one trial where a run did not record its own."""
         self._settings = settings
         self._take_resources({})
         self.training_seconds = 0.0
@@ -339,9 +376,8 @@ class Cost:
             self.gpu_hours += seconds * self._gpus / SECONDS_PER_HOUR
 
     def _take_resources(self, run: dict[str, Any]) -> None:
-        known = self._settings | run
-        self._cpus = float(known.get("cpus_per_trial", 1.0))
-        self._gpus = float(known.get("gpus_per_trial") or 0.0)
+        self._cpus = float(run.get("cpus_per_trial", self._settings.cpus_per_trial))
+        self._gpus = float(run.get("gpus_per_trial", self._settings.gpus_per_trial) or 0.0)
 
 
 def cost_of(experiment: Experiment) -> Cost:

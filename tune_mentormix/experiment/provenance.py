@@ -10,10 +10,13 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
 
 import tune_mentormix
 from trainables.data import Dataset
+from trainables.settings import LabelsKind
 from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import write_atomically
 
@@ -21,30 +24,59 @@ LABEL_NOISE_FILE = "label_noise.json"
 PACKAGES = ("ray", "optuna", "torch", "torchvision", "numpy")
 
 
-def provenance(dataset: Dataset) -> dict[str, Any]:
-    """Versions by package, the git commit (None outside a checkout), the machine, and the dataset's facts."""
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(Path(word).name if n == 0 else word for n, word in enumerate(sys.argv)),
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "versions": package_versions(),
-        "commit": git_commit(),
-        "dataset": dataset_facts(dataset),
-    }
-
-
-def dataset_facts(dataset: Dataset) -> dict[str, Any]:
+class DatasetFacts(BaseModel):
     """What identifies the data, and what is known of their labels."""
-    return {
-        "fingerprint": dataset.fingerprint,
-        "train_images": len(dataset.train_images),
-        "validation_images": len(dataset.validation_images),
-        "image_shape": list(dataset.train_images.shape[1:]),
-        "classes": len(dataset.class_names),
-        "validation_labels": dataset.validation_labels_kind,
-        "noise_rate": None if dataset.noise_rate is None else round(dataset.noise_rate, 4),
-    }
+
+    model_config = ConfigDict(extra="allow")
+
+    fingerprint: str = ""  # empty: not recorded
+    train_images: int = 0  # 0: not recorded
+    validation_images: int = 0
+    image_shape: tuple[int, int, int] = (0, 0, 0)  # height, width, channels
+    classes: int = 0
+    validation_labels: LabelsKind = "noisy"
+    noise_rate: float | None = None  # of the training labels; None: unknown
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """The facts of a loaded dataset."""
+        height, width, channels = dataset.train_images.shape[1:]
+        return cls(
+            fingerprint=dataset.fingerprint,
+            train_images=len(dataset.train_images),
+            validation_images=len(dataset.validation_images),
+            image_shape=(height, width, channels),
+            classes=len(dataset.class_names),
+            validation_labels=dataset.validation_labels_kind,
+            noise_rate=None if dataset.noise_rate is None else round(dataset.noise_rate, 4),
+        )
+
+
+class Provenance(BaseModel):
+    """What a search ran with. An older version may not have recorded every field; those of a newer one are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    started: str = ""  # ISO 8601, in UTC
+    command: str = ""
+    host: str = ""
+    platform: str = ""
+    versions: dict[str, str] = Field(default_factory=dict)  # by package
+    commit: str | None = None  # of git; None outside a checkout
+    dataset: DatasetFacts = Field(default_factory=DatasetFacts)
+
+    @classmethod
+    def collect(cls, dataset: Dataset) -> Self:
+        """The provenance of a search that this process starts now."""
+        return cls(
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=" ".join(Path(word).name if n == 0 else word for n, word in enumerate(sys.argv)),
+            host=socket.gethostname(),
+            platform=platform.platform(),
+            versions=package_versions(),
+            commit=git_commit(),
+            dataset=DatasetFacts.of(dataset),
+        )
 
 
 def package_versions() -> dict[str, str]:
@@ -59,8 +91,8 @@ def package_versions() -> dict[str, str]:
 def write_label_noise(path: Location, dataset: Dataset) -> None:
     """Writes what is known of the wrong labels: how many, and which classes are mistaken for which.
 
-    `transition_matrix[i][j]` is the share of training images of true class i that are labelled j. Both are null where
-    the true labels are unknown.
+    `transition_matrix[i][j]` is the fraction of training images of true class i that are labelled j. Both are null
+    where the true labels are unknown.
     """
     matrix = dataset.transition_matrix
     facts = {

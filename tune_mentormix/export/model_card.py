@@ -147,8 +147,7 @@ def _noise(rate: float | None) -> str:
 
 
 def _hyperparameters(experiment: Experiment, trial: Trial) -> str:
-    space = experiment.settings.get("space")
-    names = [name for name in space if name in trial.config] if isinstance(space, dict) else []
+    names = [name for name in experiment.space if name in trial.config]
     return ", ".join(f"`{name}` {format_value(trial.config[name])}" for name in names)
 
 

@@ -34,9 +34,9 @@ FIXED: dict[str, Any] = {
 def reference_flags(experiment: Experiment, trial: Trial) -> str:
     """The file's text: one flag a line, and as comments whatever the reference cannot do alike."""
     settings = TrialSettings.model_validate(trial.config)
-    steps_per_epoch = experiment.settings["provenance"]["dataset"]["train_images"] // settings.batch_size
+    steps_per_epoch = experiment.provenance.dataset.train_images // settings.batch_size
     flags: dict[str, Any] = {
-        "dataset_name": experiment.settings["dataset"],
+        "dataset_name": experiment.settings.dataset,
         "studentnet": "resnet32",
         "trained_mentornet_dir": "mentornet_models/mentornet_pd",
         "mixup_alpha": settings.mixup_alpha,
@@ -61,8 +61,8 @@ def reference_flags(experiment: Experiment, trial: Trial) -> str:
 def _differences(experiment: Experiment, settings: TrialSettings) -> list[str]:
     """What the flags cannot say, one line each."""
     found = []
-    if experiment.settings["dataset"] not in REFERENCE_DATASETS:
-        found.append(f"reads {' and '.join(REFERENCE_DATASETS)} only, not {experiment.settings['dataset']}")
+    if experiment.settings.dataset not in REFERENCE_DATASETS:
+        found.append(f"reads {' and '.join(REFERENCE_DATASETS)} only, not {experiment.settings.dataset}")
     if settings.burn_in != round(settings.burn_in):
         found.append(f"takes whole percents of burn-in, here {format_value(settings.burn_in)}")
     if settings.mixup_alpha == 0:

@@ -18,7 +18,7 @@ from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.training import Trainer, begin_training
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.provenance import dataset_facts
+from tune_mentormix.experiment.provenance import DatasetFacts
 from tune_mentormix.export.manifest import CONFIG_FILE, MODEL_FILE, ModelRecord, write_provenance
 from tune_mentormix.export.read import ExportedConfig, load_exported_data
 from tune_mentormix.export.write import exporter, metric_records
@@ -102,7 +102,7 @@ def _training_record(exported: ExportedConfig, trainer: Trainer, dataset: Datase
     return {
         "model": model.model_dump(),
         "metrics": metric_records(trainer.metrics, trainer.epoch, exported.labels),
-        "dataset": exported.data.model_dump(mode="json") | dataset_facts(dataset),
+        "dataset": exported.data.model_dump(mode="json") | DatasetFacts.of(dataset).model_dump(mode="json"),
         "seeds": {"trial": trainer.settings.seed, "data": exported.data.data_seed},
         "trained_with": exporter(),
     }

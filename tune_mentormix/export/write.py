@@ -20,7 +20,6 @@ from trainables.checkpoint import Which, local_copy, read_weights
 from trainables.errors import CheckpointError, MissingPackageError, ModelFileError
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.onnx_export import check_onnx_packages, write_onnx
-from trainables.settings import DataSettings
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Cost, Experiment, Trial, newest_checkpoint
@@ -135,7 +134,7 @@ def _model_of(experiment: Experiment, trial: Trial, which: Which) -> tuple[Model
         description = ModelDescription(
             network=trial.config["network"],
             class_names=tuple(class_names),
-            input_shape=tuple(experiment.settings["provenance"]["dataset"]["image_shape"]),
+            input_shape=experiment.provenance.dataset.image_shape,
             precision=trial.config["precision"],
             epoch=trained.epoch,
         )
@@ -179,10 +178,10 @@ def config_record(experiment: Experiment, trial: Trial, confirmation: dict[str, 
         "controls": {name: control.val_accuracy for name, control in experiment.controls().items()},
         "confirmation": confirmation,
         "config": trial.config,
-        "data": {key: experiment.settings[key] for key in DataSettings.model_fields if key in experiment.settings},
-        "fingerprint": experiment.settings["provenance"]["dataset"]["fingerprint"],
-        "threads": max(1, int(experiment.settings["cpus_per_trial"])),
-        "provenance": experiment.settings["provenance"],
+        "data": experiment.settings.data_settings().model_dump(mode="json"),
+        "fingerprint": experiment.provenance.dataset.fingerprint,
+        "threads": experiment.settings.threads(),
+        "provenance": experiment.provenance.model_dump(mode="json"),
     }
 
 
@@ -194,7 +193,7 @@ def search_record(
     why_no_model: str | None,
 ) -> dict[str, Any]:
     """What `provenance.json` holds of a search and the trial taken from it, besides the files' digests."""
-    settings, began = experiment.settings, experiment.settings["provenance"]
+    settings, began = experiment.settings, experiment.provenance.model_dump(mode="json")
     return {
         "experiment": experiment.name,
         "search_state": experiment.state(),
@@ -213,10 +212,10 @@ def search_record(
                 for record in _trial_metrics(experiment, control)
             ),
         ],
-        "dataset": {key: settings[key] for key in DataSettings.model_fields if key in settings} | began["dataset"],
-        "seeds": {"trial": trial.config["seed"], "search": settings["seed"], "data": settings["data_seed"]},
+        "dataset": settings.data_settings().model_dump(mode="json") | began["dataset"],
+        "seeds": {"trial": trial.config["seed"], "search": settings.seed, "data": settings.data_seed},
         "compute": compute_record(experiment, trial),
-        "search": {key: value for key, value in settings.items() if key != "provenance"},
+        "search": experiment.settings_record(),
         "trained_with": {key: began[key] for key in ("started", "command", "versions", "commit", "host", "platform")},
         "exported_with": exporter(),
     }

@@ -101,8 +101,9 @@ def build_report(experiment: Experiment) -> Report:
     confirmation = read_confirmation(experiment)
     ablation = read_ablation(experiment)
     winner = confirmation.winner() if confirmation else None
-    space = parse_space(YamlDocument(experiment.settings["space"], SEARCH_FILE))
+    space = parse_space(YamlDocument(experiment.space, SEARCH_FILE))
     trials = [experiment.trials[number] for number in sorted(experiment.trials)]
+    record = experiment.settings_record() | {"provenance": experiment.provenance.model_dump(mode="json")}
     return Report(
         experiment=experiment,
         state=experiment.state(),
@@ -128,7 +129,7 @@ def build_report(experiment: Experiment) -> Report:
         estimated_noise=estimated_rate(experiment),
         trials=trials,
         cost=cost_of(experiment),
-        settings=yaml.safe_dump(experiment.settings, sort_keys=False, allow_unicode=True, width=100),
+        settings=yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100),
     )
 
 

@@ -39,7 +39,8 @@ def read_ablation(experiment: Experiment) -> Experiment | None:
 
 def empty_ablation(experiment: Experiment, best: Trial) -> Experiment:
     """Where the ablation of a trial lies, nothing read yet."""
-    return Experiment(experiment.path / ABLATION_FOLDER / f"trial-{best.number:04d}", experiment.settings)
+    path = experiment.path / ABLATION_FOLDER / f"trial-{best.number:04d}"
+    return Experiment(path, experiment.settings, experiment.provenance)
 
 
 def ablated_configs(best: dict[str, Any], published: dict[str, Any], searched: list[str]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from tune_mentormix.experiment.experiment import Cost, Experiment, cost_of
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.summary import CONTROL_TITLES, Finding, counts_in_words, find
 
-_NOT_COMPARED = ("format", "name", "storage", "cache_dir", "provenance")  # say nothing about what a search finds
+_NOT_COMPARED = ("format", "name", "storage", "cache_dir")  # say nothing about what a search finds
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def compare(experiments: list[Experiment]) -> Comparison:
 
 def _obstacles(experiments: list[Experiment]) -> list[str]:
     found = []
-    fingerprints = {_dataset(experiment).get("fingerprint") for experiment in experiments}
-    if len(fingerprints) > 1 or None in fingerprints:
+    fingerprints = {experiment.provenance.dataset.fingerprint for experiment in experiments}
+    if len(fingerprints) > 1 or "" in fingerprints:
         found.append("the images, labels or splits are not the same (their fingerprints differ)")
     if len({experiment.labels_kind for experiment in experiments}) > 1:
         kinds = ", ".join(f"{experiment.name}: {experiment.labels_kind}" for experiment in experiments)
@@ -71,7 +71,7 @@ def _obstacles(experiments: list[Experiment]) -> list[str]:
 
 def _reservations(experiments: list[Experiment]) -> list[str]:
     found = []
-    epochs = {experiment.settings.get("epochs") for experiment in experiments}
+    epochs = {experiment.settings.epochs for experiment in experiments}
     if len(epochs) > 1:
         found.append(f"trials train for different numbers of epochs ({', '.join(map(str, sorted(epochs, key=str)))})")
     unfinished = [experiment.name for experiment in experiments if experiment.state() != "finished"]
@@ -89,9 +89,8 @@ def _differing(experiments: list[Experiment]) -> dict[str, list[Any]]:
 
 def _flat_settings(experiment: Experiment) -> dict[str, Any]:
     """Settings by key; those within a mapping as `space.mixup_alpha`. Versions and the commit are settings too."""
-    settings = {key: value for key, value in experiment.settings.items() if key not in _NOT_COMPARED}
-    provenance = experiment.settings.get("provenance", {})
-    settings |= {"commit": provenance.get("commit"), "version": provenance.get("versions", {})}
+    settings = {key: value for key, value in experiment.settings_record().items() if key not in _NOT_COMPARED}
+    settings |= {"commit": experiment.provenance.commit, "version": experiment.provenance.versions}
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -99,11 +98,6 @@ def _flat_settings(experiment: Experiment) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
-
-
-def _dataset(experiment: Experiment) -> dict[str, Any]:
-    dataset: dict[str, Any] = experiment.settings.get("provenance", {}).get("dataset", {})
-    return dataset
 
 
 Row = tuple[str, list[str]]  # a title, and a cell for each search

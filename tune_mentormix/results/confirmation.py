@@ -219,6 +219,7 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
     confirmation = Confirmation(
         path,
         experiment.settings,
+        experiment.provenance,
         candidates=[Candidate(**candidate) for candidate in values["candidates"]],
         seeds=values["seeds"],
         top_k=values["top_k"],

@@ -13,6 +13,8 @@ from typing import Any
 
 from scipy.special import stdtr, stdtrit
 
+from tune_mentormix.formatting import NOTHING, format_accuracy
+
 CONFIDENCE = 0.95
 NO_SPREAD = 1e-12  # accuracies are shares of at most millions of images: less than this is rounding
 
@@ -76,6 +78,15 @@ def chance_of_no_gain(differences: Sequence[float]) -> float:
         return 1.0
     t = fmean(differences) / (stdev(differences) / math.sqrt(len(differences)))
     return float(stdtr(len(differences) - 1, -t))
+
+
+def format_interval(interval: Interval | None) -> str:
+    """A mean accuracy with its 95 % interval: `0.5882 ± 0.0024`."""
+    if interval is None:
+        return NOTHING
+    if interval.half_width is None:
+        return format_accuracy(interval.mean)
+    return f"{interval.mean:.4f} ± {interval.half_width:.4f}"
 
 
 LEAST_ROUNDS = 3  # before the first test

@@ -50,7 +50,7 @@ def standard_error(experiment: Experiment, accuracy: float) -> float | None:
 
     With the two right and two wrong answers that Agresti and Coull (1998) add: an accuracy of 1 has an error, too.
     """
-    images = experiment.settings.get("provenance", {}).get("dataset", {}).get("validation_images")
+    images = experiment.provenance.dataset.validation_images
     if not images:
         return None
     adjusted = (accuracy * images + 2) / (images + 4)

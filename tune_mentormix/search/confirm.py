@@ -20,7 +20,7 @@ from tune_mentormix.config.settings import FORMAT, SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import retraining_settings
 from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint, read_experiment
-from tune_mentormix.experiment.provenance import provenance
+from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.results.confirmation import (
     CONFIRMATION_FOLDER,
     REQUEST_FILE,
@@ -128,6 +128,7 @@ def _begin_or_extend(
         confirmation = Confirmation(
             experiment.path / CONFIRMATION_FOLDER,
             experiment.settings,
+            experiment.provenance,
             candidates=choose_candidates(experiment, request.control_settings(), top_k or TOP_K),
             seeds=confirmation_seeds(request.settings.seed, seeds or SEEDS),
             top_k=top_k or TOP_K,
@@ -144,7 +145,7 @@ def _begin_or_extend(
         "seeds": confirmation.seeds,
         "searched": confirmation.searched,
         "candidates": [candidate.as_json() for candidate in confirmation.candidates],
-        "provenance": provenance(request.dataset),
+        "provenance": Provenance.collect(request.dataset).model_dump(mode="json"),
     }
     write_yaml(confirmation.path / REQUEST_FILE, values)
     return confirmation

@@ -65,7 +65,7 @@ def check_request(settings: SearchSettings) -> SearchRequest:
 def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRequest:
     """An experiment's request read back, with its data. Raises RequestError if these changed since it began."""
     request = check_request(settings)
-    if request.dataset.fingerprint != experiment.settings["provenance"]["dataset"]["fingerprint"]:
+    if request.dataset.fingerprint != experiment.provenance.dataset.fingerprint:
         name = experiment.name
         raise RequestError(f"the data of {name} changed since the search began: nothing would be comparable")
     return request

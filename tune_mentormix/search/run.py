@@ -13,7 +13,7 @@ from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.cluster.resources import decide_gpus
 from tune_mentormix.config.controls import control_configs
-from tune_mentormix.config.settings import FORMAT, SearchSettings, default_name
+from tune_mentormix.config.settings import SearchSettings, default_name
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import hold_new_experiment, resumed_settings
 from tune_mentormix.experiment.experiment import (
@@ -23,7 +23,7 @@ from tune_mentormix.experiment.experiment import (
     newest_checkpoint,
     read_experiment,
 )
-from tune_mentormix.experiment.provenance import provenance
+from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.search.callbacks import Recorder, open_journal
 from tune_mentormix.search.plan import SearchRequest, check_request, stored_request
 from tune_mentormix.search.proposals import MentorMixSearcher
@@ -58,8 +58,7 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     with connection(settings.address, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
-        experiment = Experiment(path, {"format": FORMAT, **settings.model_dump(mode="json")})
-        experiment.settings["provenance"] = provenance(request.dataset)
+        experiment = Experiment(path, settings, Provenance.collect(request.dataset))
         with hold_new_experiment(experiment, request.dataset):
             return _run(experiment, replace(request, settings=settings), progress)
 
@@ -93,7 +92,7 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
     study = SearchStudy(request.space, settings.sampler, settings.seed)
     rungs = request.rungs()
     patience = Patience(settings.patience)
-    experiment = Experiment(experiment.path, experiment.settings)
+    experiment = Experiment(experiment.path, experiment.settings, experiment.provenance)
     with open_journal(experiment) as journal:
         for event in read_events(experiment.path / JOURNAL_FILE):  # from here on, nobody else can add to them
             experiment.apply(event)

@@ -54,7 +54,7 @@ class OptunaStudies:
 
     def _study_of(self, experiment: Experiment) -> int:
         number = self._storage.create_new_study([StudyDirection.MAXIMIZE], experiment.name)
-        space = parse_space(YamlDocument(experiment.settings["space"], "search.yaml"))
+        space = parse_space(YamlDocument(experiment.space, "search.yaml"))
         for trial in sorted(experiment.trials.values(), key=lambda trial: trial.number):
             self._storage.create_new_trial(number, _frozen(trial, space))
         return number

@@ -140,7 +140,7 @@ def _search_values(service: Service, reading: Reading, query: TrialQuery, page_n
         "failed_count": len(failed),
         "epochs_per_second": reading.epochs_per_second() if holder else 0.0,
         "settings": yaml.safe_dump(
-            {key: value for key, value in experiment.settings.items() if key != "provenance"},
+            experiment.settings_record(),
             sort_keys=False,
             allow_unicode=True,
         ),

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from search_spaces import shipped_spaces
-from tune_mentormix.config.settings import RECORD_KEYS, RESUMABLE, SearchSettings, with_noise
+from tune_mentormix.config.settings import RESUMABLE, SearchSettings, with_noise
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
@@ -48,8 +48,8 @@ def admit_changes(experiment: Experiment, changes: Mapping[str, Any], server: Se
         if key not in RESUMABLE:
             raise NotAllowedError(f"{key} cannot change in a resume; these may: {', '.join(RESUMABLE)}")
     given = {key: value for key, value in changes.items() if value is not None}
-    stored = {key: value for key, value in experiment.settings.items() if key not in RECORD_KEYS}
-    asked = {"num_samples": experiment.num_samples or stored.get("num_samples")}
+    stored = experiment.settings.model_dump(mode="json", warnings=False)
+    asked = {"num_samples": experiment.num_samples or stored["num_samples"]}
     settings = _bounded(stored | asked | given, server)
     chosen = {key: getattr(settings, key) for key in (*given, "gpus_per_trial", "max_concurrent", "time_budget")}
     return {key: value for key, value in chosen.items() if value is not None}

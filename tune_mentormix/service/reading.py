@@ -9,6 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, begun_experiment
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
@@ -33,7 +34,7 @@ class Reading:
         self.trouble: Exception | None = None  # of the latest look
         self.reports = 0
         self.resources: dict[str, float] = {}  # of one trial in the latest run
-        self.experiment = Experiment(path, {})
+        self.experiment = Experiment(path, SearchSettings())
         self.read_version: Version | None = None  # what is stored was at least this when it was read
         self._offset = 0  # bytes of a file
         self._first: Event | None = None
@@ -126,7 +127,7 @@ class Reading:
 
     def _begin_anew(self) -> None:
         self.experiment = begun_experiment(self.path)
-        self.resources = {"gpus_per_trial": float(self.experiment.settings.get("gpus_per_trial") or 0.0)}
+        self.resources = {"gpus_per_trial": self.experiment.settings.gpus()}
         self.reports = self._offset = self._events = 0
         self._first = None
         self._report_times.clear()

@@ -29,3 +29,9 @@ class StorageUnavailableError(OSError):
 
 class MissingPackageError(RuntimeError):
     """A feature needs an optional package that is not installed; the message names it and how to install it."""
+
+
+def one_line(error: BaseException) -> str:
+    """Returns the reason of an error in one line: the system's own, or the first line of the message."""
+    reason = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return str(reason).splitlines()[0][:300]

@@ -47,7 +47,7 @@ def test_an_event_that_something_follows_from_is_stored_when_append_returns(path
         end = journal.append("finished", trial=3, epoch=5)
         assert list(read_events(path)) == [report, end]
         assert (end["event"], end["trial"]) == ("finished", 3)
-        assert journal.is_stored
+        assert journal.is_flushed
 
 
 def test_writers_one_after_another_write_one_journal(path: Location) -> None:
@@ -78,8 +78,8 @@ def test_two_writers_at_once_are_noticed_by_the_one_that_was_cut_off(path: Locat
     first.append("proposed", trial=0, config={})
     append_reports(path, 1)  # by another, when the first one's lease had expired
     first.append("finished", trial=0, epoch=1)
-    assert "another process runs this experiment now" in str(first.given_up)
-    assert not first.is_stored
+    assert "another process runs this experiment now" in str(first.permanent_error)
+    assert not first.is_flushed
     first.close()
     assert [event["event"] for event in read_events(path)] == ["proposed", "report"]
 

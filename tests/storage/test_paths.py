@@ -43,7 +43,7 @@ def test_what_is_written_is_read_listed_and_removed(object_store: ObjectStore) -
     (folder / "a" / "x").write_bytes(b"three")
     (folder / "y").write_bytes(b"")
     assert (folder / "a" / "x").read_text() == "three"
-    assert (folder / "a" / "x").size() == 5
+    assert (folder / "a" / "x").stat().st_size == 5
     assert (folder / "a" / "x").key == f"{BUCKET}/files/a/x"
     assert sorted(found.name for found in folder.iterdir()) == ["a", "y"]
     assert folder.exists()

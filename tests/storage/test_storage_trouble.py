@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support.object_store import ObjectStore
+from trainables import files
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
@@ -25,8 +26,9 @@ FULL = Path("/dev/full")  # a device on which every write fails as on a full dis
 # A process that may not write files over 100 bytes: the second line fits in part.
 WRITE_OVER_A_LIMIT = """
 import json, pathlib, resource, signal, sys, time
-from tune_mentormix import journal
-journal.FIRST_RETRY_SECONDS = 0.05
+from trainables import files
+from tune_mentormix.storage import journal
+files.FIRST_DELAY_SECONDS = 0.05
 path = pathlib.Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
@@ -37,15 +39,23 @@ assert [json.loads(line)["trial"] for line in path.read_bytes().splitlines()] ==
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 time.sleep(0.1)
 written.append("finished", trial=2, epoch=1)
-assert written.is_stored
+assert written.is_flushed
 """
 needs_a_full_device = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "FIRST_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr(journal_module, "LONGEST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(files, "FIRST_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr(files, "MAX_DELAY_SECONDS", 0.05)
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What the journal logs, whatever an earlier command has set up for the terminal."""
+    monkeypatch.setattr(journal_module.logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(journal_module.logger, "propagate", False)
+    return caplog
 
 
 @pytest.fixture
@@ -68,7 +78,7 @@ class NoRestarts:
 
 def waits(journal: Journal) -> bool:
     """Whether something could not be written yet."""
-    return not journal.is_stored
+    return not journal.is_flushed
 
 
 def make_room(path: Path) -> None:
@@ -77,22 +87,24 @@ def make_room(path: Path) -> None:
 
 
 @needs_a_full_device
-def test_events_wait_while_the_disk_is_full_and_are_written_in_order(path: Path) -> None:
-    said: list[str] = []
-    journal = Journal(path, said.append)
+def test_events_wait_while_the_disk_is_full_and_are_written_in_order(
+    path: Path, warnings: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(path)
     for epoch in (1, 2):
         journal.append("report", trial=0, attempt=1, epoch=epoch, val_accuracy=0.5)
     journal.append("proposed", trial=1, config={})
     assert waits(journal)
     make_room(path)
     time.sleep(0.1)
-    journal.write_due()
+    journal.flush()
     assert not waits(journal)
     assert [(event["event"], event.get("epoch")) for event in read_events(path)] == [
         ("report", 1),
         ("report", 2),
         ("proposed", None),
     ]
+    said = warnings.messages
     assert len(said) == 2
     assert "No space left on device" in said[0]
     assert "is written again" in said[1]
@@ -103,11 +115,11 @@ def test_a_disk_that_stays_full_is_given_up_on_in_one_line(path: Path, monkeypat
     monkeypatch.setattr(journal_module, "RETRY_TIMEOUT_SECONDS", 0.2)
     journal = Journal(path)
     journal.append("finished", trial=0, epoch=1)
-    assert journal.given_up is None
+    assert journal.permanent_error is None
     time.sleep(0.3)
-    journal.write_due()
-    assert "No space left on device" in str(journal.given_up)
-    assert "\n" not in str(journal.given_up)
+    journal.flush()
+    assert "No space left on device" in str(journal.permanent_error)
+    assert "\n" not in str(journal.permanent_error)
     journal.close()
 
 
@@ -155,10 +167,11 @@ def test_old_checkpoints_stay_until_the_journal_knows_newer_ones(path: Path) -> 
             assert folders[0].exists() == (epoch < 4)
 
 
-def test_a_store_that_is_gone_for_a_while_gets_every_event_once(object_store: ObjectStore) -> None:
+def test_a_store_that_is_gone_for_a_while_gets_every_event_once(
+    object_store: ObjectStore, warnings: pytest.LogCaptureFixture
+) -> None:
     path = RemotePath(object_store.uri("outage")) / "journal.jsonl"
-    said: list[str] = []
-    with closing(Journal(path, said.append)) as journal:
+    with closing(Journal(path)) as journal:
         journal.append("proposed", trial=0, config={})
         object_store.stop()
         try:
@@ -174,7 +187,7 @@ def test_a_store_that_is_gone_for_a_while_gets_every_event_once(object_store: Ob
         ("finished", 0),
         ("finished", 1),
     ]
-    assert "Could not connect" in said[0]
+    assert "Could not connect" in warnings.messages[0]
 
 
 def test_a_journal_that_cannot_be_opened_is_an_error_at_once(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from tune_mentormix.experiment.experiment import (
     read_experiment,
 )
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, RemotePath
+from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, list_folder, write_exclusively
 from tune_mentormix.storage.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -80,11 +80,7 @@ def record_submission(
     text = yaml.safe_dump(submission.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(path, RemotePath):
-            path.write_bytes(text.encode())
-        else:
-            with path.open("x", encoding="utf-8") as stream:
-                stream.write(text)
+        write_exclusively(path, text)
     except FileExistsError as error:
         raise RequestError(f"{name} was submitted by another process at the same moment") from error
     except OSError as error:
@@ -121,7 +117,7 @@ def latest_submission(storage: Location, name: str) -> Submission | None:
 
 def submitted_names(storage: Location) -> list[str]:
     """All names that were ever submitted into a storage, in order."""
-    return sorted(folder.name for folder in _below(storage / SUBMISSIONS_FOLDER))
+    return sorted(folder.name for folder in list_folder(storage / SUBMISSIONS_FOLDER))
 
 
 def submitted_settings(storage: Location, submission: Submission, changes: dict[str, Any]) -> SearchSettings:
@@ -134,14 +130,8 @@ def submitted_settings(storage: Location, submission: Submission, changes: dict[
 
 
 def _numbers(storage: Location, name: str) -> list[int]:
-    stems = [path.stem for path in _below(storage / SUBMISSIONS_FOLDER / name) if path.name.endswith(".yaml")]
+    stems = [path.stem for path in list_folder(storage / SUBMISSIONS_FOLDER / name) if path.name.endswith(".yaml")]
     return sorted(int(stem) for stem in stems if stem.isdecimal())
-
-
-def _below(folder: Location) -> list[Location]:
-    if not isinstance(folder, RemotePath) and not folder.is_dir():
-        return []
-    return list(folder.iterdir())
 
 
 def _path(storage: Location, name: str, number: int) -> Location:
@@ -403,9 +393,7 @@ def _reason(message: str | None) -> str:
 
 
 def _seen_by_the_cluster(storage: Location, address: str) -> Location:
-    if isinstance(storage, RemotePath) or storage.is_absolute():
-        return storage
-    if is_loopback(address):
+    if storage == storage.absolute() or is_loopback(address):
         return storage.absolute()
     raise RequestError(
         f"storage {storage} is a folder of this machine, and the cluster is at {address}: name one that both see, "

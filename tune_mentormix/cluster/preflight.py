@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -20,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tune_mentormix.cluster.resources import check_resources
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
-from tune_mentormix.storage.paths import Location, RemotePath
+from tune_mentormix.storage.paths import Location, temporary_folder
 
 ANSWER_SECONDS = 120.0  # for all nodes at once; most of it is a node fetching the code and starting a worker
 SHARED = "on a cluster --storage must be a folder that every node sees, such as NFS, or s3://…"
@@ -176,18 +174,12 @@ def storage_probe(storage: Location) -> Iterator[Location]:
     Raises:
         RequestError: if the storage cannot be written.
     """
-    root = storage if isinstance(storage, RemotePath) else storage.resolve()
-    folder = root / f".probe-{secrets.token_hex(8)}"
-    made = [] if isinstance(folder, RemotePath) else [parent for parent in folder.parents if not parent.exists()]
     try:
-        folder.mkdir(parents=True)
-        write_probe(folder, FROM_DRIVER)
-        yield folder
+        with temporary_folder(storage) as folder:
+            write_probe(folder, FROM_DRIVER)
+            yield folder
     except OSError as error:
         raise RequestError(f"storage {storage} cannot be written: {error.strerror} (--storage)") from error
-    finally:
-        with suppress(OSError):
-            _remove(folder, made)
 
 
 def write_probe(folder: Location, writer: str) -> None:
@@ -201,13 +193,3 @@ def reads_probe(folder: Location, writer: str) -> bool:
         return (folder / writer).read_text() == writer
     except OSError:
         return False
-
-
-def _remove(folder: Location, made: list[Path]) -> None:
-    for probe in folder.iterdir():
-        probe.unlink(missing_ok=True)
-    if not isinstance(folder, RemotePath):
-        folder.rmdir()
-    for parent in made:
-        if parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -16,7 +15,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, write_label_noise
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import Location, RemotePath
+from tune_mentormix.storage.paths import Location, remove_new
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
 
@@ -41,8 +40,7 @@ def hold_new_experiment(experiment: Experiment, dataset: Dataset) -> Iterator[No
                 _write_first_files(experiment, dataset)
             except (OSError, RequestError):
                 held.close()
-                if not isinstance(path, RemotePath):  # there, the folder can be another driver's
-                    shutil.rmtree(path, ignore_errors=True)
+                remove_new(path)
                 raise
         except FileExistsError as error:
             raise RequestError(f"{path} exists already; choose another --name") from error

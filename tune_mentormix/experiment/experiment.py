@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, is_whole
+from trainables.errors import one_line
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import FORMAT, SearchSettings, check_name, refuse_newer
 from tune_mentormix.config.validation import describe
@@ -23,9 +24,10 @@ from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import (
     SUBMISSIONS_FOLDER,
     Location,
-    RemotePath,
     StorageError,
+    check_bucket,
     folders_holding,
+    local_path,
 )
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
@@ -250,21 +252,21 @@ def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
 
 def _whole_checkpoint(experiment: Experiment, path: str) -> str | None:
     """Where a checkpoint lies, if it is there and whole."""
-    if isinstance(experiment.path, RemotePath):
-        remote = experiment.path / path
-        return str(remote) if _is_all_there(remote) else None
     folder = experiment.path.resolve() / path
+    local = local_path(folder)
     try:
-        return str(folder) if is_whole(folder) else None
+        return str(folder) if (is_whole(local) if local else _is_all_there(folder)) else None
+    except StorageError:
+        raise
     except OSError as error:
-        raise StorageError(f"{folder} cannot be read: {error.strerror or error}") from error
+        raise StorageError(f"{folder} cannot be read: {one_line(error)}") from error
 
 
-def _is_all_there(folder: RemotePath) -> bool:
+def _is_all_there(folder: Location) -> bool:
     """Whether a checkpoint was uploaded to its last byte; whoever downloads it compares the digest."""
     try:
         recorded = json.loads((folder / MANIFEST_FILE).read_text())
-        return bool(recorded["bytes"] == (folder / STATE_FILE).size())
+        return bool(recorded["bytes"] == (folder / STATE_FILE).stat().st_size)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
 
@@ -285,8 +287,7 @@ def read_experiment(storage: Location, name: str) -> Experiment:
     """
     path = experiment_path(storage, name)
     if not (path / SEARCH_FILE).is_file():
-        if isinstance(storage, RemotePath):
-            storage.check_bucket()
+        check_bucket(storage)
         if (storage / SUBMISSIONS_FOLDER / name).exists():
             raise RequestError(f"{name} was submitted, and has not begun to search yet: see jobs, and logs {name}")
         raise RequestError(f"there is no experiment {name!r} in {storage}{_others(storage)}")
@@ -329,8 +330,7 @@ def _read_settings(document: YamlDocument) -> SearchSettings:
 
 def list_experiments(storage: Location) -> list[Experiment]:
     """All experiments of a storage folder, by name."""
-    if isinstance(storage, RemotePath):
-        storage.check_bucket()
+    check_bucket(storage)
     return [read_experiment(storage, name) for name in folders_holding(storage, SEARCH_FILE)]
 
 

@@ -17,8 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import tune_mentormix
 from trainables.data import Dataset
 from trainables.settings import LabelsKind
-from tune_mentormix.storage.paths import Location
-from tune_mentormix.storage.yaml_files import write_atomically
+from tune_mentormix.storage.paths import Location, write_atomically
 
 LABEL_NOISE_FILE = "label_noise.json"
 PACKAGES = ("ray", "optuna", "torch", "torchvision", "numpy")

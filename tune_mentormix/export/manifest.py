@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from tune_mentormix.config.settings import FORMAT, refuse_newer
 from tune_mentormix.errors import RequestError
-from tune_mentormix.storage.yaml_files import YamlDocument, write_atomically
+from tune_mentormix.storage.paths import write_atomically
+from tune_mentormix.storage.yaml_files import YamlDocument
 
 CONFIG_FILE = "best_config.yaml"
 MODEL_FILE = "model.safetensors"

@@ -22,7 +22,8 @@ from tune_mentormix.experiment.provenance import DatasetFacts
 from tune_mentormix.export.manifest import CONFIG_FILE, MODEL_FILE, ModelRecord, write_provenance
 from tune_mentormix.export.read import ExportedConfig, load_exported_data
 from tune_mentormix.export.write import exporter, metric_records
-from tune_mentormix.storage.yaml_files import read_yaml, write_atomically, write_yaml
+from tune_mentormix.storage.paths import write_atomically
+from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
 Report = dict[str, float]
 METRICS_FILE = "metrics.json"

@@ -41,7 +41,8 @@ from tune_mentormix.export.model_card import model_card, reproduce_script
 from tune_mentormix.export.reference_flags import reference_flags
 from tune_mentormix.results.confirmation import confirmed_winner
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
-from tune_mentormix.storage.yaml_files import write_atomically, write_yaml
+from tune_mentormix.storage.paths import write_atomically
+from tune_mentormix.storage.yaml_files import write_yaml
 
 
 @dataclass(frozen=True)

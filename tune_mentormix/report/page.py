@@ -31,7 +31,8 @@ from tune_mentormix.results.confirmation import (
     verdicts,
 )
 from tune_mentormix.results.summary import Finding, find, standard_error
-from tune_mentormix.storage.yaml_files import YamlDocument, write_atomically
+from tune_mentormix.storage.paths import write_atomically
+from tune_mentormix.storage.yaml_files import YamlDocument
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from tune_mentormix.results.confirmation import (
 )
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, RemotePath, remove_folder, sizes_below
+from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, list_folder, remove_folder, sizes_below
 
 _CHECKPOINT = re.compile(r"(?:.*/)?runs/\d+/[^/]+/checkpoint_[^/]+(?=/)")
 
@@ -171,7 +171,6 @@ def _refuse_if_running(experiment: Experiment) -> None:
 
 def _lease_holder(experiment: Experiment) -> str | None:
     """Who runs the experiment, its confirmation or an ablation, or None."""
-    ablations = experiment.path / ABLATION_FOLDER
-    there = isinstance(ablations, RemotePath) or ablations.is_dir()
-    places = [experiment.path, experiment.path / CONFIRMATION_FOLDER, *(ablations.iterdir() if there else ())]
+    ablations = list_folder(experiment.path / ABLATION_FOLDER)
+    places = [experiment.path, experiment.path / CONFIRMATION_FOLDER, *ablations]
     return next((holder for place in places if (holder := Lease(place).holder())), None)

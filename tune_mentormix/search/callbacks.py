@@ -61,7 +61,7 @@ class Restarts(Protocol):
 def open_journal(experiment: Experiment) -> Iterator[Journal]:
     """The experiment's journal to write to. Raises RequestError if its storage cannot be used now."""
     try:
-        journal = Journal(experiment.path / JOURNAL_FILE, logger.warning)
+        journal = Journal(experiment.path / JOURNAL_FILE)
     except OSError as error:
         raise RequestError(f"{experiment.path} cannot be written: {error.strerror} (--storage)") from error
     with closing(journal):
@@ -89,17 +89,17 @@ class Recorder:
 
     def write_due(self) -> None:
         """Writes what waits to be stored, if it is time to."""
-        self._journal.write_due()
+        self._journal.flush()
 
     @property
     def is_stored(self) -> bool:
         """Whether nothing that something follows from waits to be stored."""
-        return self._journal.is_stored
+        return self._journal.is_flushed
 
     @property
     def given_up(self) -> str | None:
         """Why nothing more can be stored, in one line, once that is certain or has lasted too long."""
-        return self._journal.given_up
+        return self._journal.permanent_error
 
 
 class TuneRecorder(Callback):

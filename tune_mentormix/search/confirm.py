@@ -41,8 +41,8 @@ from tune_mentormix.search.plan import SearchRequest, stored_request
 from tune_mentormix.search.proposals import start_trial
 from tune_mentormix.search.tune_run import record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import Location
-from tune_mentormix.storage.yaml_files import write_atomically, write_yaml
+from tune_mentormix.storage.paths import Location, write_atomically
+from tune_mentormix.storage.yaml_files import write_yaml
 
 LEAST_SEEDS = 2  # of a single one no spread is known
 

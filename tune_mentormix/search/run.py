@@ -32,7 +32,7 @@ from tune_mentormix.search.study import SearchStudy
 from tune_mentormix.search.tune_run import Progress, record_missing_ends, recorded_resources, run_trials
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import Location, RemotePath
+from tune_mentormix.storage.paths import Location, check_new
 
 
 def start_search(settings: SearchSettings, progress: Progress, verbose: bool = False) -> Experiment:
@@ -50,10 +50,7 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     path = experiment_path(settings.storage, name)
     if (path / SEARCH_FILE).is_file():
         raise RequestError(f"{path} exists already; choose another --name, or go on with: resume {name}")
-    if isinstance(path, RemotePath):
-        path.check_bucket()
-    elif path.exists():
-        raise RequestError(f"{path} exists already, and is no experiment; choose another --name")
+    check_new(path)
     request = check_request(settings.model_copy(update={"name": name}))
     with connection(settings.address, verbose):
         settings = decide_gpus(request.settings)

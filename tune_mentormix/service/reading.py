@@ -69,8 +69,8 @@ class Reading:
         journal = self.path / JOURNAL_FILE
         if isinstance(journal, RemotePath):
             return tuple(sorted(part.name for part in (journal.parent / journal.stem).iterdir()))
-        settings = (self.path / SEARCH_FILE).stat()  # type: ignore[union-attr]
-        return settings.st_mtime_ns, *_identity(journal)
+        settings = (self.path / SEARCH_FILE).stat()
+        return settings.st_mtime_ns, *_identity(journal)  # type: ignore[union-attr]
 
     def epochs_per_second(self) -> float:
         """Of all trials, over the last minute."""

@@ -1,25 +1,29 @@
-"""The event log of an experiment: one JSON object a line, appended the moment a thing happens, the only truth.
+"""The event log of an experiment: one JSON object per line, appended as soon as a thing happens.
 
-On a disk it is one file, on an object store a folder of segments. A driver killed while writing leaves at most one
-torn line at the end: readers skip it, the next writer cuts it off. What events mean is `experiment`'s business.
+The journal is the only source of truth; what the events mean is defined in `experiment`. On a disk it is one file, on
+an object store a folder of segments. A driver that is killed while writing leaves at most one truncated line, the
+last: readers skip it and the next writer cuts it off.
 
-A storage that is full or out of reach loses no event and ends no search at once: what cannot be written is kept in
-memory, in order, and tried again, while the search goes on.
+While the storage is full or unreachable, events are kept in memory, in order, and writing them is retried while the
+search continues: no event is lost.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from trainables.files import RETRY_TIMEOUT_SECONDS
+from trainables.errors import one_line
+from trainables.files import RETRY_TIMEOUT_SECONDS, backoff_delays
 from tune_mentormix.errors import RequestError, TakenOverError
-from tune_mentormix.formatting import format_duration
-from tune_mentormix.storage.journal_backends import AppendedFile, Segments, read_lines, read_segments
-from tune_mentormix.storage.paths import Location, RemotePath
+from tune_mentormix.formatting import format_duration, without_nan
+from tune_mentormix.storage.journal_backends import journal_lines, open_backend
+from tune_mentormix.storage.paths import Location
+
+logger = logging.getLogger(__name__)
 
 JOURNAL_FILE = "journal.jsonl"
 EVENTS = (
@@ -33,141 +37,113 @@ EVENTS = (
     "ruled_out",
     "run_ended",
 )
-BUFFERED = ("report",)  # on an object store, where every write is a request; nothing is decided by them alone
-BUFFER_SECONDS = 2.0
-FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 30.0
+BUFFERED = ("report",)  # on an object store, where every write is a request; no decision depends on them alone
 
 Event = dict[str, Any]
 
 
 class Journal:
-    """Appends events; when `append` returns they are stored, but for reports on an object store, and in trouble."""
+    """Appends events. When `append` returns, the event is on the storage, except while the storage fails.
 
-    def __init__(self, path: Location, say: Callable[[str], None] = lambda message: None) -> None:
-        """Opens the journal, creating it if need be, and cuts off what a killed writer left of its last line.
+    On an object store, reports wait a few seconds and are written together.
+    """
+
+    def __init__(self, path: Location) -> None:
+        """Opens the journal, creates it if it is missing, and cuts off a truncated last line.
 
         Args:
-            path: of the file; on an object store its segments lie in the folder of that name without its suffix.
-            say: told in one line when trouble begins and when it is over.
+            path: of the file; on an object store, the segments are in the folder of that name without its suffix.
 
         Raises:
             OSError: if the journal cannot be read and written now.
         """
-        self._store: AppendedFile | Segments
-        if isinstance(path, RemotePath):
-            self._store, self._buffer_seconds = Segments(_folder(path)), BUFFER_SECONDS
-        else:
-            self._store, self._buffer_seconds = AppendedFile(path), 0.0
-        self._say = say
+        self._backend = open_backend(path)
         self._pending: list[bytes] = []
-        self._urgent = False  # whether something follows from what is pending
         self._pending_since = 0.0
-        self._trouble: OSError | None = None
-        self._trouble_since = 0.0
-        self._wait, self._next_try = FIRST_RETRY_SECONDS, 0.0
+        self._urgent = False  # whether a decision depends on what is pending
+        self._last_error: OSError | None = None
+        self._failing_since = 0.0
+        self._delays = backoff_delays()
+        self._next_try = 0.0
 
     def append(self, event: str, **fields: Any) -> Event:
-        """Writes one event with the time, and returns it as a reader will see it."""
-        line, entry = _line(event, fields)
+        """Writes one event with the current time, and returns it as a reader will see it."""
+        assert event in EVENTS, event
+        entry = without_nan({"time": round(time.time(), 3), "event": event, **fields})
+        line = json.dumps(entry, allow_nan=False, separators=(",", ":"))
         if not self._pending:
             self._pending_since = time.monotonic()
-        self._pending.append(line)
+        self._pending.append(line.encode() + b"\n")
         self._urgent = self._urgent or event not in BUFFERED
-        self.write_due()
-        return entry
+        self.flush()
+        written: Event = json.loads(line)
+        return written
 
-    def write_due(self) -> None:
-        """Writes what waits, if it is time to: to be called now and then."""
+    def flush(self) -> None:
+        """Writes pending events if they are due; to be called regularly."""
         now = time.monotonic()
-        due = self._urgent or now - self._pending_since >= self._buffer_seconds
+        due = self._urgent or now - self._pending_since >= self._backend.buffer_seconds
         if self._pending and due and now >= self._next_try:
             self._write()
 
     @property
-    def is_stored(self) -> bool:
-        """Whether nothing waits to be written but for reports that are not due."""
-        return not self._pending or (self._trouble is None and not self._urgent)
+    def is_flushed(self) -> bool:
+        """Whether everything is written, except reports that are not due yet."""
+        return not self._pending or (self._last_error is None and not self._urgent)
 
     @property
-    def given_up(self) -> str | None:
-        """Why nothing more can be written, in one line, once that is certain or has lasted too long."""
-        if self._trouble is None:
+    def permanent_error(self) -> str | None:
+        """Why nothing more can be written: another writer took over, or the storage has failed for too long."""
+        if self._last_error is None:
             return None
-        if isinstance(self._trouble, TakenOverError):
-            return str(self._trouble)
-        lasted = time.monotonic() - self._trouble_since
-        if lasted < RETRY_TIMEOUT_SECONDS:
+        if isinstance(self._last_error, TakenOverError):
+            return str(self._last_error)
+        failing = time.monotonic() - self._failing_since
+        if failing < RETRY_TIMEOUT_SECONDS:
             return None
-        return f"the journal could not be written for {format_duration(lasted)}: {_reason(self._trouble)}"
+        return f"the journal could not be written for {format_duration(failing)}: {one_line(self._last_error)}"
 
     def close(self) -> None:
-        """Writes what waits, if that is possible now, and closes; further appends are errors."""
+        """Writes pending events if that is possible now, and closes the journal."""
         if self._pending:
             self._write()
-        self._store.close()
+        self._backend.close()
 
     def _write(self) -> None:
         try:
-            self._store.append(b"".join(self._pending))
+            self._backend.append(b"".join(self._pending))
         except OSError as error:
-            self._note_trouble(error)
-        else:
-            self._pending.clear()
-            self._urgent = False
-            self._note_success()
+            self._record_failure(error)
+            return
+        self._pending.clear()
+        self._urgent = False
+        if self._last_error is not None:
+            failed = format_duration(time.monotonic() - self._failing_since)
+            logger.warning("the journal is written again, after %s", failed)
+        self._last_error, self._next_try = None, 0.0
 
-    def _note_trouble(self, error: OSError) -> None:
+    def _record_failure(self, error: OSError) -> None:
         now = time.monotonic()
-        if self._trouble is None and not isinstance(error, TakenOverError):
-            self._trouble_since, self._wait = now, FIRST_RETRY_SECONDS
-            limit = format_duration(RETRY_TIMEOUT_SECONDS)
-            self._say(f"the journal cannot be written: {_reason(error)}. Trying again for {limit}; nothing is lost")
-        self._trouble = error
-        self._next_try, self._wait = now + self._wait, min(2 * self._wait, LONGEST_RETRY_SECONDS)
-
-    def _note_success(self) -> None:
-        if self._trouble is not None:
-            self._say(
-                f"the journal is written again, after {format_duration(time.monotonic() - self._trouble_since)}"
-            )
-        self._trouble, self._next_try = None, 0.0
+        if self._last_error is None:
+            self._failing_since, self._delays = now, backoff_delays()
+            if not isinstance(error, TakenOverError):
+                logger.warning(
+                    "the journal cannot be written: %s. Trying again for %s; nothing is lost",
+                    one_line(error),
+                    format_duration(RETRY_TIMEOUT_SECONDS),
+                )
+        self._last_error = error
+        self._next_try = now + next(self._delays)
 
 
 def read_events(path: Location) -> Iterator[Event]:
-    """Reads all whole events in order, none where there is no journal; also while somebody is writing.
+    """Reads all complete events in order, none if there is no journal; works while a driver is writing.
 
     Raises:
-        RequestError: if a line that is not the last is no event.
+        RequestError: if a line that is not the last is not an event.
     """
-    lines = read_segments(_folder(path)) if isinstance(path, RemotePath) else read_lines(path)
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(journal_lines(path), start=1):
         try:
             yield json.loads(line)
         except ValueError as error:
             raise RequestError(f"{path}, line {number} is not a journal event: the file was damaged") from error
-
-
-def _folder(path: RemotePath) -> RemotePath:
-    return path.parent / path.stem
-
-
-def _line(event: str, fields: dict[str, Any]) -> tuple[bytes, Event]:
-    assert event in EVENTS, event
-    entry = {"time": round(time.time(), 3), "event": event, **fields}
-    line = json.dumps(_without_nan(entry), allow_nan=False, separators=(",", ":"))
-    return line.encode() + b"\n", json.loads(line)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value

@@ -1,4 +1,8 @@
-"""A journal on a disk: one file that grows by whole lines."""
+"""Where the journal's lines are stored: a file on a disk, or segments on an object store.
+
+An object cannot be appended to, so each write to an object store makes a new object, a segment. Segments are
+numbered, and merged into larger ones so that a reader makes few requests.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +17,54 @@ from io import FileIO
 from pathlib import Path
 
 from tune_mentormix.errors import TakenOverError
-from tune_mentormix.storage.paths import RemotePath
+from tune_mentormix.storage.paths import Location, RemotePath
+
+MERGED_AT_ONCE = 32
+MAX_PARALLEL_READS = 16
+MAX_READ_ATTEMPTS = 10  # for segments that are merged while they are read
+_NAME = re.compile(r"(\d{6,})(?:-(\d{6,}))?\.([0-9a-f]+)\.jsonl")
 
 
-class AppendedFile:
-    """Appends lines to a file; after a failure it opens the file anew, since a handle may be stale by then."""
+@dataclass(frozen=True, order=True)
+class Segment:
+    """One object of a journal on an object store: the writes numbered from `first` to `last`."""
+
+    first: int
+    last: int
+    token: str  # of the writer
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        numbers = f"{self.first:06d}" if self.first == self.last else f"{self.first:06d}-{self.last:06d}"
+        return f"{numbers}.{self.token}.jsonl"
+
+    def covers(self, other: Segment) -> bool:
+        """Whether this segment was merged from `other` and more, and so holds its lines."""
+        holds = self.last > self.first and self.first <= other.first and other.last <= self.last
+        same = (self.first, self.last) == (other.first, other.last)
+        return holds and (not same or self.token < other.token)
+
+
+class FileBackend:
+    """Appends complete lines to one file. After a failure it reopens the file, as a handle may be stale by then."""
+
+    buffer_seconds = 0.0
 
     def __init__(self, path: Path) -> None:
-        """Opens the file, creating it if need be, and cuts off a torn last line. Raises OSError."""
+        """Opens the file, creates it if it is missing, and cuts off a truncated last line. Raises OSError."""
         self._path = path
         self._stream: FileIO | None = FileIO(path, "a")
-        self._whole = _whole_length(path)  # bytes up to the last line that is on the disk for certain
-        self._failed = b""  # the lines that were being written when the last write failed
-        if self._size() > self._whole:
-            self._stream.truncate(self._whole)
+        self._intact = _intact_length(path)  # bytes up to the last line that is certainly on the disk
+        self._failed = b""  # the lines of the last write, if it failed
+        if self._size() > self._intact:
+            self._stream.truncate(self._intact)
 
     def append(self, lines: bytes) -> None:
-        """Appends whole lines; when this returns they are on the disk, when it raises OSError they are not there.
+        """Appends complete lines. When this returns they are on the disk; when it raises OSError they are not.
 
         Raises:
-            TakenOverError: if another writer wrote here since this one began.
+            TakenOverError: if another writer has written here since this one started.
         """
         if self._stream is None:
             self._stream = FileIO(self._path, "a")
@@ -45,10 +77,10 @@ class AppendedFile:
             raise
         except OSError:
             with suppress(OSError):
-                self._cut_off_failed()  # frees what a full disk still took of it
+                self._cut_off_failed()  # frees what a full disk stored of it
             self.close()
             raise
-        self._whole += len(lines)
+        self._intact += len(lines)
         self._failed = b""
 
     def close(self) -> None:
@@ -59,90 +91,34 @@ class AppendedFile:
                 stream.close()
 
     def _cut_off_failed(self) -> None:
-        """Cuts off what this writer left of a line; anything else behind the last line is another writer's."""
+        """Cuts off what this writer left of a failed write; other bytes after the last line are another writer's."""
         size = self._size()
-        if size == self._whole:
+        if size == self._intact:
             return
         with self._path.open("rb") as reader:
-            reader.seek(self._whole)
-            if size < self._whole or not self._failed.startswith(reader.read()):
+            reader.seek(self._intact)
+            if size < self._intact or not self._failed.startswith(reader.read()):
                 raise TakenOverError
-        os.truncate(self._path, self._whole)
+        os.truncate(self._path, self._intact)
 
     def _size(self) -> int:
         return os.stat(self._path).st_size
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
-    """All whole lines; none where there is no file."""
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError:
-        return
-    with stream:
-        for line in stream:
-            if not line.endswith(b"\n"):
-                return
-            yield line
+class SegmentsBackend:
+    """Writes a segment for each append, numbered after those that exist.
 
+    `MERGED_AT_ONCE` segments are merged into one, and as many merged ones are merged again.
+    """
 
-def _write_all(stream: FileIO, data: bytes) -> None:
-    """A single write to a disk that is filling up may write a part only."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[stream.write(rest) :]
-
-
-def _whole_length(path: Path) -> int:
-    """Bytes up to and including the last line end."""
-    with path.open("rb") as stream:
-        position = stream.seek(0, os.SEEK_END)
-        while position > 0:
-            start = max(0, position - 65_536)
-            stream.seek(start)
-            end = stream.read(position - start).rfind(b"\n")
-            if end >= 0:
-                return start + end + 1
-            position = start
-    return 0
-
-
-MERGED_AT_ONCE = 32
-READ_AT_ONCE = 16
-TRIES = 10  # to read segments that are being merged meanwhile
-_NAME = re.compile(r"(\d{6,})(?:-(\d{6,}))?\.([0-9a-f]+)\.jsonl")
-
-
-@dataclass(frozen=True, order=True)
-class Segment:
-    """One object of the journal."""
-
-    first: int
-    last: int
-    token: str
-
-    @property
-    def name(self) -> str:
-        """Of the object."""
-        numbers = f"{self.first:06d}" if self.first == self.last else f"{self.first:06d}-{self.last:06d}"
-        return f"{numbers}.{self.token}.jsonl"
-
-    def covers(self, other: Segment) -> bool:
-        """Whether what the other holds stands in this one, which was merged from it and more."""
-        holds = self.last > self.first and self.first <= other.first and other.last <= self.last
-        same = (self.first, self.last) == (other.first, other.last)
-        return holds and (not same or self.token < other.token)
-
-
-class Segments:
-    """Writes segments after those that are there; `MERGED_AT_ONCE` small ones become one, as many of these again."""
+    buffer_seconds = 2.0  # every write is a request
 
     def __init__(self, folder: RemotePath) -> None:
         """Merges what earlier writers left. Raises OSError if the storage cannot be read and written now."""
         self._folder = folder
         self._token = secrets.token_hex(4)
         found = _list(folder)
-        current = _current(found)
+        current = _without_covered(found)
         self._known = set(found)
         self._levels: list[list[Segment]] = [[]]  # own segments, by how often they were merged
         self._next = 1 + max((segment.last for segment in current), default=0)
@@ -153,19 +129,19 @@ class Segments:
         """Writes one segment; when this raises OSError it counts as not written.
 
         Raises:
-            TakenOverError: if another writer wrote here since this one began.
+            TakenOverError: if another writer has written here since this one started.
         """
         if set(_list(self._folder)) - self._known:
             raise TakenOverError
         segment = Segment(self._next, self._next, self._token)
-        self._known.add(segment)  # before it is written: an answer may be lost on the way, and then it is there
+        self._known.add(segment)  # before the write: if only its answer is lost, the segment exists
         (self._folder / segment.name).write_bytes(lines)
         self._next += 1
         self._levels[0].append(segment)
         self._merge_full_levels()
 
     def close(self) -> None:
-        """Merges what this writer wrote. What fails here the next writer does."""
+        """Merges what this writer wrote. If that fails, the next writer does it."""
         own = [segment for level in self._levels for segment in level]
         if len(own) > 1:
             with suppress(OSError):
@@ -189,16 +165,26 @@ class Segments:
         self._known.add(merged)
         (self._folder / merged.name).write_bytes(b"".join(_read(self._folder, segments)))
         for segment in replaced:
-            with suppress(OSError):  # readers leave it out
+            with suppress(OSError):  # readers skip it: the merged one covers it
                 (self._folder / segment.name).unlink(missing_ok=True)
         return merged
 
 
+def open_backend(path: Location) -> FileBackend | SegmentsBackend:
+    """Opens the journal `path` for writing. Raises OSError if it cannot be read and written now."""
+    return SegmentsBackend(_segments_folder(path)) if isinstance(path, RemotePath) else FileBackend(path)
+
+
+def journal_lines(path: Location) -> Iterator[bytes]:
+    """Reads all complete lines of the journal `path` in order; none if it does not exist."""
+    return read_segments(_segments_folder(path)) if isinstance(path, RemotePath) else _read_file(path)
+
+
 def read_segments(folder: RemotePath) -> Iterator[bytes]:
-    """All lines in order."""
-    for _ in range(TRIES):
+    """Reads all lines of the segments in a folder, in order."""
+    for _ in range(MAX_READ_ATTEMPTS):
         try:
-            parts = _read(folder, _current(_list(folder)))
+            parts = _read(folder, _without_covered(_list(folder)))
         except FileNotFoundError:
             continue  # merged since they were listed
         for part in parts:
@@ -207,8 +193,45 @@ def read_segments(folder: RemotePath) -> Iterator[bytes]:
     raise OSError(None, f"{folder} changes faster than it can be read")
 
 
+def _read_file(path: Path) -> Iterator[bytes]:
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError:
+        return
+    with stream:
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return
+            yield line
+
+
+def _write_all(stream: FileIO, data: bytes) -> None:
+    """A single write to a disk that is filling up may write only a part."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+def _intact_length(path: Path) -> int:
+    """Returns the number of bytes up to and including the last line end."""
+    with path.open("rb") as stream:
+        position = stream.seek(0, os.SEEK_END)
+        while position > 0:
+            start = max(0, position - 65_536)
+            stream.seek(start)
+            end = stream.read(position - start).rfind(b"\n")
+            if end >= 0:
+                return start + end + 1
+            position = start
+    return 0
+
+
+def _segments_folder(path: RemotePath) -> RemotePath:
+    return path.parent / path.stem
+
+
 def _read(folder: RemotePath, segments: list[Segment]) -> list[bytes]:
-    with ThreadPoolExecutor(READ_AT_ONCE) as readers:
+    with ThreadPoolExecutor(MAX_PARALLEL_READS) as readers:
         return list(readers.map(lambda segment: (folder / segment.name).read_bytes(), segments))
 
 
@@ -217,6 +240,5 @@ def _list(folder: RemotePath) -> list[Segment]:
     return sorted(Segment(int(m[1]), int(m[2] or m[1]), m[3]) for m in matches if m)
 
 
-def _current(segments: list[Segment]) -> list[Segment]:
-    """Without those that another covers."""
+def _without_covered(segments: list[Segment]) -> list[Segment]:
     return [segment for segment in segments if not any(other.covers(segment) for other in segments)]

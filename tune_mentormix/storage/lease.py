@@ -1,12 +1,12 @@
 """The lease of an experiment: at most one driver runs it, and a driver that died does not hold it.
 
-The driver renews a file in the experiment's folder. On the driver's own machine its process tells whether it is alive;
-from another machine or container, the time of the last renewal does.
+The driver renews a file in the experiment's folder. On the driver's own machine its process tells whether it is
+alive; from another machine or container, the time of the last renewal does.
 
 On a disk, a file lock lets one driver at a time check and write. An object store has no lock, and `pyarrow` has no
-conditional write: a driver writes its lease, waits, and runs if the lease is still its own. That admits one driver as
-long as none takes longer than the wait between checking and writing. A driver that was cut off for longer than a lease
-lasts finds out with its next write to the journal, which refuses it (`TakenOverError`).
+conditional write: a driver writes its lease, waits, and runs if the lease is still its own. That admits one driver
+as long as none takes longer than the wait between checking and writing. A driver that was cut off for longer than a
+lease lasts finds out with its next write to the journal, which refuses it (`TakenOverError`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
+from trainables.errors import one_line
 from tune_mentormix.errors import RequestError
-from tune_mentormix.storage.paths import Location, RemotePath
-from tune_mentormix.storage.yaml_files import write_atomically
+from tune_mentormix.storage.paths import Location, RemotePath, write_atomically
 
 LEASE_FILE = "lease.json"
 RENEW_SECONDS = 5.0
@@ -56,7 +56,7 @@ class Lease:
         try:
             holder = self._read_holder()
         except OSError as error:
-            raise RequestError(f"{self._file} cannot be read: {error.strerror} (--storage)") from error
+            raise RequestError(f"{self._file} cannot be read: {one_line(error)} (--storage)") from error
         if holder:
             raise RequestError(f"{self._experiment.name} is running already ({holder}); stop it there first")
 
@@ -70,7 +70,7 @@ class Lease:
         try:
             self._acquire()
         except OSError as error:
-            raise RequestError(f"{self._experiment} cannot be written: {error.strerror} (--storage)") from error
+            raise RequestError(f"{self._experiment} cannot be written: {one_line(error)} (--storage)") from error
         released = threading.Event()
         renewer = threading.Thread(target=self._renew_until, args=(released,), name="lease", daemon=True)
         renewer.start()

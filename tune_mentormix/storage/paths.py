@@ -1,27 +1,31 @@
-"""Where experiments live: a folder of a disk, or a prefix of an object store, named by a URI.
+"""Where experiments are stored: a folder on a disk, or a prefix of an object store, named by a URI.
 
-Folders stay `pathlib.Path`. `RemotePath` has the same names for what this project does with them, over `pyarrow.fs`,
-which is imported when the first request is made. An object appears whole or not at all: a write needs no more care.
+A folder is a `pathlib.Path`. A `RemotePath` has the same methods, over `pyarrow.fs`, which is imported with the
+first request; an object appears as a whole or not at all. Where the two differ more there is a function, so that
+nothing outside this package needs to know which of them it has.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from trainables import files
+from trainables.errors import one_line
 from tune_mentormix.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
-GOOGLE_RETRY_SECONDS = 6  # as long as S3 takes; by itself it goes on for a quarter of an hour
+GOOGLE_RETRY_SECONDS = 6  # as long as S3 takes; the default is a quarter of an hour
 PROBE_BYTES = 1_000_000
 SUBMISSIONS_FOLDER = ".submissions"  # of a storage, beside its experiments
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
@@ -31,23 +35,29 @@ _STORE_ERROR = re.compile(r"(?:AWS )?Error (\w+) during \w+ operation: (.*?)(?: 
 
 
 class StorageError(OSError):
-    """An object store that cannot be used, or not now; the message is one line."""
+    """An object store cannot be used, or not now; the message is one line."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(None, message)  # as the system's own errors have it: `strerror` says why
+        super().__init__(None, message)  # `strerror` holds the reason, as in the system's own errors
 
     def __str__(self) -> str:
         return str(self.strerror)
 
 
+class RemoteStat(NamedTuple):
+    """What is known of an object, under the name that `os.stat_result` has for it."""
+
+    st_size: int
+
+
 class RemotePath:
-    """A place in an object store: an object, or the prefix of some."""
+    """An object in an object store, or a prefix of objects."""
 
     def __init__(self, uri: str) -> None:
-        """Takes a URI as `pyarrow.fs.FileSystem.from_uri` does; no request is made.
+        """Takes a URI as `pyarrow.fs.FileSystem.from_uri` does; makes no request.
 
         Raises:
-            ValueError: in one line, if it is none, or holds credentials.
+            ValueError: if it is not such a URI, or holds credentials; the message is one line.
         """
         parts = urlsplit(uri)
         _check(parts)
@@ -56,27 +66,27 @@ class RemotePath:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last part of the path."""
         return self._path.name
 
     @property
     def stem(self) -> str:
-        """The last part, without its suffix."""
+        """The last part of the path without its suffix."""
         return self._path.stem
 
     @property
     def parent(self) -> RemotePath:
-        """One part less."""
+        """The path without its last part."""
         return self._with(self._path.parent)
 
     @property
     def key(self) -> str:
-        """The path as the store's filesystem knows it, bucket first."""
+        """The path in the store's filesystem, which starts with the bucket."""
         return "/".join([self._root()[1], *self._path.parts[1:]])
 
     @property
     def filesystem(self) -> FileSystem:
-        """Of pyarrow; the credentials are those of the environment."""
+        """The pyarrow filesystem; credentials come from the environment."""
         return self._root()[0]
 
     def __truediv__(self, part: str) -> RemotePath:
@@ -94,80 +104,86 @@ class RemotePath:
     def __hash__(self) -> int:
         return hash(str(self))
 
+    def absolute(self) -> RemotePath:
+        """Returns the path itself: a URI is absolute."""
+        return self
+
+    resolve = absolute
+
     def exists(self) -> bool:
-        """Whether there is an object, or any below it."""
+        """Whether there is an object here or below."""
         return bool(self._info().type.name != "NotFound")
 
     def is_file(self) -> bool:
-        """Whether there is an object."""
+        """Whether there is an object here."""
         return bool(self._info().is_file)
 
-    def size(self) -> int:
-        """Of an object, in bytes. Raises FileNotFoundError if there is none."""
+    def stat(self) -> RemoteStat:
+        """Returns the object's size in bytes. Raises FileNotFoundError if there is none."""
         info = self._info()
         if not info.is_file:
             raise FileNotFoundError(2, "No such object", str(self))
-        return int(info.size)
+        return RemoteStat(int(info.size))
 
     def read_bytes(self) -> bytes:
-        """An object. Raises FileNotFoundError if there is none."""
-        with self._said(), self.filesystem.open_input_stream(self.key) as stream:
+        """Reads the object. Raises FileNotFoundError if there is none."""
+        with self._one_line_errors(), self.filesystem.open_input_stream(self.key) as stream:
             return bytes(stream.read())
 
     def read_text(self, encoding: str = "utf-8") -> str:
-        """An object. Raises FileNotFoundError if there is none."""
+        """Reads the object as text. Raises FileNotFoundError if there is none."""
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, data: bytes) -> None:
-        """Writes the object, or another in its place."""
-        with self._said(), self.filesystem.open_output_stream(self.key) as stream:
+        """Writes the object, replacing one that exists."""
+        with self._one_line_errors(), self.filesystem.open_output_stream(self.key) as stream:
             stream.write(data)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Removes the object."""
         try:
-            with self._said():
+            with self._one_line_errors():
                 self.filesystem.delete_file(self.key)
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: a prefix needs no making."""
+        """Does nothing: a prefix need not be created."""
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """What lies directly below; nothing where nothing does."""
+        """Yields the objects and prefixes directly below, if any."""
         from pyarrow.fs import FileSelector
 
-        with self._said():
+        with self._one_line_errors():
             found = self.filesystem.get_file_info(FileSelector(self.key, allow_not_found=True))
         yield from (self / info.base_name for info in found)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every object below, by its path from here."""
+        """Returns the bytes of every object below, by its path relative to this one."""
         from pyarrow.fs import FileSelector
 
-        with self._said():
+        with self._one_line_errors():
             found = self.filesystem.get_file_info(FileSelector(self.key, allow_not_found=True, recursive=True))
         return {info.path.removeprefix(f"{self.key}/"): int(info.size) for info in found if info.is_file}
 
     def remove_tree(self) -> None:
-        """Removes everything below; nothing where nothing is."""
-        with self._said(), suppress(FileNotFoundError):
+        """Removes everything below, if anything is there."""
+        with self._one_line_errors(), suppress(FileNotFoundError):
             self.filesystem.delete_dir(self.key)
 
     def download(self, folder: Path) -> None:
         """Copies everything below into a local folder."""
         from pyarrow.fs import copy_files
 
-        with self._said():
+        with self._one_line_errors():
             copy_files(self.key, str(folder), source_filesystem=self.filesystem)
 
     def check_bucket(self) -> None:
-        """Raises RequestError if the bucket does not exist; one that may not be looked at passes."""
+        """Raises RequestError if the bucket does not exist; a bucket that may not be read passes."""
         bucket = self.key.split("/")[0]
         try:
-            with self._said():
+            with self._one_line_errors():
                 known = self.filesystem.get_file_info(bucket).type.name != "NotFound"
         except StorageError:
             return
@@ -175,11 +191,11 @@ class RemotePath:
             raise RequestError(f"there is no bucket {bucket!r} in {self._shown()}: create it first (--storage)")
 
     def _info(self) -> FileInfo:
-        with self._said():
+        with self._one_line_errors():
             return self.filesystem.get_file_info(self.key)
 
     def _root(self) -> tuple[FileSystem, str]:
-        with self._said():
+        with self._one_line_errors():
             return _connect(self._parts._replace(path="").geturl())
 
     def _with(self, path: PurePosixPath) -> RemotePath:
@@ -189,8 +205,8 @@ class RemotePath:
         return f"{self._parts.scheme}://{self._parts.netloc}"
 
     @contextmanager
-    def _said(self) -> Iterator[None]:
-        """What pyarrow says in a paragraph, in one line."""
+    def _one_line_errors(self) -> Iterator[None]:
+        """Turns pyarrow's errors, a paragraph each, into one line."""
         try:
             yield
         except (FileNotFoundError, StorageError):
@@ -198,17 +214,17 @@ class RemotePath:
         except OSError as error:
             raise StorageError(f"{self._shown()} {_reason(error)}") from error
         except ValueError as error:
-            raise RequestError(f"{self._shown()} cannot be used: {_first_line(error)} (--storage)") from error
+            raise RequestError(f"{self._shown()} cannot be used: {one_line(error)} (--storage)") from error
 
 
 Location = Path | RemotePath
 
 
 def as_location(storage: object) -> Location:
-    """A folder, `file://` before it or not, `~` in it or not; or the URI of a place in an object store.
+    """Returns a folder (`~` and `file://` are understood), or the object store's path for a URI.
 
     Raises:
-        ValueError: in one line, if it is neither.
+        ValueError: if it is neither; the message is one line.
     """
     if isinstance(storage, Path | RemotePath):
         return storage
@@ -218,58 +234,123 @@ def as_location(storage: object) -> Location:
     return RemotePath(storage) if "://" in local else Path(local).expanduser()
 
 
+def local_path(location: Location) -> Path | None:
+    """Returns the path on this machine's disks, None for an object store."""
+    return location if isinstance(location, Path) else None
+
+
+def check_bucket(storage: Location) -> None:
+    """Raises RequestError if the storage is in a bucket that does not exist."""
+    if isinstance(storage, RemotePath):
+        storage.check_bucket()
+
+
 def relative_to(experiment: Location, path: str) -> str:
-    """A path as Tune gives it, relative to the experiment, so that the experiment can be moved."""
+    """Returns a path as Tune gives it relative to the experiment, so that the experiment can be moved."""
     root = experiment.key if isinstance(experiment, RemotePath) else str(experiment.resolve())
     return PurePosixPath(path).relative_to(root).as_posix()
 
 
 def tune_storage(folder: Location) -> dict[str, Any]:
-    """What `tune.run` is told about where to write."""
+    """Returns the arguments of `tune.run` that name the folder to write to."""
     if isinstance(folder, RemotePath):
         return {"storage_path": folder.key, "storage_filesystem": folder.filesystem}
     return {"storage_path": str(folder.resolve())}
 
 
+def write_atomically(path: Location, text: str) -> None:
+    """Writes a text file, or replaces it; a crash leaves the old file or the new one. Raises OSError."""
+    if isinstance(path, RemotePath):
+        path.write_bytes(text.encode())
+    else:
+        files.write_atomically(path, text)
+
+
+def write_exclusively(path: Location, text: str) -> None:
+    """Writes a new text file. On a disk, raises FileExistsError if it exists; an object store cannot tell."""
+    if isinstance(path, RemotePath):
+        path.write_bytes(text.encode())
+        return
+    with path.open("x", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def check_new(folder: Location) -> None:
+    """Raises RequestError if a folder that is to be created exists, or is in a bucket that does not.
+
+    On an object store a folder without an experiment may exist: it is what a driver left that failed at the start.
+    """
+    if isinstance(folder, RemotePath):
+        folder.check_bucket()
+    elif folder.exists():
+        raise RequestError(f"{folder} exists already, and is no experiment; choose another --name")
+
+
+def remove_new(folder: Location) -> None:
+    """Removes a folder that this process has just created; not on an object store, where it may be another's, too."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def remove_folder(folder: Location) -> None:
-    """Removes a folder with all that is in it; nothing where there is none. Raises OSError if that cannot be."""
+    """Removes a folder with all that is in it, if it exists. Raises OSError."""
     if isinstance(folder, RemotePath):
         folder.remove_tree()
     elif folder.exists():
         shutil.rmtree(folder)
 
 
+@contextmanager
+def temporary_folder(storage: Location) -> Iterator[Location]:
+    """Yields a new folder in a storage; afterwards removes it, and the storage if it was created for it."""
+    folder = storage.resolve() / f".probe-{secrets.token_hex(8)}"
+    created = [parent for parent in folder.parents if not parent.exists()] if isinstance(folder, Path) else []
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    finally:
+        with suppress(OSError):
+            remove_folder(folder)
+            for parent in created:
+                parent.rmdir()
+
+
+def list_folder(folder: Location) -> list[Location]:
+    """Returns what is directly in a folder; nothing if it does not exist."""
+    return list(folder.iterdir()) if isinstance(folder, RemotePath) or folder.is_dir() else []
+
+
+def folders_holding(storage: Location, file: str) -> list[str]:
+    """Returns the sorted names of the folders of `storage` that hold a file of this name."""
+    if isinstance(storage, RemotePath):
+        return sorted(folder.name for folder in storage.iterdir() if (folder / file).is_file())
+    return sorted(found.parent.name for found in storage.glob(f"*/{file}"))
+
+
 def sizes_below(folder: Location) -> dict[str, int]:
-    """Bytes of every file below a folder, by its path from there; one that goes meanwhile is left out."""
+    """Returns the bytes of every file below a folder, by its path relative to the folder."""
     if isinstance(folder, RemotePath):
         return folder.sizes()
     sizes: dict[str, int] = {}
-    for place, _, files in os.walk(folder):
-        for file in files:
-            path = Path(place, file)
-            with suppress(FileNotFoundError):
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            with suppress(FileNotFoundError):  # removed since it was listed
                 sizes[path.relative_to(folder).as_posix()] = path.lstat().st_size
     return sizes
 
 
 def why_not_writable(folder: Location) -> str | None:
-    """Why nothing of the size of a small checkpoint can be written now, found out by trying; None: it can."""
+    """Tries to write as much as a small checkpoint; returns why that is impossible now, None if it is possible."""
     probe = folder / ".probe"
     try:
         probe.write_bytes(bytes(PROBE_BYTES))
         return None
     except OSError as error:
-        return error.strerror or str(error)
+        return one_line(error)
     finally:
         with suppress(OSError):
             probe.unlink(missing_ok=True)
-
-
-def folders_holding(storage: Location, file: str) -> list[str]:
-    """Names of the folders of `storage` that hold a file, in order."""
-    if isinstance(storage, RemotePath):
-        return sorted(folder.name for folder in storage.iterdir() if (folder / file).is_file())
-    return sorted(found.parent.name for found in storage.glob(f"*/{file}"))
 
 
 @cache
@@ -277,9 +358,7 @@ def _connect(root: str) -> tuple[FileSystem, str]:
     from pyarrow.fs import FileSystem
 
     if root.startswith(("gs:", "gcs:")) and "retry_limit_seconds" not in root:
-        root += (
-            f"{'&' if '?' in root else '?'}retry_limit_seconds={GOOGLE_RETRY_SECONDS}"  # else a quarter of an hour
-        )
+        root += f"{'&' if '?' in root else '?'}retry_limit_seconds={GOOGLE_RETRY_SECONDS}"
     filesystem, bucket = FileSystem.from_uri(root)
     return filesystem, bucket.strip("/")
 
@@ -302,13 +381,9 @@ def _check(parts: SplitResult) -> None:
 
 def _reason(error: OSError) -> str:
     match = _STORE_ERROR.search(str(error))
-    code, detail = (match[1], match[2]) if match else ("", _first_line(error))
+    code, detail = (match[1], match[2]) if match else ("", one_line(error))
     if code == "NO_SUCH_BUCKET":
         return "does not exist: create the bucket first"
     if _DENIED.search(f"{code} {detail}".lower()):
         return "refuses access: credentials are those of the environment (AWS_ACCESS_KEY_ID, …) or of the machine"
-    return f"cannot be used: {_first_line(detail.split('Details: ')[-1])}"
-
-
-def _first_line(error: object) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return f"cannot be used: {detail.split('Details: ')[-1].partition(chr(10))[0][:300]}"

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from trainables import files
+from trainables.errors import one_line
 from tune_mentormix.errors import RequestError
-from tune_mentormix.storage.paths import Location, RemotePath
+from tune_mentormix.storage.paths import Location, write_atomically
 
 MAX_BYTES = 1_000_000
 
@@ -40,12 +40,12 @@ def read_yaml(path: Location) -> YamlDocument:
         RequestError: if the file cannot be read, is too large, is not YAML or not one mapping with unique keys.
     """
     try:
-        size = path.size() if isinstance(path, RemotePath) else path.stat().st_size
+        size = path.stat().st_size
         if size > MAX_BYTES:
             raise RequestError(f"{path} has {size:,} bytes; a settings file has at most {MAX_BYTES:,}")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror}") from error
+        raise RequestError(f"cannot read {path}: {one_line(error)}") from error
     except UnicodeDecodeError as error:
         raise RequestError(f"{path} is not YAML: it is not UTF-8 text") from error
     return parse_yaml(text, str(path))
@@ -72,14 +72,6 @@ def write_yaml(path: Location, values: dict[str, Any]) -> None:
     write_atomically(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
-def write_atomically(path: Location, text: str) -> None:
-    """Replaces a file as a whole, on a disk or an object store."""
-    if isinstance(path, RemotePath):  # an object appears as a whole
-        path.write_bytes(text.encode())
-    else:
-        files.write_atomically(path, text)
-
-
 def _note_lines(
     node: yaml.Node | None, path: tuple[str, ...], source: str, lines: dict[tuple[str, ...], int]
 ) -> None:
@@ -97,4 +89,4 @@ def _note_lines(
 def _summary(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem} (line {error.problem_mark.line + 1})"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return one_line(error)

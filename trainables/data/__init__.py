@@ -1,7 +1,8 @@
 """Datasets by name: images and labels as arrays, split, given their label noise, and fingerprinted.
 
-NumPy only, no torch: the search driver loads data too. Trials see a `Dataset`, which never holds a test image; the
-test split is sealed behind `load_test_split`, which only confirmation and evaluation call.
+A dataset is read from a `Source` (`sources`, `image_folder`), may get its labels from a file (`labels`), and is split
+(`splits`) and given synthetic noise (`noise`). NumPy only, no torch: the search driver loads data too. A `Dataset`
+never holds a test image; only confirmation and evaluation call `load_test_split`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.image_folder import folder_source
-from trainables.data.labels import LabelPool, labelled_pool, limited, with_noise
-from trainables.data.sources import Images, Labels, Source, Split, arrays_source, cifar_source, digits_source
-from trainables.data.splits import stratified_split
+from trainables.data.labels import load_labels
+from trainables.data.noise import add_noise
+from trainables.data.sources import (
+    Images,
+    LabelledImages,
+    Labels,
+    Source,
+    Split,
+    arrays_source,
+    cifar_source,
+    digits_source,
+)
+from trainables.data.splits import stratified_choice, stratified_split
 from trainables.errors import DatasetError
 from trainables.settings import DatasetName, DataSettings, LabelsKind
 
@@ -30,7 +41,7 @@ DATASETS: dict[DatasetName, Callable[[DataSettings, Split], Source]] = {
     "arrays": arrays_source,
 }
 
-_SPLIT_STREAM, _NOISE_STREAM, _SUBSET_STREAM = 0, 1, 2  # of random numbers: the split does not change with the noise
+_SPLIT_STREAM, _NOISE_STREAM, _SUBSET_STREAM = 0, 1, 2  # random streams: the split does not depend on the noise
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class Dataset:
         train_clean_labels: [N] int64 where known; for the eye only, never for training.
         validation_clean_labels: [M] int64 where known.
         validation_labels_kind: which labels `validation_labels` are; every accuracy is printed with it.
-        fingerprint: sha256 over class names, images and labels; equal data and equal fingerprint go together.
+        fingerprint: sha256 over class names, images and labels; equal exactly if the data are equal.
     """
 
     name: str
@@ -63,16 +74,16 @@ class Dataset:
 
     @property
     def noise_rate(self) -> float | None:
-        """Share of training labels that differ from the clean ones; None where those are unknown."""
+        """Fraction of training labels that differ from the clean ones; None if those are unknown."""
         if self.train_clean_labels is None:
             return None
         return float(np.mean(self.train_labels != self.train_clean_labels))
 
     @property
     def transition_matrix(self) -> NDArray[np.float64] | None:
-        """[K, K]: of the training images of a true class (row), the share labelled as each class (column).
+        """[K, K]: of the training images of a true class (row), the fraction labelled as each class (column).
 
-        A class without images has a row of zeros. None where the clean labels are unknown.
+        A class without images has a row of zeros. None if the clean labels are unknown.
         """
         if self.train_clean_labels is None:
             return None
@@ -84,28 +95,33 @@ class Dataset:
 
 
 def load_dataset(settings: DataSettings) -> Dataset:
-    """Load, split and add label noise; equal settings give equal arrays.
+    """Loads, splits and adds label noise; equal settings give equal arrays.
 
     Raises:
         DatasetError: if the settings cannot be met.
     """
-    source = DATASETS[settings.dataset](settings, "train")
-    pool = limited(labelled_pool(source, settings), settings.max_images, _generator(settings, _SUBSET_STREAM))
-    if len(pool.class_names) < 2:
-        raise DatasetError(f"dataset {settings.dataset} must have at least 2 classes, got {len(pool.class_names)}")
-    images = source.read_images(pool.positions)
-    train_index, validation_index = _split(pool, settings)
-    pool = with_noise(pool, images, settings, _generator(settings, _NOISE_STREAM))
+    source = _training_source(settings)
+    assert source.labels is not None  # its own or the label file's
+    assert source.class_names is not None
+    if len(source.class_names) < 2:
+        raise DatasetError(f"dataset {settings.dataset} must have at least 2 classes, got {len(source.class_names)}")
+    if settings.max_images is not None and settings.max_images < source.image_count:
+        source = source.select(
+            stratified_choice(source.labels, settings.max_images, _generator(settings, _SUBSET_STREAM))
+        )
+    pool = source.read()
+    train_index, validation_index = _split(pool.labels, settings)
+    pool = add_noise(pool, settings, _generator(settings, _NOISE_STREAM))
 
-    train = _Part.of(pool, images, train_index)
+    train = pool.select(train_index)
     if settings.clean_validation is None:
-        validation = _Part.of(pool, images, validation_index)
+        validation = pool.select(validation_index)
     else:
-        validation = _clean_part(settings, "clean_validation", pool.class_names)
-        if validation.images.shape[1:] != images.shape[1:]:
+        validation = _clean_split(settings, "clean_validation", pool.class_names)
+        if validation.images.shape[1:] != pool.images.shape[1:]:
             raise DatasetError(
                 f"clean_validation {settings.clean_validation} has images of shape "
-                f"{list(validation.images.shape[1:])}, but data_dir of shape {list(images.shape[1:])}"
+                f"{list(validation.images.shape[1:])}, but data_dir of shape {list(pool.images.shape[1:])}"
             )
     if settings.validation_labels == "clean":
         if validation.clean_labels is None:
@@ -121,72 +137,53 @@ def load_dataset(settings: DataSettings) -> Dataset:
         validation_labels=validation.labels,
         train_clean_labels=train.clean_labels,
         validation_clean_labels=validation.clean_labels,
-        validation_labels_kind="clean" if validation.is_known_to_be_clean() else "noisy",
+        validation_labels_kind="clean" if validation.is_clean else "noisy",
         fingerprint=_fingerprint(pool.class_names, train.images, train.labels, validation.images, validation.labels),
     )
 
 
 def load_test_split(settings: DataSettings) -> tuple[Images, Labels]:
-    """The sealed test split: images [N, H, W, C] and clean labels [N].
-
-    Only confirmation and evaluation call this.
+    """Loads the held-out test set, images [N, H, W, C] and clean labels [N]; for confirmation and evaluation only.
 
     Raises:
         DatasetError: if the settings cannot be met, or the dataset has no test split.
     """
-    pool = labelled_pool(DATASETS[settings.dataset](settings, "train"), settings)
-    test = _clean_part(settings, "test", pool.class_names)
+    class_names = _training_source(settings).class_names
+    assert class_names is not None  # the images' own or the label file's
+    test = _clean_split(settings, "test", class_names)
     return test.images, test.labels
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Images [N, H, W, C] with their labels [N] as given, and the clean ones [N] where known."""
-
-    images: Images
-    labels: Labels
-    clean_labels: Labels | None
-
-    @classmethod
-    def of(cls, pool: LabelPool, images: Images, index: Labels) -> _Part:
-        """The images of the pool at `index`, in memory."""
-        clean_labels = None if pool.clean_labels is None else pool.clean_labels[index]
-        return cls(np.asarray(images[index]), pool.labels[index], clean_labels)
-
-    def is_known_to_be_clean(self) -> bool:
-        """Whether the labels as given are the clean ones."""
-        return self.clean_labels is not None and np.array_equal(self.labels, self.clean_labels)
+def _training_source(settings: DataSettings) -> Source:
+    return load_labels(DATASETS[settings.dataset](settings, "train"), settings)
 
 
-def _split(pool: LabelPool, settings: DataSettings) -> tuple[Labels, Labels]:
-    """Where in the pool the images to train on are, and those to validate on: none if `clean_validation` is set."""
+def _split(labels: Labels, settings: DataSettings) -> tuple[Labels, Labels]:
+    """Positions of the images to train on and of those to validate on, of which `clean_validation` leaves none."""
     if settings.clean_validation is not None:
-        return np.arange(len(pool.labels)), np.arange(0)
+        return np.arange(len(labels)), np.arange(0)
     train_index, validation_index = stratified_split(
-        pool.labels, settings.validation_fraction, _generator(settings, _SPLIT_STREAM)
+        labels, settings.validation_fraction, _generator(settings, _SPLIT_STREAM)
     )
     for name, index in (("validation", validation_index), ("training", train_index)):
         if len(index) == 0:
             raise DatasetError(
-                f"validation_fraction {settings.validation_fraction} leaves no {name} images of {len(pool.labels)}"
+                f"validation_fraction {settings.validation_fraction} leaves no {name} images of {len(labels)}"
             )
     return train_index, validation_index
 
 
-def _clean_part(settings: DataSettings, split: Split, class_names: tuple[str, ...]) -> _Part:
-    """A split with labels of its own, clean ones, which are matched to the training classes by name."""
-    source = DATASETS[settings.dataset](settings, split)
-    assert source.labels is not None  # only the training split may come without
-    assert source.class_names is not None
-    unknown = set(source.class_names) - set(class_names)
+def _clean_split(settings: DataSettings, split: Split, class_names: tuple[str, ...]) -> LabelledImages:
+    """A split with separate, clean labels, which are matched to the training classes by name."""
+    data = DATASETS[settings.dataset](settings, split).read()
+    unknown = set(data.class_names) - set(class_names)
     if unknown:
         raise DatasetError(
             f"the {split} images have class {min(unknown)!r}, which is none of the {len(class_names)} training "
             f"classes {', '.join(class_names)}"
         )
-    label_of = np.asarray([class_names.index(name) for name in source.class_names], dtype=np.int64)
-    labels = label_of[source.labels]
-    return _Part(np.asarray(source.read_images(np.arange(source.image_count))), labels, labels)
+    labels = np.asarray([class_names.index(name) for name in data.class_names], dtype=np.int64)[data.labels]
+    return LabelledImages(np.asarray(data.images), labels, labels, class_names)
 
 
 def _generator(settings: DataSettings, stream: int) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""Images from files: decoded, and brought to the size and the channels that a dataset or a network has."""
+"""Folders of image files as a dataset source: listed, decoded once into a cache, brought to one size."""
 
 from __future__ import annotations
 
@@ -19,49 +19,35 @@ from trainables.errors import DatasetError
 from trainables.files import atomic_path
 from trainables.settings import DataSettings
 
-
-def read_image(path: Path, size: tuple[int, int] | None, channels: int = 3) -> NDArray[np.uint8]:
-    """Decode one image.
-
-    Args:
-        path: of a file in any format that Pillow reads.
-        size: height and width in pixels; the image is resized (bilinear, antialiased) until it just covers them,
-            and the middle is kept. None: as it is.
-        channels: 3 for RGB, 1 for grey; grey images are turned into RGB and the other way round, transparency is
-            dropped.
-
-    Returns:
-        [H, W, channels] uint8.
-
-    Raises:
-        DatasetError: if it cannot be decoded.
-    """
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB" if channels == 3 else "L")
-    except FileNotFoundError as error:
-        raise DatasetError(f"cannot read {path}: {error.strerror}") from error
-    except Exception as error:  # a damaged file can raise almost anything in Pillow's decoders
-        raise DatasetError(f"cannot decode {path}: {error}") from error
-    if size is not None and image.size != (size[1], size[0]):
-        image = _resize_and_crop(image, *size)
-    return np.asarray(image).reshape(image.height, image.width, channels)
-
-
-def _resize_and_crop(image: Image.Image, height: int, width: int) -> Image.Image:
-    scale = max(width / image.width, height / image.height)
-    scaled_width, scaled_height = max(width, round(image.width * scale)), max(height, round(image.height * scale))
-    image = image.resize((scaled_width, scaled_height), Image.Resampling.BILINEAR)
-    left, top = (scaled_width - width) // 2, (scaled_height - height) // 2
-    return image.crop((left, top, left + width, top + height))
-
-
-_FORMAT = "1"  # change it with anything that changes the pixels
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # ImageFolder's
+_CACHE_FORMAT = "1"  # change it with anything that changes the pixels
 _IMAGES_PER_TASK = 64
 
 
+def folder_source(settings: DataSettings, split: Split) -> Source:
+    """The images of a folder, in ImageFolder's order: classes by name, then images by path.
+
+    A folder needs no class folders if a label file names its images. Raises DatasetError if it is laid out otherwise.
+    """
+    root = _root(settings, split)
+    if any(_class_folders(root)):
+        image_names, labels, class_names = _list_classes(root)
+    elif settings.labels_file is not None and split == "train":
+        image_names, labels, class_names = _list_images(root, root), None, None
+    else:
+        raise DatasetError(f"{root} holds no class folders")
+    if not image_names:
+        raise DatasetError(f"{root} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+
+    def read_images(index: Labels) -> Images:
+        wanted = [image_names[position] for position in index]
+        return decoded_images(root, wanted, settings.image_size, settings.cache_dir.expanduser())
+
+    return Source(len(image_names), class_names, labels, None, tuple(image_names), read_images)
+
+
 def decoded_images(root: Path, names: Sequence[str], image_size: int | None, cache_dir: Path) -> NDArray[np.uint8]:
-    """The images as one read-only memory-mapped array, decoded by the first process that asks for them.
+    """Returns the images as one read-only memory-mapped array, which the first process decodes and others wait for.
 
     Args:
         root: the folder the names are relative to.
@@ -97,86 +83,40 @@ def decoded_images(root: Path, names: Sequence[str], image_size: int | None, cac
     return images
 
 
-def _key(root: Path, names: Sequence[str], image_size: int | None) -> str:
-    digest = hashlib.sha256(f"{_FORMAT}\0{image_size}\0{root.resolve()}\0".encode())
-    for name in names:
-        status = (root / name).stat()
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    return digest.hexdigest()[:32]
+def read_image(path: Path, size: tuple[int, int] | None, channels: int = 3) -> NDArray[np.uint8]:
+    """Decodes one image file.
 
+    Args:
+        path: of a file in any format that Pillow reads.
+        size: height and width in pixels; the image is resized (bilinear, antialiased) until it just covers them,
+            and the middle is kept. None: as it is.
+        channels: 3 for RGB, 1 for grey; grey images are turned into RGB and the other way round, transparency is
+            dropped.
 
-def _decode_into(cached: Path, root: Path, names: Sequence[str], image_size: int | None) -> None:
-    """Decode all images into a file beside `cached`, which takes that name when it is whole."""
-    size = None if image_size is None else (image_size, image_size)
-    first = read_image(root / names[0], size)
-    _check_free_space(cached.parent, first.nbytes * len(names))
-    with atomic_path(cached) as temporary:
-        images = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(names), *first.shape))
-
-        def decode_some(start: int) -> None:
-            for position in range(start, min(start + _IMAGES_PER_TASK, len(names))):
-                image = read_image(root / names[position], size)
-                if image.shape != first.shape:
-                    raise DatasetError(
-                        f"image_size must be set, for images differ in size: {root / names[0]} is {_size(first)}, "
-                        f"{root / names[position]} is {_size(image)}"
-                    )
-                images[position] = image
-
-        with ThreadPoolExecutor(os.cpu_count()) as executor:  # Pillow decodes and resizes without the GIL
-            for _ in executor.map(decode_some, range(0, len(names), _IMAGES_PER_TASK)):
-                pass  # raises what a task raised, and drops the tasks behind it
-        images.flush()
-
-
-def _check_free_space(folder: Path, needed: int) -> None:
-    """Refuse before writing: a memory-mapped file on a full disk ends the process with SIGBUS."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DatasetError(
-            f"cache_dir {folder} has {free / 1e9:.1f} GB free, the decoded images need {needed / 1e9:.1f} GB: "
-            "set cache_dir elsewhere, or image_size or max_images smaller"
-        )
-
-
-def _size(image: NDArray[np.uint8]) -> str:
-    return f"{image.shape[1]}×{image.shape[0]}"
-
-
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # ImageFolder's
-
-
-def folder_source(settings: DataSettings, split: Split) -> Source:
-    """The images of a folder, in ImageFolder's order: classes by name, then images by path.
-
-    A folder without class folders will do where a label file names its images.
+    Returns:
+        [H, W, channels] uint8.
 
     Raises:
-        DatasetError: if the folder is not there or not laid out so.
+        DatasetError: if it cannot be decoded.
     """
-    root = _root(settings, split)
-    if any(_class_folders(root)):
-        image_names, labels, class_names = _list_classes(root)
-    elif settings.labels_file is not None and split == "train":
-        image_names, labels, class_names = _list_images(root, root), None, None
-    else:
-        raise DatasetError(f"{root} holds no class folders")
-    if not image_names:
-        raise DatasetError(f"{root} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-
-    def read_images(index: Labels) -> Images:
-        wanted = [image_names[position] for position in index]
-        return decoded_images(root, wanted, settings.image_size, settings.cache_dir.expanduser())
-
-    return Source(len(image_names), class_names, labels, None, tuple(image_names), read_images)
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB" if channels == 3 else "L")
+    except FileNotFoundError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror}") from error
+    except Exception as error:  # a damaged file can raise almost anything in Pillow's decoders
+        raise DatasetError(f"cannot decode {path}: {error}") from error
+    if size is not None and image.size != (size[1], size[0]):
+        image = _resize_and_crop(image, *size)
+    return np.asarray(image).reshape(image.height, image.width, channels)
 
 
 def _root(settings: DataSettings, split: Split) -> Path:
     """The folder of one split: `train/` and `test/` in `data_dir`, or `data_dir` itself where it has neither."""
     if split == "clean_validation":
-        assert settings.clean_validation is not None  # the caller looked
+        assert settings.clean_validation is not None  # the caller checked
         return _existing_folder(settings.clean_validation, "clean_validation")
-    assert settings.data_dir is not None  # the settings see to it
+    assert settings.data_dir is not None  # the settings require it
     data_dir = _existing_folder(settings.data_dir, "data_dir")
     has_train, has_test = (data_dir / "train").is_dir(), (data_dir / "test").is_dir()
     if has_train and has_test:
@@ -220,3 +160,57 @@ def _list_images(folder: Path, root: Path) -> list[str]:
         relative = Path(parent).relative_to(root)
         names += [(relative / file).as_posix() for file in sorted(files) if file.lower().endswith(IMAGE_SUFFIXES)]
     return names
+
+
+def _key(root: Path, names: Sequence[str], image_size: int | None) -> str:
+    digest = hashlib.sha256(f"{_CACHE_FORMAT}\0{image_size}\0{root.resolve()}\0".encode())
+    for name in names:
+        status = (root / name).stat()
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def _decode_into(cached: Path, root: Path, names: Sequence[str], image_size: int | None) -> None:
+    """Decodes all images into the cache file, which appears only when it is complete."""
+    size = None if image_size is None else (image_size, image_size)
+    first = read_image(root / names[0], size)
+    _check_free_space(cached.parent, first.nbytes * len(names))
+    with atomic_path(cached) as temporary:
+        images = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(names), *first.shape))
+
+        def decode_some(start: int) -> None:
+            for position in range(start, min(start + _IMAGES_PER_TASK, len(names))):
+                image = read_image(root / names[position], size)
+                if image.shape != first.shape:
+                    raise DatasetError(
+                        f"image_size must be set, for images differ in size: {root / names[0]} is {_size(first)}, "
+                        f"{root / names[position]} is {_size(image)}"
+                    )
+                images[position] = image
+
+        with ThreadPoolExecutor(os.cpu_count()) as executor:  # Pillow decodes and resizes without the GIL
+            for _ in executor.map(decode_some, range(0, len(names), _IMAGES_PER_TASK)):
+                pass  # raises what a task raised, and drops the tasks behind it
+        images.flush()
+
+
+def _check_free_space(folder: Path, needed: int) -> None:
+    """Raises DatasetError before writing: a memory-mapped file on a full disk ends the process with SIGBUS."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DatasetError(
+            f"cache_dir {folder} has {free / 1e9:.1f} GB free, the decoded images need {needed / 1e9:.1f} GB: "
+            "set cache_dir elsewhere, or image_size or max_images smaller"
+        )
+
+
+def _size(image: NDArray[np.uint8]) -> str:
+    return f"{image.shape[1]}×{image.shape[0]}"
+
+
+def _resize_and_crop(image: Image.Image, height: int, width: int) -> Image.Image:
+    scale = max(width / image.width, height / image.height)
+    scaled_width, scaled_height = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    image = image.resize((scaled_width, scaled_height), Image.Resampling.BILINEAR)
+    left, top = (scaled_width - width) // 2, (scaled_height - height) // 2
+    return image.crop((left, top, left + width, top + height))

@@ -1,6 +1,6 @@
 """Label files: labels to train on in place of a dataset's own, such as CIFAR-10N's or a CNWL split file.
 
-Reading executes nothing that a file says: no pickle is loaded but through PyTorch's restricted unpickler.
+Nothing in a file is executed: a pickle is loaded only through PyTorch's restricted unpickler.
 """
 
 from __future__ import annotations
@@ -16,87 +16,98 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.noise import NOISE_KINDS, CleanData
-from trainables.data.sources import (
-    Images,
-    Labels,
-    Source,
-    as_labels,
-    check_label_range,
-    open_npz,
-    read_array,
-    read_npy,
-)
-from trainables.data.splits import stratified_choice
+from trainables.data.sources import Labels, Source, as_labels, check_label_range, open_npz, read_array, read_npy
 from trainables.errors import DatasetError
 from trainables.settings import DataSettings
 
 _CLEAN_LABEL_KEY = "clean_label"  # CIFAR-10N and CIFAR-100N keep the true labels beside the human ones
 _IMAGE_COLUMN, _LABEL_COLUMN = "image", "label"
 
+_RawLabels = tuple[Labels | list[str], tuple[str, ...] | None, Labels | None]
+"""Integers or words (class names or integers in text), names of the images, clean labels."""
+
 
 @dataclass(frozen=True)
 class LabelFile:
-    """What a label file says.
+    """The content of a label file.
 
     Attributes:
         labels: [M] int64 in [0, K).
-        class_names: the dataset's K class names; where it has none, those the file implies.
+        class_names: the dataset's K class names; if it has none, those the file implies.
         image_names: M names of images; None: the labels are in the order of the dataset's images.
-        clean_labels: [M] int64, where the file keeps the true labels too.
+        clean_labels: [M] int64, if the file keeps the true labels too.
     """
 
-    labels: NDArray[np.int64]
+    labels: Labels
     class_names: tuple[str, ...]
     image_names: tuple[str, ...] | None
-    clean_labels: NDArray[np.int64] | None
+    clean_labels: Labels | None
 
 
-@dataclass(frozen=True)
-class _Content:
-    """A label file before its labels are matched to classes: integers, or words (class names or integers in text)."""
+def load_labels(source: Source, settings: DataSettings) -> Source:
+    """Returns the images that the label file labels, with its labels; without a label file, the source itself.
 
-    values: NDArray[np.int64] | list[str]
-    image_names: tuple[str, ...] | None = None
-    clean_labels: NDArray[np.int64] | None = None
+    The source's own labels, if it has any, become the clean ones.
+
+    Raises:
+        DatasetError: if the label file cannot be read, or does not fit the source.
+    """
+    path = settings.labels_file
+    if path is None:
+        return source
+    file = read_label_file(path, settings.labels_key, source.class_names)
+    labels = file.labels
+    if file.image_names is not None:
+        positions, order = _positions_of(file.image_names, source, path)
+        source, labels = source.select(positions), labels[order]
+    elif len(labels) != source.image_count:
+        raise DatasetError(f"labels_file {path} has {len(labels)} labels for {source.image_count} images")
+    own_labels = source.clean_labels if source.clean_labels is not None else source.labels
+    if own_labels is None:
+        own_labels = file.clean_labels
+    elif file.clean_labels is not None and not np.array_equal(file.clean_labels, own_labels):
+        raise DatasetError(
+            f"labels_file {path} is for other images or another order: its clean_label is not the dataset's labels"
+        )
+    return replace(source, class_names=file.class_names, labels=labels, clean_labels=own_labels)
 
 
 def read_label_file(path: Path, key: str | None, class_names: tuple[str, ...] | None) -> LabelFile:
-    """Read labels; the name's ending says how, and any other ending means a CNWL split file.
+    """Reads labels; the ending of the name decides how, and any other ending means a CNWL split file.
 
     Args:
         path: `.npy`; `.npz` or `.pt` (as CIFAR-10N's) with named arrays; `.csv` with a header, the labels in the
             column `label` and, if there is a column `image`, each for the image it names; or lines `image label`.
         key: the array or column to take, where there is a choice.
-        class_names: the dataset's classes; None where its images have none of their own.
+        class_names: the dataset's classes; None if its images have none of their own.
 
     Raises:
         DatasetError: if the file cannot be read so, or holds a label that is no class.
     """
     if not path.is_file():
         raise DatasetError(f"labels_file {path} is not a file")
-    content = _READERS.get(path.suffix.lower(), _read_split_file)(path, key)
-    labels, class_names = _match_classes(content.values, class_names, path)
+    values, image_names, clean_labels = _READERS.get(path.suffix.lower(), _read_split_file)(path, key)
+    labels, class_names = _match_classes(values, class_names, path)
     check_label_range(labels, class_names, f"labels_file {path}")
-    if content.image_names is not None and len(set(content.image_names)) < len(content.image_names):
+    if image_names is not None and len(set(image_names)) < len(image_names):
         raise DatasetError(f"labels_file {path} names an image twice")
-    return LabelFile(labels, class_names, content.image_names, content.clean_labels)
+    return LabelFile(labels, class_names, image_names, clean_labels)
 
 
-def _read_npy(path: Path, key: str | None) -> _Content:
+def _read_npy(path: Path, key: str | None) -> _RawLabels:
     if key is not None:
         raise DatasetError(
             f"labels_key {key!r} cannot be used with {path}: an .npy file holds one array without a name"
         )
-    return _Content(_integers_or_words(read_npy(path), f"labels_file {path}"))
+    return _integers_or_words(read_npy(path), f"labels_file {path}"), None, None
 
 
-def _read_npz(path: Path, key: str | None) -> _Content:
+def _read_npz(path: Path, key: str | None) -> _RawLabels:
     arrays = open_npz(path)
     return _choose(list(arrays), lambda name: read_array(arrays, name, path), key, path)
 
 
-def _read_torch(path: Path, key: str | None) -> _Content:
+def _read_torch(path: Path, key: str | None) -> _RawLabels:
     """A `.pt` file that holds a dictionary of arrays, as CIFAR-10N and CIFAR-100N are distributed."""
     import torch  # only these files need it
 
@@ -125,7 +136,7 @@ def _read_torch(path: Path, key: str | None) -> _Content:
     return _choose([str(name) for name in content], lambda name: np.asarray(content[name]), key, path)
 
 
-def _choose(names: list[str], read: Callable[[str], NDArray[np.generic]], key: str | None, path: Path) -> _Content:
+def _choose(names: list[str], read: Callable[[str], NDArray[np.generic]], key: str | None, path: Path) -> _RawLabels:
     """The array that `key` names, and the true labels where the file keeps them under their usual name."""
     if key is None and len(names) == 1:
         key = names[0]
@@ -134,16 +145,16 @@ def _choose(names: list[str], read: Callable[[str], NDArray[np.generic]], key: s
     clean_labels = None
     if _CLEAN_LABEL_KEY in names:
         clean_labels = as_labels(read(_CLEAN_LABEL_KEY), f"{_CLEAN_LABEL_KEY} in {path}")
-    return _Content(_integers_or_words(read(key), f"{key} in {path}"), clean_labels=clean_labels)
+    return _integers_or_words(read(key), f"{key} in {path}"), None, clean_labels
 
 
-def _integers_or_words(array: NDArray[np.generic], where: str) -> NDArray[np.int64] | list[str]:
+def _integers_or_words(array: NDArray[np.generic], where: str) -> Labels | list[str]:
     if array.ndim == 1 and array.dtype.kind == "U":
         return [str(word) for word in array]
     return as_labels(array, where)
 
 
-def _read_csv(path: Path, key: str | None) -> _Content:
+def _read_csv(path: Path, key: str | None) -> _RawLabels:
     label_column = key or _LABEL_COLUMN
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -159,10 +170,10 @@ def _read_csv(path: Path, key: str | None) -> _Content:
                 image_names.append(row.get(_IMAGE_COLUMN, "").strip())
     except (csv.Error, UnicodeDecodeError) as error:
         raise DatasetError(f"cannot read labels_file {path}: {error}") from error
-    return _Content(words, tuple(image_names) if _IMAGE_COLUMN in columns else None)
+    return words, tuple(image_names) if _IMAGE_COLUMN in columns else None, None
 
 
-def _read_split_file(path: Path, key: str | None) -> _Content:
+def _read_split_file(path: Path, key: str | None) -> _RawLabels:
     """Lines `image_id class_id`, as the Controlled Noisy Web Labels split files have them (Jiang et al. 2020)."""
     if key is not None:
         raise DatasetError(f"labels_key {key!r} cannot be used with {path}: its lines hold one label each")
@@ -179,10 +190,10 @@ def _read_split_file(path: Path, key: str | None) -> _Content:
             raise DatasetError(f"line {number} of {path} must be 'image class', got {line!r}")
         image_names.append(fields[0])
         words.append(fields[1])
-    return _Content(words, tuple(image_names))
+    return words, tuple(image_names), None
 
 
-_READERS: dict[str, Callable[[Path, str | None], _Content]] = {
+_READERS: dict[str, Callable[[Path, str | None], _RawLabels]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".pt": _read_torch,
@@ -191,8 +202,8 @@ _READERS: dict[str, Callable[[Path, str | None], _Content]] = {
 
 
 def _match_classes(
-    values: NDArray[np.int64] | list[str], class_names: tuple[str, ...] | None, path: Path
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    values: Labels | list[str], class_names: tuple[str, ...] | None, path: Path
+) -> tuple[Labels, tuple[str, ...]]:
     """Labels as integers, and the classes they count.
 
     Words are class names if all of them are; else they must be integers. Where the dataset has no classes, integers
@@ -215,92 +226,6 @@ def _match_classes(
         label_of = {name: label for label, name in enumerate(names)}
         return np.asarray([label_of[word] for word in values], dtype=np.int64), names
     return values, class_names or tuple(str(label) for label in range(int(values.max()) + 1))
-
-
-@dataclass(frozen=True)
-class LabelPool:
-    """Labels of P images of a source.
-
-    Attributes:
-        positions: [P] int64, ascending: where the images are in their source.
-        labels: [P] int64 in [0, K), as given.
-        clean_labels: [P] int64 where known.
-        class_names: the K class names, in label order.
-    """
-
-    positions: Labels
-    labels: Labels
-    clean_labels: Labels | None
-    class_names: tuple[str, ...]
-
-
-def labelled_pool(source: Source, settings: DataSettings) -> LabelPool:
-    """The source's own labels, or those of the label file; then its own, if it has any, are the clean ones.
-
-    Raises:
-        DatasetError: if the label file cannot be read, or does not fit the source.
-    """
-    if settings.labels_file is not None:
-        file = read_label_file(settings.labels_file, settings.labels_key, source.class_names)
-        return _pool_of_file(file, source, settings.labels_file)
-    assert source.labels is not None  # a source without labels asks for a label file itself
-    assert source.class_names is not None
-    return LabelPool(np.arange(len(source.labels)), source.labels, source.clean_labels, source.class_names)
-
-
-def limited(pool: LabelPool, count: int | None, generator: np.random.Generator) -> LabelPool:
-    """At most `count` images, every class keeping its share; None: all."""
-    if count is None or count >= len(pool.labels):
-        return pool
-    chosen = stratified_choice(pool.labels, count, generator)
-    return replace(
-        pool,
-        positions=pool.positions[chosen],
-        labels=pool.labels[chosen],
-        clean_labels=None if pool.clean_labels is None else pool.clean_labels[chosen],
-    )
-
-
-def with_noise(pool: LabelPool, images: Images, settings: DataSettings, generator: np.random.Generator) -> LabelPool:
-    """The labels with synthetic noise, if the settings ask for it; what they were before are then the clean labels.
-
-    Args:
-        pool: its labels are taken to be clean.
-        images: [P, H, W, C] uint8.
-        settings: kind and rate.
-        generator: decides which labels change.
-
-    Raises:
-        DatasetError: if the labels are known to be noisy already, or the noise kind does not fit the classes.
-    """
-    if settings.noise == 0:
-        return pool
-    if pool.clean_labels is not None and not np.array_equal(pool.labels, pool.clean_labels):
-        raise DatasetError(f"noise must be 0 for labels that are noisy already, got {settings.noise}")
-    clean = CleanData(images, pool.labels, pool.class_names, settings.noise_map)
-    noisy_labels = NOISE_KINDS[settings.noise_kind](clean, settings.noise, generator)
-    return replace(pool, labels=noisy_labels, clean_labels=pool.labels)
-
-
-def _pool_of_file(file: LabelFile, source: Source, path: Path) -> LabelPool:
-    known_labels = source.clean_labels if source.clean_labels is not None else source.labels
-    if file.image_names is not None:
-        positions, order = _positions_of(file.image_names, source, path)
-        clean_labels = None if known_labels is None else known_labels[positions]
-        return LabelPool(positions, file.labels[order], clean_labels, file.class_names)
-
-    if len(file.labels) != source.image_count:
-        raise DatasetError(f"labels_file {path} has {len(file.labels)} labels for {source.image_count} images")
-    clean_labels = known_labels if known_labels is not None else file.clean_labels
-    if (
-        file.clean_labels is not None
-        and known_labels is not None
-        and not np.array_equal(file.clean_labels, known_labels)
-    ):
-        raise DatasetError(
-            f"labels_file {path} is for other images or another order: its clean_label is not the dataset's labels"
-        )
-    return LabelPool(np.arange(source.image_count), file.labels, clean_labels, file.class_names)
 
 
 def _positions_of(image_names: tuple[str, ...], source: Source, path: Path) -> tuple[Labels, Labels]:

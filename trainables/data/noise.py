@@ -1,51 +1,58 @@
-"""Label noise: names → functions that turn clean labels into noisy ones.
-
-Pure NumPy on whole arrays. Which generator is used is the caller's business (`trainables.data`).
-"""
+"""Label noise: names → functions that turn clean labels into noisy ones, in NumPy on whole arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.data.sources import LabelledImages, Labels
 from trainables.errors import DatasetError
-from trainables.settings import NoiseKind
+from trainables.settings import DataSettings, NoiseKind
 
-CIFAR10_CONFUSIONS = {
-    "truck": "automobile",
-    "bird": "airplane",
-    "cat": "dog",
-    "dog": "cat",
-    "deer": "horse",
-}
+NoiseMap = Mapping[str, str] | None
+
+CIFAR10_CONFUSIONS = {"truck": "automobile", "bird": "airplane", "cat": "dog", "dog": "cat", "deer": "horse"}
 _INSTANCE_RATE_SPREAD = 0.1  # standard deviation of an image's own flip rate (Xia et al. 2020)
 _IMAGES_AT_ONCE = 1024  # bounds the float64 copy of the pixels to some megabytes
 
 
-@dataclass(frozen=True)
-class CleanData:
-    """What a noise function may look at.
+class NoiseFunction(Protocol):
+    """The signature of every kind of noise."""
 
-    Attributes:
-        images: [N, H, W, C] uint8.
-        labels: [N] int64 in [0, K), believed clean.
-        class_names: the K ≥ 2 class names, in label order.
-        confusions: class name → the name it is mistaken for; only `asymmetric` reads it.
+    def __call__(
+        self, clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
+    ) -> Labels:
+        """Returns noisy labels [N] for images whose labels are believed clean.
+
+        Args:
+            clean: of K ≥ 2 classes.
+            rate: 0 … 1, what it means is the kind's business.
+            generator: decides which labels change.
+            noise_map: class name → the name it is mistaken for; only `asymmetric` uses it.
+        """
+
+
+def add_noise(data: LabelledImages, settings: DataSettings, generator: np.random.Generator) -> LabelledImages:
+    """Adds the noise that the settings ask for; the labels before it become the clean ones.
+
+    Raises:
+        DatasetError: if the labels are known to be noisy already, or the noise kind does not fit the classes.
     """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    class_names: tuple[str, ...]
-    confusions: Mapping[str, str] | None = None
-
-
-NoiseFunction = Callable[[CleanData, float, np.random.Generator], NDArray[np.int64]]
+    if settings.noise == 0:
+        return data
+    if data.clean_labels is not None and not data.is_clean:
+        raise DatasetError(f"noise must be 0 for labels that are noisy already, got {settings.noise}")
+    noisy_labels = NOISE_KINDS[settings.noise_kind](data, settings.noise, generator, settings.noise_map)
+    return replace(data, labels=noisy_labels, clean_labels=data.labels)
 
 
-def symmetric_exclusive(clean: CleanData, rate: float, generator: np.random.Generator) -> NDArray[np.int64]:
+def symmetric_exclusive(
+    clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
+) -> Labels:
     """With probability `rate`, replace a label by one of the K − 1 others, each as likely.
 
     The realised noise rate is `rate` in expectation.
@@ -56,7 +63,9 @@ def symmetric_exclusive(clean: CleanData, rate: float, generator: np.random.Gene
     return np.where(is_flipped, (clean.labels + offsets) % class_count, clean.labels)
 
 
-def symmetric_inclusive(clean: CleanData, rate: float, generator: np.random.Generator) -> NDArray[np.int64]:
+def symmetric_inclusive(
+    clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
+) -> Labels:
     """With probability `rate`, replace a label by one of all K classes, the true one included.
 
     The realised noise rate is `rate · (K − 1) / K` in expectation: nominal 80 % is 72 % for ten classes.
@@ -66,20 +75,22 @@ def symmetric_inclusive(clean: CleanData, rate: float, generator: np.random.Gene
     return np.where(is_redrawn, drawn, clean.labels)
 
 
-def asymmetric(clean: CleanData, rate: float, generator: np.random.Generator) -> NDArray[np.int64]:
+def asymmetric(
+    clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
+) -> Labels:
     """With probability `rate`, replace the label of a confusable class by the class it is mistaken for.
 
-    Classes that `clean.confusions` does not name stay clean: with CIFAR-10's own map (Patrini et al. 2017), which is
+    Classes that `noise_map` does not name stay clean: with CIFAR-10's own map (Patrini et al. 2017), which is
     used where none is given, five of ten classes are noisy and the realised rate is half of `rate`.
 
     Raises:
         DatasetError: if a class in the map is not one of the dataset's.
     """
-    confusions = CIFAR10_CONFUSIONS if clean.confusions is None else clean.confusions
+    confusions = CIFAR10_CONFUSIONS if noise_map is None else noise_map
     class_names = list(clean.class_names)
     unknown = [name for pair in confusions.items() for name in pair if name not in class_names]
     if unknown:
-        setting = "noise_map" if clean.confusions is not None else "noise_map must be set: the default, CIFAR-10's,"
+        setting = "noise_map" if noise_map is not None else "noise_map must be set: the default, CIFAR-10's,"
         raise DatasetError(f"{setting} names class {unknown[0]!r}, but the classes are {', '.join(class_names)}")
 
     mistaken_for = np.arange(len(class_names))
@@ -89,13 +100,17 @@ def asymmetric(clean: CleanData, rate: float, generator: np.random.Generator) ->
     return np.where(is_flipped, mistaken_for[clean.labels], clean.labels)
 
 
-def pair_flip(clean: CleanData, rate: float, generator: np.random.Generator) -> NDArray[np.int64]:
+def pair_flip(
+    clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
+) -> Labels:
     """With probability `rate`, replace class i by class i + 1, the last by the first."""
     is_flipped = generator.random(clean.labels.shape) < rate
     return np.where(is_flipped, (clean.labels + 1) % len(clean.class_names), clean.labels)
 
 
-def instance_dependent(clean: CleanData, rate: float, generator: np.random.Generator) -> NDArray[np.int64]:
+def instance_dependent(
+    clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
+) -> Labels:
     """Noise that depends on the image (Xia et al. 2020, part-dependent label noise).
 
     Image x of class y keeps its label with probability 1 − q, q ~ TruncNormal(rate, 0.1, [0, 1]); else the label
@@ -124,7 +139,10 @@ def instance_dependent(clean: CleanData, rate: float, generator: np.random.Gener
 
 
 def _truncated_normal(mean: float, spread: float, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """Draws of N(mean, spread) conditional on [0, 1]: what falls outside is drawn again."""
+    """Draws of N(mean, spread) conditional on [0, 1]: what falls outside is drawn again.
+
+    Not `scipy.stats.truncnorm`, whose draws differ: the labels and fingerprint of a setting must stay the same.
+    """
     draws = generator.normal(mean, spread, count)
     while (is_outside := (draws < 0) | (draws > 1)).any():
         draws[is_outside] = generator.normal(mean, spread, int(is_outside.sum()))

@@ -1,11 +1,14 @@
-"""Arrays and labels from `.npy` and `.npz` files, read without executing anything and checked before use."""
+"""Where images and labels come from: scikit-learn's digits, CIFAR, `.npz` files; and how array files are read.
+
+Arrays are read without executing anything and checked before use. Folders of images are in `image_folder`.
+"""
 
 from __future__ import annotations
 
 import tarfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,103 +21,51 @@ from trainables.data.splits import stratified_split
 from trainables.errors import DatasetError
 from trainables.settings import DataSettings
 
-
-def open_npz(path: Path) -> NpzFile:
-    """An `.npz` file whose arrays are read one by one, as `read_array` asks for them.
-
-    Raises:
-        DatasetError: if there is no such file, or it is no `.npz`.
-    """
-    try:
-        arrays = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"cannot read {path}: {_reason(error)}") from error
-    if not isinstance(arrays, NpzFile):
-        raise DatasetError(f"cannot read {path}: not an .npz file")
-    return arrays
-
-
-def read_array(arrays: NpzFile, key: str, path: Path) -> NDArray[np.generic]:
-    """One array of an open `.npz` file.
-
-    Raises:
-        DatasetError: if it is not there, is damaged, or holds Python objects, which only a pickle could.
-    """
-    if key not in arrays:
-        raise DatasetError(f"{path} has no array {key!r}; it has {', '.join(sorted(arrays))}")
-    try:
-        array: NDArray[np.generic] = arrays[key]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"cannot read {key!r} in {path}: {_reason(error)}") from error
-    return array
-
-
-def read_npy(path: Path) -> NDArray[np.generic]:
-    """The array of an `.npy` file.
-
-    Raises:
-        DatasetError: if there is no such file, it is no `.npy`, or it holds Python objects.
-    """
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"cannot read {path}: {_reason(error)}") from error
-    if not isinstance(array, np.ndarray):
-        raise DatasetError(f"cannot read {path}: not an .npy file")
-    return array
-
-
-def as_labels(array: NDArray[np.generic], where: str) -> NDArray[np.int64]:
-    """Integers of any width as [N] int64 labels.
-
-    Args:
-        array: what a file held.
-        where: names the array in the error.
-
-    Raises:
-        DatasetError: if it is not one-dimensional, is empty, or does not hold integers.
-    """
-    if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) == 0:
-        raise DatasetError(f"{where} must be integers of shape [N], got {array.dtype} of shape {list(array.shape)}")
-    return array.astype(np.int64)
-
-
-def check_label_range(labels: NDArray[np.int64], class_names: tuple[str, ...], where: str) -> None:
-    """Refuse labels that are no class.
-
-    Raises:
-        DatasetError: naming the first label outside [0, K) and its position.
-    """
-    outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
-    if len(outside) > 0:
-        raise DatasetError(
-            f"{where} has label {labels[outside[0]]} at position {outside[0]}, but there are {len(class_names)} "
-            f"classes, 0 to {len(class_names) - 1}"
-        )
-
-
-def _reason(error: Exception) -> str:
-    """The error on one line; a file that is missing says so without its path, which the message has already."""
-    return str((isinstance(error, OSError) and error.strerror) or error).splitlines()[0]
-
-
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Split = Literal["train", "test", "clean_validation"]  # "train" is what training and validation share
 
 _DIGITS_TEST_FRACTION = 0.2
 _DIGITS_TEST_SEED = 0  # fixed: the test images are the same for every data_seed
+_READ_ERRORS = (OSError, EOFError, ValueError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images in memory with their labels.
+
+    Attributes:
+        images: [N, H, W, C] uint8.
+        labels: [N] int64 in [0, K), as given.
+        clean_labels: [N] int64 where known.
+        class_names: the K class names, in label order.
+    """
+
+    images: Images
+    labels: Labels
+    clean_labels: Labels | None
+    class_names: tuple[str, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the labels are known to be the clean ones."""
+        return self.clean_labels is not None and np.array_equal(self.labels, self.clean_labels)
+
+    def select(self, index: Labels) -> LabelledImages:
+        """Returns a copy of the images at these positions."""
+        images = np.asarray(self.images[index])
+        return replace(self, images=images, labels=self.labels[index], clean_labels=_at(self.clean_labels, index))
 
 
 @dataclass(frozen=True)
 class Source:
-    """One split of a dataset. Its images are read last, when it is known which are needed.
+    """One split of a dataset, whose images are read only when it is known which are needed.
 
     Attributes:
         image_count: N.
-        class_names: K names in label order; None where the images have no classes of their own.
-        labels: [N] int64 in [0, K); None where `class_names` is.
-        clean_labels: [N] int64 where they are known to be clean.
+        class_names: K names in label order; None if the images have no classes before a label file names them.
+        labels: [N] int64 in [0, K); None if `class_names` is.
+        clean_labels: [N] int64 where they are known.
         image_names: N paths by which a label file may name the images; None: only their order names them.
         read_images: takes ascending positions [n] and returns images [n, H, W, C] uint8.
     """
@@ -125,6 +76,24 @@ class Source:
     clean_labels: Labels | None
     image_names: tuple[str, ...] | None
     read_images: Callable[[Labels], Images]
+
+    def select(self, index: Labels) -> Source:
+        """Returns the part of the source at these ascending positions."""
+        return Source(
+            len(index),
+            self.class_names,
+            _at(self.labels, index),
+            _at(self.clean_labels, index),
+            None if self.image_names is None else tuple(self.image_names[position] for position in index),
+            lambda wanted: self.read_images(index[wanted]),
+        )
+
+    def read(self) -> LabelledImages:
+        """Reads all images of a source that has labels."""
+        assert self.labels is not None  # only a training split may lack them, and then has a label file
+        assert self.class_names is not None
+        images = self.read_images(np.arange(self.image_count))
+        return LabelledImages(images, self.labels, self.clean_labels, self.class_names)
 
 
 def digits_source(settings: DataSettings, split: Split) -> Source:
@@ -138,14 +107,13 @@ def digits_source(settings: DataSettings, split: Split) -> Source:
         labels, _DIGITS_TEST_FRACTION, np.random.default_rng(_DIGITS_TEST_SEED)
     )
     index = train_index if split == "train" else test_index
-    return _curated(images[index], labels[index], tuple(str(digit) for digit in range(10)))
+    return _in_memory(images[index], labels[index], tuple(str(digit) for digit in range(10)))
 
 
 def cifar_source(settings: DataSettings, split: Split) -> Source:
-    """CIFAR-10 or CIFAR-100 through torchvision: found in `data_dir` (else `cache_dir`), or downloaded into it.
+    """CIFAR-10 or CIFAR-100 from torchvision, in `data_dir` (else `cache_dir`); downloaded into it if it is missing.
 
-    Raises:
-        DatasetError: if it is not there and cannot be downloaded.
+    Raises DatasetError if that fails.
     """
     from torchvision.datasets import CIFAR10, CIFAR100  # imports torch
 
@@ -163,19 +131,19 @@ def cifar_source(settings: DataSettings, split: Split) -> Source:
                 f"dataset {settings.dataset} is not in {folder} and could not be downloaded ({error}): set data_dir "
                 f"to the folder that holds {cifar_class.base_folder}, unpacked from {cifar_class.url}"
             ) from error
-    return _curated(np.ascontiguousarray(cifar.data), np.asarray(cifar.targets, dtype=np.int64), tuple(cifar.classes))
+    return _in_memory(
+        np.ascontiguousarray(cifar.data), np.asarray(cifar.targets, dtype=np.int64), tuple(cifar.classes)
+    )
 
 
 def arrays_source(settings: DataSettings, split: Split) -> Source:
     """An `.npz` file: `images` [N, H, W, C] or [N, H, W] uint8, `labels` [N] integers from 0.
 
     It may also hold `clean_labels` [N], `test_images` and `test_labels` (taken to be clean), and `class_names` [K].
-
-    Raises:
-        DatasetError: if the file is not there, or an array is missing or does not fit.
+    Raises DatasetError if the file or an array is missing or does not fit.
     """
     path = settings.clean_validation if split == "clean_validation" else settings.data_dir
-    assert path is not None  # the settings see to it
+    assert path is not None  # the settings require it
     arrays = open_npz(path)
     prefix = "test_" if split == "test" else ""
 
@@ -209,6 +177,65 @@ def arrays_source(settings: DataSettings, split: Split) -> Source:
     return Source(len(labels), class_names, labels, clean_labels, None, read_images)
 
 
-def _curated(images: Images, labels: Labels, class_names: tuple[str, ...]) -> Source:
-    """A published dataset already in memory, whose labels are clean."""
+def open_npz(path: Path) -> NpzFile:
+    """Opens an `.npz` file, whose arrays `read_array` reads one by one. Raises DatasetError if it is none."""
+    try:
+        arrays = np.load(path, allow_pickle=False)
+    except _READ_ERRORS as error:
+        raise DatasetError(f"cannot read {path}: {_reason(error)}") from error
+    if not isinstance(arrays, NpzFile):
+        raise DatasetError(f"cannot read {path}: not an .npz file")
+    return arrays
+
+
+def read_array(arrays: NpzFile, key: str, path: Path) -> NDArray[np.generic]:
+    """Reads one array. Raises DatasetError if it is missing or damaged, or holds Python objects (a pickle)."""
+    if key not in arrays:
+        raise DatasetError(f"{path} has no array {key!r}; it has {', '.join(sorted(arrays))}")
+    try:
+        array: NDArray[np.generic] = arrays[key]
+    except _READ_ERRORS as error:
+        raise DatasetError(f"cannot read {key!r} in {path}: {_reason(error)}") from error
+    return array
+
+
+def read_npy(path: Path) -> NDArray[np.generic]:
+    """Reads an `.npy` file. Raises DatasetError if it is none, or holds Python objects."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except _READ_ERRORS as error:
+        raise DatasetError(f"cannot read {path}: {_reason(error)}") from error
+    if not isinstance(array, np.ndarray):
+        raise DatasetError(f"cannot read {path}: not an .npy file")
+    return array
+
+
+def as_labels(array: NDArray[np.generic], where: str) -> Labels:
+    """Converts integers of any width to [N] int64. Raises DatasetError, naming `where`, if they are no labels."""
+    if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) == 0:
+        raise DatasetError(f"{where} must be integers of shape [N], got {array.dtype} of shape {list(array.shape)}")
+    return array.astype(np.int64)
+
+
+def check_label_range(labels: Labels, class_names: tuple[str, ...], where: str) -> None:
+    """Raises DatasetError with the first label outside [0, K) and its position, if there is one."""
+    outside = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    if len(outside) > 0:
+        raise DatasetError(
+            f"{where} has label {labels[outside[0]]} at position {outside[0]}, but there are {len(class_names)} "
+            f"classes, 0 to {len(class_names) - 1}"
+        )
+
+
+def _in_memory(images: Images, labels: Labels, class_names: tuple[str, ...]) -> Source:
+    """A published dataset whose labels are clean."""
     return Source(len(labels), class_names, labels, labels, None, lambda index: images[index])
+
+
+def _at(labels: Labels | None, index: Labels) -> Labels | None:
+    return None if labels is None else labels[index]
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line; of a missing file without its path, which the message has already."""
+    return str((isinstance(error, OSError) and error.strerror) or error).splitlines()[0]

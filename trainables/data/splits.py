@@ -1,4 +1,4 @@
-"""Stratified, seeded choices: every class keeps its share, and the total is exact."""
+"""Stratified, seeded choices: every class keeps its fraction, and the total is exact."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def stratified_choice(labels: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Choose `count` images so that every class has its share of them, to the nearest image.
+    """Chooses `count` images so that every class keeps its fraction of them, to the nearest image.
 
     Args:
         labels: [N], any integers.
@@ -18,9 +18,9 @@ def stratified_choice(labels: NDArray[np.int64], count: int, generator: np.rando
         Their positions, ascending.
     """
     classes, sizes = np.unique(labels, return_counts=True)
-    shares = sizes * count / len(labels)
-    counts = np.floor(shares).astype(np.int64)
-    largest_remainders = np.argsort(counts - shares, kind="stable")[: count - counts.sum()]
+    quotas = sizes * count / len(labels)
+    counts = np.floor(quotas).astype(np.int64)
+    largest_remainders = np.argsort(counts - quotas, kind="stable")[: count - counts.sum()]
     counts[largest_remainders] += 1
 
     chosen = [
@@ -33,11 +33,11 @@ def stratified_choice(labels: NDArray[np.int64], count: int, generator: np.rando
 def stratified_split(
     labels: NDArray[np.int64], fraction: float, generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold out `fraction` of the images, the same share of every class.
+    """Holds out `fraction` of the images, the same of every class.
 
     Args:
         labels: [N], any integers.
-        fraction: share to hold out, in (0, 1).
+        fraction: fraction to hold out, in (0, 1).
         generator: decides which images of a class are held out.
 
     Returns:

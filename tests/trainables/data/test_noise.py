@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -10,29 +11,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from trainables.data.noise import CIFAR10_CONFUSIONS, NOISE_KINDS, CleanData
+from trainables.data.noise import CIFAR10_CONFUSIONS, NOISE_KINDS
+from trainables.data.sources import LabelledImages
 from trainables.errors import DatasetError
 from trainables.settings import NoiseKind
 
+NOISE_MAP = {"class 0": "class 1"}
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def clean_data(count: int, class_count: int, seed: int = 0) -> CleanData:
+def clean_data(count: int, class_count: int, seed: int = 0) -> LabelledImages:
     generator = np.random.default_rng(seed)
-    return CleanData(
+    return LabelledImages(
         images=generator.integers(0, 256, size=(count, 4, 4, 1), dtype=np.uint8),
         labels=generator.integers(0, class_count, size=count),
+        clean_labels=None,
         class_names=tuple(f"class {k}" for k in range(class_count)),
-        confusions={"class 0": "class 1"},
     )
 
 
-def cifar10_like(count: int) -> CleanData:
+def cifar10_like(count: int) -> LabelledImages:
     clean = clean_data(count, 10)
-    return CleanData(clean.images, clean.labels, CIFAR10_CLASSES)
+    return replace(clean, class_names=CIFAR10_CLASSES)
 
 
-def transitions(clean: CleanData, noisy: NDArray[np.int64]) -> NDArray[np.float64]:
+def transitions(clean: LabelledImages, noisy: NDArray[np.int64]) -> NDArray[np.float64]:
     """[K, K]: of the labels of a class (row), the share that became each class (column)."""
     counts: NDArray[np.float64] = np.zeros((len(clean.class_names),) * 2)
     np.add.at(counts, (clean.labels, noisy), 1)
@@ -57,7 +60,7 @@ def test_labels_stay_in_range_and_the_same_generator_gives_the_same_labels(
     clean = clean_data(count, class_count, seed)
     before = clean.labels.copy()
 
-    noisy, again = (NOISE_KINDS[kind](clean, rate, np.random.default_rng(seed)) for _ in range(2))
+    noisy, again = (NOISE_KINDS[kind](clean, rate, np.random.default_rng(seed), NOISE_MAP) for _ in range(2))
 
     assert noisy.dtype == np.int64
     assert noisy.shape == clean.labels.shape
@@ -73,7 +76,7 @@ def test_labels_stay_in_range_and_the_same_generator_gives_the_same_labels(
 def test_a_rate_of_zero_changes_nothing(kind: NoiseKind) -> None:
     clean = clean_data(500, 10)
 
-    np.testing.assert_array_equal(NOISE_KINDS[kind](clean, 0.0, np.random.default_rng(0)), clean.labels)
+    np.testing.assert_array_equal(NOISE_KINDS[kind](clean, 0.0, np.random.default_rng(0), NOISE_MAP), clean.labels)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,7 @@ def test_asymmetric_noise_follows_cifar10s_confusions_where_no_map_is_given() ->
 def test_asymmetric_noise_follows_a_map_that_is_given() -> None:
     clean = clean_data(1000, 4)
 
-    noisy = NOISE_KINDS["asymmetric"](clean, 1.0, np.random.default_rng(0))
+    noisy = NOISE_KINDS["asymmetric"](clean, 1.0, np.random.default_rng(0), NOISE_MAP)
 
     np.testing.assert_array_equal(noisy, np.where(clean.labels == 0, 1, clean.labels))
 
@@ -131,9 +134,7 @@ def test_asymmetric_noise_without_a_map_is_refused_for_classes_that_are_not_cifa
     clean = clean_data(10, 3)
 
     with pytest.raises(DatasetError, match=r"noise_map must be set.*'truck'.*class 0, class 1, class 2"):
-        NOISE_KINDS["asymmetric"](
-            CleanData(clean.images, clean.labels, clean.class_names), 0.4, np.random.default_rng()
-        )
+        NOISE_KINDS["asymmetric"](clean, 0.4, np.random.default_rng())
 
 
 def test_pair_flip_turns_every_class_into_the_next_and_the_last_into_the_first() -> None:
@@ -146,7 +147,7 @@ def test_pair_flip_turns_every_class_into_the_next_and_the_last_into_the_first()
 
 def test_instance_dependent_noise_gives_equal_images_of_a_class_the_same_wrong_label() -> None:
     image = np.random.default_rng(0).integers(0, 256, size=(16, 16, 3), dtype=np.uint8)
-    clean = CleanData(np.stack([image] * 400), np.zeros(400, dtype=np.int64), CIFAR10_CLASSES)
+    clean = LabelledImages(np.stack([image] * 400), np.zeros(400, dtype=np.int64), None, CIFAR10_CLASSES)
 
     noisy = NOISE_KINDS["instance_dependent"](clean, 0.5, np.random.default_rng(0))
 
@@ -157,9 +158,10 @@ def test_instance_dependent_noise_gives_equal_images_of_a_class_the_same_wrong_l
 
 def test_instance_dependent_noise_draws_its_wrong_labels_from_the_softmax_of_the_projection() -> None:
     count, class_count = 20_000, 4
-    clean = CleanData(
+    clean = LabelledImages(
         np.full((count, 1, 1, 1), 255, dtype=np.uint8),
         np.zeros(count, dtype=np.int64),
+        None,
         tuple("abcd"),
     )
     seed = 3

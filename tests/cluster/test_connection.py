@@ -1,4 +1,4 @@
-"""Addresses where no cluster answers, and how much a cluster has room for; none of these tests starts a Ray."""
+"""Addresses where no cluster answers, and how many trials fit on a cluster; none of these tests starts Ray."""
 
 import os
 import socket
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tune_mentormix.cluster import connection as cluster
-from tune_mentormix.cluster.connection import check_that_somebody_answers
-from tune_mentormix.cluster.resources import Room, check_resources
+from tune_mentormix.cluster import resources
+from tune_mentormix.cluster.connection import check_reachable
+from tune_mentormix.cluster.resources import check_resources, max_concurrent_trials
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import WRONG_REQUEST, RequestError
 
@@ -31,7 +31,7 @@ def closed_port() -> Iterator[int]:
 def test_a_port_where_nothing_listens_is_refused_at_once(closed_port: int, scheme: str) -> None:
     began = time.monotonic()
     with pytest.raises(RequestError, match=r"no Ray cluster answers at .* refused; is `ray start --head` running"):
-        check_that_somebody_answers(f"{scheme}127.0.0.1:{closed_port}")
+        check_reachable(f"{scheme}127.0.0.1:{closed_port}")
     assert time.monotonic() - began < 2
 
 
@@ -45,14 +45,14 @@ def test_a_port_where_nothing_listens_is_refused_at_once(closed_port: int, schem
 )
 def test_an_address_that_cannot_be_is_one_line(address: str, complaint: str) -> None:
     with pytest.raises(RequestError, match=complaint) as raised:
-        check_that_somebody_answers(address)
+        check_reachable(address)
     assert "\n" not in str(raised.value)
 
 
 def test_a_port_that_listens_is_left_to_ray() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        check_that_somebody_answers(f"127.0.0.1:{server.getsockname()[1]}")
-    check_that_somebody_answers("auto")
+        check_reachable(f"127.0.0.1:{server.getsockname()[1]}")
+    check_reachable("auto")
 
 
 def test_a_search_at_such_an_address_ends_with_one_line_and_creates_nothing(closed_port: int, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_search_at_such_an_address_ends_with_one_line_and_creates_nothing(clos
 
 
 def test_a_trial_that_no_single_node_has_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_nodes", lambda: [{"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}])
+    monkeypatch.setattr(resources, "_nodes", lambda: [{"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}])
     check_resources(SearchSettings(cpus_per_trial=4, gpus_per_trial=1))
     with pytest.raises(RequestError, match="no single node has CPUs × 8 and GPUs × 1 for a trial"):
         check_resources(SearchSettings(cpus_per_trial=8, gpus_per_trial=1))
@@ -79,9 +79,9 @@ def test_a_trial_that_no_single_node_has_room_for_is_refused(monkeypatch: pytest
 
 def test_nodes_that_come_later_make_room_for_more_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"CPU": 2.0}]
-    monkeypatch.setattr(cluster, "_nodes", lambda: nodes)
-    monkeypatch.setattr(cluster, "_LOOK_SECONDS", 0.0)
-    room, asked_for = Room(SearchSettings()), Room(SearchSettings(max_concurrent=1))
-    assert (room(), asked_for()) == (2, 1)
+    monkeypatch.setattr(resources, "_nodes", lambda: list(nodes))
+    monkeypatch.setattr(resources, "REFRESH_SECONDS", 1e-9)
+    any_number, one = SearchSettings(), SearchSettings(max_concurrent=1)
+    assert (max_concurrent_trials(any_number), max_concurrent_trials(one)) == (2, 1)
     nodes.append({"CPU": 4.0})
-    assert (room(), asked_for()) == (6, 1)
+    assert (max_concurrent_trials(any_number), max_concurrent_trials(one)) == (6, 1)

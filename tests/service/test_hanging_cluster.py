@@ -13,7 +13,7 @@ import pytest
 
 from tests.service.conftest import Serve, Served
 from tests.support.stand_in_head import StandInHead
-from tune_mentormix.cluster import jobs_api as ray_jobs
+from tune_mentormix.cluster import jobs_api
 from tune_mentormix.cluster.jobs import (
     ClusterJobs,
     Job,
@@ -43,7 +43,7 @@ def served(serve: Serve, head: StandInHead, simulated_storage: Path, tmp_path: P
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> float:
     """Less of it."""
-    monkeypatch.setattr(ray_jobs, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(jobs_api, "REQUEST_SECONDS", 1.0)
     return 1.0
 
 

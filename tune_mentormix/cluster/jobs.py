@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import search_spaces
 import trainables
 import tune_mentormix
-from tune_mentormix.cluster.jobs_api import JobsApi, UnansweredError, is_loopback, jobs_address
+from tune_mentormix.cluster.jobs_api import ClusterError, JobsApi, NoAnswerError, is_loopback, jobs_address
 from tune_mentormix.config.settings import FORMAT, SearchSettings, default_name, refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import changed_settings, resumed_settings
@@ -163,6 +163,7 @@ def runtime_env() -> Iterator[dict[str, Any]]:
 
 
 POLL_SECONDS = 0.5
+AGENT_SECONDS = 30.0  # in which a head that has just started can run a driver
 MARGIN_SECONDS = 15.0  # for a killed driver, and for Ray to notice
 UNKNOWN_SECONDS = 60.0  # in which a search that was recorded may be on its way to the cluster; clocks differ, too
 ALIVE = ("PENDING", "RUNNING")  # of Ray's states
@@ -258,32 +259,37 @@ class ClusterJobs:
             RequestError: if it does not run as a job of this cluster.
         """
         submission = self._submission(name)
-        known = self._api.jobs()
+        known = self._known_jobs()
         alive = self._alive(submission, known)
         if not alive:
             state = _job(submission, stored_state(self.storage, name), known.get(submission.submission_id)).state
             raise RequestError(f"{name} does not run as a job of {self.address}: it is {state}")
-        for submission_id in alive:
-            self._api.stop(submission_id)
+        with self._api.client() as client:
+            for submission_id in alive:
+                client.stop_job(submission_id)
         deadline = time.monotonic() + STOP_SECONDS + MARGIN_SECONDS
         while wait and self._alive(submission, known):
             if time.monotonic() > deadline:
                 raise RequestError(f"{name} was asked to stop, and has not yet: look at it with: logs {name}")
             time.sleep(POLL_SECONDS)
-            known = self._api.jobs()
+            known = self._known_jobs()
 
     def jobs(self, state_of: StateOf = stored_state) -> list[Job]:
         """Every search that was submitted into the storage, by name. Raises RequestError without the cluster."""
-        return _all_jobs(self.storage, self._api.jobs(), state_of)
+        return _all_jobs(self.storage, self._known_jobs(), state_of)
 
     def logs(self, name: str) -> str:
         """What the latest driver of a search has said so far. Raises RequestError if Ray has it no more."""
-        return self._api.logs(self._known(name))
+        submission_id = self._known(name)
+        with self._api.client() as client:
+            return str(client.get_job_logs(submission_id))
 
     async def follow_logs(self, name: str) -> AsyncIterator[str]:
         """The same as it is said, until the driver ends. Raises RequestError as `logs` does."""
-        async for lines in self._api.follow(self._known(name)):
-            yield lines
+        submission_id = self._known(name)
+        with self._api.client() as client:
+            async for lines in client.tail_job_logs(submission_id):
+                yield lines
 
     def _send_again(self, name: str, changes: dict[str, Any]) -> Job:
         submission = self._submission(name)
@@ -296,23 +302,40 @@ class ClusterJobs:
         self._refuse_if_alive(name, last_event)
         submission = record_submission(self.storage, name, self.address, action, settings)
         try:
-            with runtime_env() as environment:
-                self._api.submit(
-                    submission.submission_id,
-                    entrypoint(self.storage, submission),
-                    environment,
-                    self._metadata(name),
-                )
-        except UnansweredError:
+            self._submit_job(submission)
+        except NoAnswerError:
             raise  # its record stays: a driver that begins nevertheless looks for it
         except BaseException:
             forget_submission(self.storage, submission)
             raise
         return Job(name, submission.submission_id, "pending", submission.submitted, None, "", alive=True)
 
+    def _submit_job(self, submission: Submission) -> None:
+        deadline = time.monotonic() + AGENT_SECONDS
+        with runtime_env() as environment:
+            while True:
+                try:
+                    with self._api.client() as client:
+                        client.submit_job(
+                            submission_id=submission.submission_id,
+                            entrypoint=entrypoint(self.storage, submission),
+                            runtime_env=environment,
+                            metadata=self._metadata(submission.name),
+                        )
+                    return
+                except ClusterError as error:
+                    if "No available agent" not in str(error) or time.monotonic() > deadline:
+                        raise
+                time.sleep(1)
+
+    def _known_jobs(self) -> dict[str, JobDetails]:
+        """Returns what Ray knows of the jobs submitted to it, by submission ID."""
+        with self._api.client() as client:
+            return {job.submission_id: job for job in client.list_jobs() if job.submission_id}
+
     def _refuse_if_alive(self, name: str, last_event: float) -> None:
         """The driver of an earlier submission may not have come as far as to hold the experiment, or to be known."""
-        known = self._api.jobs()
+        known = self._known_jobs()
         latest = latest_submission(self.storage, name)
         if latest is None:
             return
@@ -346,7 +369,7 @@ class ClusterJobs:
 
     def _known(self, name: str) -> str:
         submission = self._submission(name)
-        if submission.submission_id not in self._api.jobs():
+        if submission.submission_id not in self._known_jobs():
             raise RequestError(
                 f"the cluster at {self.address} remembers no job of {name}, as after a restart of its head; "
                 f"how it stands: status {name}"

@@ -1,7 +1,4 @@
-"""Ray's Jobs API over HTTP, with every trouble that a user can have said in one line.
-
-Where it is, who may use it, and whether it answers is settled here; what a job is, is `jobs`' business.
-"""
+"""Ray's Jobs API over HTTP: its address, whether it may be used, and its errors as one line each."""
 
 from __future__ import annotations
 
@@ -9,47 +6,40 @@ import ipaddress
 import json
 import os
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.error import HTTPError, URLError
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from tune_mentormix.errors import RequestError, how_to_install
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobDetails
-
-    from tune_mentormix.cluster.job_client import JobClient
+    import requests
+    from ray.job_submission import JobSubmissionClient
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-ANSWER_SECONDS = 5.0  # whether anybody does
-REQUEST_SECONDS = 30.0  # of a request, before and between the parts of its answer
-AGENT_SECONDS = 30.0  # in which a head that began just now finds a node to run a job's driver
-_NO_AGENT = "No available agent"  # Ray's words for it
+CONNECT_SECONDS = 5.0  # in which a dashboard answers at all
+REQUEST_SECONDS = 30.0  # for the answer to one request
 _ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
-_TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as where it was started"
 _environment = threading.Lock()
-
-Answer = TypeVar("Answer")
 
 
 class ClusterError(RequestError):
-    """A cluster that does not answer, or not to us."""
+    """The cluster does not answer, or refuses the request."""
 
 
-class UnansweredError(ClusterError):
-    """A cluster that took a request and says nothing: it may have done what it was asked."""
+class NoAnswerError(ClusterError):
+    """The cluster took a request and did not answer: it may have done what it was asked."""
 
 
 def jobs_address(address: str | None) -> str:
-    """Where a cluster's Jobs API is: as given, or as `RAY_API_SERVER_ADDRESS` or `RAY_ADDRESS` says, or here.
+    """Returns the URL of a cluster's Jobs API: as given, else from `RAY_API_SERVER_ADDRESS`, `RAY_ADDRESS` or Ray.
 
     Raises:
-        RequestError: unless it is the URL of one.
+        RequestError: if it is not the URL of a dashboard.
     """
     variables = (_ADDRESS_VARIABLE, "RAY_ADDRESS")
     named = [(address, "--address"), *((os.environ.get(name), name) for name in variables)]
@@ -68,7 +58,7 @@ def jobs_address(address: str | None) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine's own processes can be there; a forwarded port counts."""
+    """Whether only processes of this machine can listen there; a forwarded port counts."""
     host = urlsplit(address).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -76,77 +66,65 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
+@contextmanager
+def environment_variable(name: str, value: str) -> Iterator[None]:
+    """Sets an environment variable while the block runs."""
+    with _environment:
+        before = os.environ.get(name)
+        os.environ[name] = value
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
+
+
 class JobsApi:
-    """A cluster's Jobs API; no request is made before the first question."""
+    """One cluster's Jobs API; it connects at the first request."""
 
     def __init__(self, address: str, insecure: bool = False) -> None:
-        """Takes an address from `jobs_address`; `insecure` admits an open cluster beyond loopback."""
+        """Takes an address from `jobs_address`; `insecure` allows an unauthenticated cluster beyond loopback."""
         self.address = address
         self._insecure = insecure
 
-    def submit(
-        self, submission_id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]
-    ) -> None:
-        """Sends a job, with the folder that `runtime_env` names. Raises ClusterError."""
-        deadline = time.monotonic() + AGENT_SECONDS
-        while True:
-            try:
-                self._ask(
-                    lambda: self._client.submit_job(
-                        submission_id=submission_id, entrypoint=entrypoint, runtime_env=runtime_env, metadata=metadata
-                    )
-                )
-                return
-            except ClusterError as error:
-                if _NO_AGENT not in str(error) or time.monotonic() > deadline:
-                    raise
-            time.sleep(1)
-
-    def stop(self, submission_id: str) -> None:
-        """Has a job interrupted, and does not wait for it. Raises ClusterError."""
-        self._ask(lambda: self._client.stop_job(submission_id))
-
-    def jobs(self) -> dict[str, JobDetails]:
-        """What Ray knows of the jobs submitted to it, by submission. Raises ClusterError."""
-        found = self._ask(lambda: self._client.list_jobs())
-        return {job.submission_id: job for job in found if job.submission_id}
-
-    def logs(self, submission_id: str) -> str:
-        """All that a job has said so far. Raises ClusterError."""
-        return str(self._ask(lambda: self._client.get_job_logs(submission_id)))
-
-    async def follow(self, submission_id: str) -> AsyncIterator[str]:
-        """What a job says, until it ends. Raises ClusterError."""
-        with self._troubles():
-            async for lines in self._client.tail_job_logs(submission_id):
-                yield lines
-
-    def _ask(self, question: Callable[[], Answer]) -> Answer:
-        with self._troubles():
-            return question()
+    @contextmanager
+    def client(self) -> Iterator[JobSubmissionClient]:
+        """Yields Ray's client, whose requests time out. Raises ClusterError for every error within the block."""
+        try:
+            yield self._client
+        except RequestError:
+            raise
+        except Exception as error:  # Ray's own errors, those of requests, those of aiohttp
+            raise self._as_cluster_error(error) from error
 
     @cached_property
-    def _client(self) -> JobClient:
-        self._check()
+    def _client(self) -> JobSubmissionClient:
+        self._check_usable()
         try:
             import aiohttp  # noqa: F401  # of ray[default], as the client needs it
-
-            from tune_mentormix.cluster.job_client import JobClient
+            from ray.job_submission import JobSubmissionClient
         except ImportError as error:
             raise RequestError(f"{error.name} is not installed: {how_to_install('cluster')}") from error
-        with _environment, _address_in_environment(self.address):
-            return JobClient(self.address)
 
-    def _check(self) -> None:
-        """Ray's client would wait for minutes where nobody answers, and would talk to a cluster open to everyone."""
+        class Client(JobSubmissionClient):
+            def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
+                return super()._do_request(method, endpoint, timeout=REQUEST_SECONDS, **options)  # else it has none
+
+        with environment_variable(_ADDRESS_VARIABLE, self.address):  # which Ray prefers to its argument
+            return Client(self.address)
+
+    def _check_usable(self) -> None:
+        """Raises ClusterError where Ray's client would wait for minutes, or use an unauthenticated cluster."""
         try:
-            with urlopen(f"{self.address}/api/authentication_mode", timeout=ANSWER_SECONDS) as answer:
+            with urlopen(f"{self.address}/api/authentication_mode", timeout=CONNECT_SECONDS) as answer:
                 mode = json.load(answer)["authentication_mode"]
         except HTTPError as error:
             raise ClusterError(
                 f"{self.address} (--address) is not the dashboard of a Ray cluster: it answers {error.code}"
             ) from error
-        except (OSError, URLError) as error:
+        except OSError as error:
             reason = getattr(error, "reason", error)
             reason = getattr(reason, "strerror", None) or str(reason) or "no answer"
             raise ClusterError(
@@ -161,34 +139,17 @@ class JobsApi:
                 "RAY_AUTH_MODE=token, or say --insecure"
             )
 
-    @contextmanager
-    def _troubles(self) -> Iterator[None]:
-        """What Ray's client raises is of no one kind: its own errors, those of requests, those of aiohttp."""
-        try:
-            yield
-        except RequestError:
-            raise
-        except Exception as error:
-            raise ClusterError(self._trouble(error)) from error
-
-    def _trouble(self, error: Exception) -> str:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        if type(error).__name__ == "AuthenticationError":
-            return f"the Ray cluster at {self.address} (--address) refuses the token: {_TOKEN}"
+    def _as_cluster_error(self, error: Exception) -> ClusterError:
+        cluster = f"the Ray cluster at {self.address} (--address)"
+        kind = type(error).__name__
+        reason = (str(error).strip().splitlines() or [kind])[0][:300]
+        if kind == "ReadTimeout":
+            return NoAnswerError(f"{cluster} does not answer within {REQUEST_SECONDS:g} s")
+        if kind == "AuthenticationError":
+            return ClusterError(
+                f"{cluster} refuses the token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH "
+                "as where it was started"
+            )
         if isinstance(error, OSError):
-            return f"the Ray cluster at {self.address} (--address) does not answer any more: {said}"
-        return f"the Ray cluster at {self.address} (--address) refuses: {said}"
-
-
-@contextmanager
-def _address_in_environment(address: str) -> Iterator[None]:
-    """Ray's client prefers these variables to the address that it is given."""
-    before = os.environ.get(_ADDRESS_VARIABLE)
-    os.environ[_ADDRESS_VARIABLE] = address
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_ADDRESS_VARIABLE]
-        else:
-            os.environ[_ADDRESS_VARIABLE] = before
+            return ClusterError(f"{cluster} does not answer any more: {reason}")
+        return ClusterError(f"{cluster} refuses: {reason}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -13,7 +14,7 @@ from ray.tune.search import Searcher
 
 from trainables.data import Dataset
 from trainables.mentormix import MentorMixTrainable
-from tune_mentormix.cluster.resources import Room
+from tune_mentormix.cluster.resources import max_concurrent_trials
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment
@@ -74,8 +75,9 @@ def run_trials(
         progress(experiment)
         return limits.is_over()
 
+    room = partial(max_concurrent_trials, settings)
     searcher = RestartingSearcher(
-        searcher, experiment, recorder, settings.threads(), settings.max_restarts, Room(settings), is_over
+        searcher, experiment, recorder, settings.threads(), settings.max_restarts, room, is_over
     )
     callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, Retention(experiment), is_over)
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.

@@ -24,6 +24,7 @@ LabelsFile = Annotated[Path | None, option("Where the label file lies now.", "as
 EvaluationSplit = Literal["validation", "test"]
 NOT_RESOURCES = ("name", "top_k", "seeds", "storage", "as_json", "verbose")  # of the options of `confirm`
 ABLATE_HELP = "First train the best anew with each hyperparameter moved back to its published value."
+STUDY_HELP = "Write all trials as an Optuna study (a journal file) for optuna-dashboard and optuna.load_study."
 WEIGHTS_HELP = "Of its last epoch, by which it was chosen, or of its best by validation accuracy."
 
 
@@ -61,13 +62,22 @@ def confirm(
 @app.command()
 def export(
     name: Name,
-    out: Annotated[Path, typer.Option(help="The folder to write into.", show_default=False)],
+    out: Annotated[Path | None, option("The folder to write into; not needed with --study.")] = None,
+    study: Annotated[Path | None, option(STUDY_HELP)] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file too, checked against PyTorch.")] = False,
     weights: Annotated[Literal["last", "best"], typer.Option(help=WEIGHTS_HELP)] = "last",
     storage: Storage = STORAGE,
 ) -> None:
     """Write the best of a search to a folder: its configuration, weights, and where they come from."""
+    if out is None and study is None:
+        raise RequestError("export needs --out FOLDER, or --study FILE, or both")
     experiment = read_experiment(storage, name)
+    if study is not None:
+        from tune_mentormix.experiment.optuna_study import write_study  # imports Optuna
+
+        console.print_written(write_study(experiment, study))
+    if out is None:
+        return
     from tune_mentormix.cli.tables import print_exported
     from tune_mentormix.export.write import export_best  # imports torch
 
@@ -183,7 +193,7 @@ def compare(
     else:
         print_comparison(comparison)
     if out:
-        from tune_mentormix.report.side_by_side import write_comparison  # imports matplotlib and Optuna
+        from tune_mentormix.report.comparison_page import write_comparison  # imports matplotlib and Optuna
 
         written = write_comparison(comparison, out)
         if not as_json:

@@ -1,4 +1,4 @@
-"""Gathers what a report says about a search, and writes it as one HTML file."""
+"""Collects the contents of a report, and writes it as one HTML file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from markupsafe import Markup
 from tune_mentormix.config.search_space import parse_space
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Cost, Experiment, Trial, cost_of
-from tune_mentormix.report.curves import learning_curves, mentor_curves
-from tune_mentormix.report.history import best_so_far
+from tune_mentormix.experiment.optuna_study import rebuild_study
+from tune_mentormix.report.figures import Figure
 from tune_mentormix.report.html import templates_of
-from tune_mentormix.report.importance import LEAST_TRIALS, Importance, importance_after
-from tune_mentormix.report.label_noise import LabelNoise, estimated_rate, label_noise
-from tune_mentormix.report.parallel_coordinates import parallel_coordinates
-from tune_mentormix.report.pictures import Picture
-from tune_mentormix.report.slices import slices
-from tune_mentormix.report.survival import Survival, survival
+from tune_mentormix.report.label_noise import LabelNoise, label_noise, noise_rate_bound
+from tune_mentormix.report.plots import (
+    MIN_TRIALS,
+    Importance,
+    PruningStatistics,
+    importance_after,
+    learning_curves,
+    mentor_curves,
+    optimization_history,
+    parallel_coordinates,
+    pruning_statistics,
+    slices,
+)
 from tune_mentormix.results.ablation import AblationRow, ablation_rows, read_ablation
 from tune_mentormix.results.confirmation import (
     Confirmation,
@@ -37,7 +44,7 @@ from tune_mentormix.storage.yaml_files import YamlDocument
 
 @dataclass(frozen=True)
 class Report:
-    """Everything the template shows, in its order."""
+    """What the template shows, in its order."""
 
     experiment: Experiment
     state: str
@@ -50,17 +57,17 @@ class Report:
     verdicts: list[str]  # of the confirmation; none before it has a winner
     standard_error: float | None
     searched: list[str]
-    learning_curves: Picture | None
-    best_so_far: Picture | None
-    survival: Survival
+    learning_curves: Figure | None
+    optimization_history: Figure | None
+    pruning: PruningStatistics
     importances: list[Importance]
     ablation: list[AblationRow]
-    least_trials: int
-    parallel_coordinates: Picture | None
-    slices: list[Picture]
-    mentor_curves: list[Picture]
+    min_trials: int
+    parallel_coordinates: Figure | None
+    slices: list[Figure]
+    mentor_curves: list[Figure]
     label_noise: LabelNoise | None
-    estimated_noise: float | None
+    noise_rate_bound: float | None
     trials: list[Trial]
     cost: Cost
     settings: str  # search.yaml
@@ -83,7 +90,7 @@ def refuse_folder(out: Path) -> None:
 
 
 def write_page(out: Path, template: str, **values: Any) -> Path:
-    """Renders a template of this package to the file `out`. Raises RequestError if that cannot be written."""
+    """Renders a template of this package to the file `out`. Raises RequestError if it cannot be written."""
     environment = templates_of("tune_mentormix.report")
     style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
     page = environment.get_template(template).render(style=Markup(style), **values).lstrip()
@@ -96,13 +103,14 @@ def write_page(out: Path, template: str, **values: Any) -> Path:
 
 
 def build_report(experiment: Experiment) -> Report:
-    """Reads, counts and draws."""
+    """Reads the results of a search, and draws the figures."""
     finding = find(experiment)
     best = experiment.best()
     confirmation = read_confirmation(experiment)
     ablation = read_ablation(experiment)
     winner = confirmation.winner() if confirmation else None
     space = parse_space(YamlDocument(experiment.space, SEARCH_FILE))
+    study = rebuild_study(experiment)
     trials = [experiment.trials[number] for number in sorted(experiment.trials)]
     record = experiment.settings_record() | {"provenance": experiment.provenance.model_dump(mode="json")}
     return Report(
@@ -118,16 +126,16 @@ def build_report(experiment: Experiment) -> Report:
         standard_error=standard_error(experiment, best.val_accuracy or 0.0) if best else None,
         searched=list(space.distributions),
         learning_curves=learning_curves(experiment),
-        best_so_far=best_so_far(experiment),
-        survival=survival(experiment),
-        importances=[importance_after(experiment, space, epoch) for epoch in _epochs_compared(experiment)],
+        optimization_history=optimization_history(study),
+        pruning=pruning_statistics(experiment),
+        importances=[importance_after(study, epoch) for epoch in _epochs_compared(experiment)],
         ablation=ablation_rows(ablation, best) if ablation and best else [],
-        least_trials=LEAST_TRIALS,
-        parallel_coordinates=parallel_coordinates(experiment, space),
-        slices=slices(experiment, space),
+        min_trials=MIN_TRIALS,
+        parallel_coordinates=parallel_coordinates(study, space.distributions),
+        slices=slices(study, space.distributions, best),
         mentor_curves=mentor_curves(experiment),
         label_noise=label_noise(experiment),
-        estimated_noise=estimated_rate(experiment),
+        noise_rate_bound=noise_rate_bound(experiment),
         trials=trials,
         cost=cost_of(experiment),
         settings=yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100),
@@ -135,5 +143,5 @@ def build_report(experiment: Experiment) -> Report:
 
 
 def _epochs_compared(experiment: Experiment) -> list[int]:
-    """The first rung, to which nearly all trials came, and the last epoch."""
+    """The first rung, which nearly all trials reach, and the last epoch."""
     return [*experiment.rungs[:1], *{int(trial.config["epochs"]) for trial in experiment.trials.values()}]

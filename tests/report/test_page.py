@@ -16,7 +16,7 @@ from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.report.page import Report, build_report, write_report
-from tune_mentormix.results.summary import find, lead_by_luck
+from tune_mentormix.results.summary import max_lead_by_chance, summarize
 
 REPOSITORY = Path(__file__).parents[2]
 HOSTILE = "<script>alert(1)</script> & $x^2$ \"quoted\" 'too'"
@@ -74,7 +74,7 @@ def test_the_answer_comes_first_with_split_labels_and_controls(searched: Experim
     best = searched.best()
     assert best is not None
     answer, *sections = page.headings["h1"] + page.headings["h2"]
-    assert answer == find(searched).headline
+    assert answer == summarize(searched).headline
     assert sections == [
         "Learning curves",
         "Optimization history",
@@ -200,7 +200,7 @@ def test_a_search_that_has_not_begun_has_a_report(tmp_path: Path) -> None:
 def test_a_lead_that_luck_can_explain_is_not_called_a_gain(searched: Experiment) -> None:
     experiment = read_experiment(searched.path.parent, "birds")
     experiment.provenance.dataset.validation_images = 50
-    finding = find(experiment)
+    finding = summarize(experiment)
     assert finding.headline.startswith("A small lead")
     assert "may be a gain or a tie" in finding.explanation
 
@@ -208,9 +208,9 @@ def test_a_lead_that_luck_can_explain_is_not_called_a_gain(searched: Experiment)
 def test_one_image_is_no_gain_even_for_a_perfect_accuracy(searched: Experiment) -> None:
     experiment = read_experiment(searched.path.parent, "birds")
     images = experiment.provenance.dataset.validation_images
-    by_luck = lead_by_luck(experiment, 1.0, 1 - 1 / images)
-    assert by_luck is not None
-    assert by_luck > 1 / images
+    by_chance = max_lead_by_chance(experiment, 1.0, 1 - 1 / images)
+    assert by_chance is not None
+    assert by_chance > 1 / images
 
 
 def test_the_command_writes_where_it_is_told_and_not_over_a_folder(

@@ -16,7 +16,7 @@ from tune_mentormix.formatting import NOTHING, format_bytes
 from tune_mentormix.storage.paths import Location
 
 if TYPE_CHECKING:
-    from tune_mentormix.results.cleanup import Weight
+    from tune_mentormix.results.cleanup import DiskUsage
 
 Configuration = Annotated[
     Path | None, typer.Option(help="A YAML file of what the server allows; docs/service.md.", show_default=False)
@@ -70,29 +70,29 @@ def gc(
     storage: Storage = STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Show what experiments weigh, and remove checkpoints that nothing needs any more."""
+    """Show disk usage, and remove checkpoints that are no longer needed."""
     if whole and not names:
         raise RequestError("--whole takes the names of the experiments to remove")
     from tune_mentormix.results.cleanup import (
+        disk_usage,
         remove_old_checkpoints,  # imports SciPy
         remove_whole,
-        weigh_all,
     )
 
-    weights = weigh_all(storage, names or [], whole)
+    usages = disk_usage(storage, names or [], whole)
     if not as_json:
-        _print(weights, storage)
-    removed = [weight for weight in weights if weight.removable] if yes or _confirmed(weights, as_json) else []
-    for weight in removed:
-        remove_whole(storage, weight.name) if whole else remove_old_checkpoints(storage, weight.name)
+        _print(usages, storage)
+    removed = [usage for usage in usages if usage.removable] if yes or _confirmed(usages, as_json) else []
+    for usage in removed:
+        remove_whole(storage, usage.name) if whole else remove_old_checkpoints(storage, usage.name)
     if as_json:
-        console.print_json([weight.as_json() | {"removed": weight in removed} for weight in weights])
+        console.print_json([usage.as_json() | {"removed": usage in removed} for usage in usages])
     elif removed:
-        console.print_note(f"removed {format_bytes(sum(weight.removable for weight in removed))}")
+        console.print_note(f"removed {format_bytes(sum(usage.removable for usage in removed))}")
 
 
-def _confirmed(weights: list[Weight], as_json: bool) -> bool:
-    total = sum(weight.removable for weight in weights)
+def _confirmed(usages: list[DiskUsage], as_json: bool) -> bool:
+    total = sum(usage.removable for usage in usages)
     if not total or as_json:
         return False
     if not sys.stdin.isatty():
@@ -101,12 +101,12 @@ def _confirmed(weights: list[Weight], as_json: bool) -> bool:
     return typer.confirm(f"Remove {format_bytes(total)}?", err=True)
 
 
-def _print(weights: list[Weight], storage: Location) -> None:
-    if not weights:
+def _print(usages: list[DiskUsage], storage: Location) -> None:
+    if not usages:
         console.stdout.print(f"no searches in {storage}", markup=False)
         return
-    table = Table("name", "state", "checkpoints", "weighs", "can go", box=None, pad_edge=False)
-    for weight in weights:
-        removable = format_bytes(weight.removable) if weight.removable else NOTHING
-        table.add_row(weight.name, weight.state, str(weight.checkpoints), format_bytes(weight.bytes), removable)
+    table = Table("name", "state", "checkpoints", "size", "removable", box=None, pad_edge=False)
+    for usage in usages:
+        removable = format_bytes(usage.removable) if usage.removable else NOTHING
+        table.add_row(usage.name, usage.state, str(usage.checkpoints), format_bytes(usage.bytes), removable)
     console.stdout.print(table)

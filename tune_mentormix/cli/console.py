@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value
-from tune_mentormix.results.summary import counts_in_words, find
+from tune_mentormix.results.summary import counts_in_words, summarize
 from tune_mentormix.storage.paths import Location
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
@@ -162,7 +162,7 @@ def print_trials(experiment: Experiment) -> None:
 
 def _print_finding(experiment: Experiment) -> None:
     """The best configuration beside the controls, and whether it is a gain."""
-    finding = find(experiment)
+    finding = summarize(experiment)
     if finding.compared:
         stdout.print(_configuration(finding.compared[0].trial))
         table = Table("", f"accuracy, {experiment.labels_kind} validation labels", "epoch", "trial", box=None)

@@ -349,7 +349,7 @@ def _others(storage: Location) -> str:
     return f"; there are: {', '.join(names[:10])}" if names else " (nothing was searched there yet)"
 
 
-KEPT = 2  # of a trial: should the newest be torn, the one before it is whole
+CHECKPOINTS_KEPT = 2  # of a trial: should the newest be torn, the one before it is whole
 
 SECONDS_PER_HOUR = 3600.0
 

@@ -8,7 +8,7 @@ from typing import Any
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.export.manifest import CONFIG_FILE, PROVENANCE_FILE
 from tune_mentormix.formatting import format_accuracy, format_value
-from tune_mentormix.results.summary import CONTROL_TITLES, find
+from tune_mentormix.results.summary import CONTROL_TITLES, summarize
 
 CARD = """\
 # {experiment}: trial {trial}
@@ -93,7 +93,7 @@ def _answer(experiment: Experiment, provenance: dict[str, Any]) -> str:
     confirmation = provenance["confirmation"]
     if confirmation:
         return "\n".join(f"- {sentence}" for sentence in confirmation["verdicts"])
-    finding = find(experiment)
+    finding = summarize(experiment)
     return f"{finding.headline}. {finding.explanation}"
 
 

@@ -37,7 +37,7 @@ from tune_mentormix.results.confirmation import (
     read_confirmation,
     verdicts,
 )
-from tune_mentormix.results.summary import Finding, find, standard_error
+from tune_mentormix.results.summary import SearchSummary, standard_error, summarize
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import YamlDocument
 
@@ -49,7 +49,7 @@ class Report:
     experiment: Experiment
     state: str
     written: str
-    finding: Finding
+    finding: SearchSummary
     best: Trial | None
     published: Trial | None
     confirmation: Confirmation | None
@@ -104,7 +104,7 @@ def write_page(out: Path, template: str, **values: Any) -> Path:
 
 def build_report(experiment: Experiment) -> Report:
     """Reads the results of a search, and draws the figures."""
-    finding = find(experiment)
+    finding = summarize(experiment)
     best = experiment.best()
     confirmation = read_confirmation(experiment)
     ablation = read_ablation(experiment)

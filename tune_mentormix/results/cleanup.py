@@ -1,7 +1,7 @@
-"""What experiments weigh, and the removal of what nothing needs any more.
+"""Disk usage of experiments, and removal of checkpoints that are no longer needed.
 
-Kept of the checkpoints is what a resume goes on from, what `export` takes weights of, now or after a `confirm` of as
-many as it confirms by itself, and what the test set is opened with. Nothing of an experiment that runs is touched.
+Kept are the checkpoints that a resume starts from, those that `export` takes weights from, now or after a `confirm`
+of the default number of trials, and those that are evaluated on the test set. Nothing is removed while a search runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import (
-    KEPT,
+    CHECKPOINTS_KEPT,
     Experiment,
     SearchState,
     Trial,
@@ -37,41 +37,41 @@ _CHECKPOINT = re.compile(r"(?:.*/)?runs/\d+/[^/]+/checkpoint_[^/]+(?=/)")
 
 
 @dataclass(frozen=True)
-class Weight:
-    """What one experiment takes of the storage."""
+class DiskUsage:
+    """The storage that one experiment takes."""
 
     name: str
     state: SearchState
     bytes: int
-    checkpoints: int  # how many there are
-    removable: int  # bytes that can go
+    checkpoints: int  # their number
+    removable: int  # bytes that can be removed
 
     def as_json(self) -> dict[str, Any]:
         """What `gc --json` shows."""
         return asdict(self)
 
 
-def weigh_all(storage: Location, names: list[str], whole: bool = False) -> list[Weight]:
-    """Weighs the named experiments, or all of the storage.
+def disk_usage(storage: Location, names: list[str], whole: bool = False) -> list[DiskUsage]:
+    """Measures the named experiments, or all of the storage.
 
     Args:
         storage: that holds experiments.
         names: of experiments; none means all.
-        whole: whether all of each is to go, and not only old checkpoints.
+        whole: whether each is to be removed as a whole, and not only its old checkpoints.
 
     Raises:
-        RequestError: if one named is not there, or runs and is to go.
+        RequestError: if a named experiment does not exist, or is running and is to be removed as a whole.
     """
     named = [read_experiment(storage, name) for name in dict.fromkeys(names)]
     experiments = named or list_experiments(storage)
     if whole:
         for experiment in experiments:
             _refuse_if_running(experiment)
-    return [_weigh(experiment, whole) for experiment in experiments]
+    return [_disk_usage(experiment, whole) for experiment in experiments]
 
 
 def remove_old_checkpoints(storage: Location, name: str) -> None:
-    """Removes the checkpoints of an experiment that nothing needs; nobody can start it meanwhile.
+    """Removes the checkpoints of an experiment that are no longer needed, under its lease.
 
     Raises:
         RequestError: if it runs.
@@ -95,12 +95,12 @@ def remove_whole(storage: Location, name: str) -> None:
     remove_folder(storage / SUBMISSIONS_FOLDER / name)
 
 
-def _weigh(experiment: Experiment, whole: bool) -> Weight:
+def _disk_usage(experiment: Experiment, whole: bool) -> DiskUsage:
     sizes = sizes_below(experiment.path)
     running = _lease_holder(experiment) is not None
     total = sum(sizes.values())
     old = 0 if running else sum(_old_checkpoints(experiment, sizes).values())
-    return Weight(
+    return DiskUsage(
         name=experiment.name,
         state="running" if running else experiment.state(),
         bytes=total,
@@ -110,7 +110,7 @@ def _weigh(experiment: Experiment, whole: bool) -> Weight:
 
 
 def _old_checkpoints(experiment: Experiment, sizes: dict[str, int]) -> dict[str, int]:
-    """Bytes of each checkpoint that nothing needs, by its path in the experiment."""
+    """Bytes of each checkpoint that is no longer needed, by its path in the experiment."""
     needed = set(_needed_by_search(experiment))
     confirmation = read_confirmation(experiment)
     if confirmation:
@@ -136,16 +136,16 @@ def _needed_by_search(experiment: Experiment) -> Iterator[str]:
 
 
 def _needed_by_confirmation(confirmation: Confirmation) -> Iterator[str]:
-    """More seeds open the test set again, with all that are still in the race."""
+    """A confirmation with more seeds evaluates the test set again, with all candidates that are not eliminated."""
     for candidate in confirmation.candidates:
         runs = confirmation.runs_of(candidate).values()
-        out_of_the_race = candidate.name in confirmation.ruled_out and not candidate.control
-        yield from _newest(run for run in runs if not (out_of_the_race and run.has_ended))
+        is_eliminated = candidate.name in confirmation.ruled_out and not candidate.control
+        yield from _newest(run for run in runs if not (is_eliminated and run.has_ended))
 
 
 def _newest(trials: Iterable[Trial]) -> Iterator[str]:
     for trial in trials:
-        yield from (path for _, path in trial.checkpoints[-KEPT:])
+        yield from (path for _, path in trial.checkpoints[-CHECKPOINTS_KEPT:])
 
 
 def _ablations(experiment: Experiment, sizes: dict[str, int]) -> list[Experiment]:

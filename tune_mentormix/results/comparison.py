@@ -7,7 +7,7 @@ from typing import Any
 
 from tune_mentormix.experiment.experiment import Cost, Experiment, cost_of
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
-from tune_mentormix.results.summary import CONTROL_TITLES, Finding, counts_in_words, find
+from tune_mentormix.results.summary import CONTROL_TITLES, SearchSummary, counts_in_words, summarize
 
 _NOT_COMPARED = ("format", "name", "storage", "cache_dir")  # say nothing about what a search finds
 
@@ -17,7 +17,7 @@ class ComparedSearch:
     """One column of the comparison."""
 
     experiment: Experiment
-    finding: Finding
+    finding: SearchSummary
     cost: Cost
 
     def as_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Comparison:
 
 def compare(experiments: list[Experiment]) -> Comparison:
     """Puts at least two searches side by side."""
-    searches = [ComparedSearch(experiment, find(experiment), cost_of(experiment)) for experiment in experiments]
+    searches = [ComparedSearch(experiment, summarize(experiment), cost_of(experiment)) for experiment in experiments]
     return Comparison(searches, _differing(experiments), _obstacles(experiments), _reservations(experiments))
 
 

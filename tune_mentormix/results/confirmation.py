@@ -14,7 +14,7 @@ from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, Trial, replay
-from tune_mentormix.results.statistics import Interval, mean_interval, paired_differences
+from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval, paired_differences
 from tune_mentormix.results.summary import CONTROL_TITLES
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event
 from tune_mentormix.storage.paths import Location
@@ -171,7 +171,7 @@ class Confirmation(Experiment):
         """The controls to compare the winner with: all, but for itself."""
         return [c for c in self.candidates if c.control and c != winner]
 
-    def validation(self, candidate: Candidate) -> Interval | None:
+    def validation(self, candidate: Candidate) -> ConfidenceInterval | None:
         """Mean accuracy over the candidate's seeds."""
         return _interval(self.accuracies(candidate).values())
 
@@ -194,11 +194,11 @@ class Confirmation(Experiment):
         results = (self.opening or {"results": {}})["results"].get(candidate.name, {})
         return {int(seed): accuracy for seed, accuracy in results.items()}
 
-    def test(self, candidate: Candidate) -> Interval | None:
+    def test(self, candidate: Candidate) -> ConfidenceInterval | None:
         """Mean test accuracy over the candidate's seeds."""
         return _interval(self.test_accuracies(candidate).values())
 
-    def gain(self, first: Candidate, second: Candidate, on_test: bool) -> Interval | None:
+    def gain(self, first: Candidate, second: Candidate, on_test: bool) -> ConfidenceInterval | None:
         """How much better the first is than the second, paired by seed."""
         accuracies = self.test_accuracies if on_test else self.accuracies
         return _interval(paired_differences(accuracies(first), accuracies(second)))
@@ -240,9 +240,9 @@ def read_openings(path: Location) -> list[dict[str, Any]]:
         raise RequestError(f"{file} is no record of the test set's openings: the file was damaged") from error
 
 
-def _interval(values: Iterable[float]) -> Interval | None:
+def _interval(values: Iterable[float]) -> ConfidenceInterval | None:
     listed = list(values)
-    return mean_interval(listed) if listed else None
+    return confidence_interval(listed) if listed else None
 
 
 def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
@@ -280,8 +280,8 @@ class ConfirmedRow:
     candidate: Candidate
     rank: int | None  # None: a baseline, which does not compete
     seeds: int  # that it finished
-    validation: Interval | None
-    test: Interval | None  # None: not tested
+    validation: ConfidenceInterval | None
+    test: ConfidenceInterval | None  # None: not tested
 
 
 def confirmed_rows(confirmation: Confirmation) -> list[ConfirmedRow]:
@@ -370,7 +370,7 @@ def _in_a_sentence(candidate: Candidate) -> str:
     return f"the {title(candidate)}" if candidate.name == "published" else title(candidate)
 
 
-def _verdict(gain: Interval, control: str, where: str) -> str:
+def _verdict(gain: ConfidenceInterval, control: str, where: str) -> str:
     points = f"{abs(100 * gain.mean):.1f} points"
     if gain.low is None or gain.high is None:
         if gain.n == 1:
@@ -385,5 +385,5 @@ def _verdict(gain: Interval, control: str, where: str) -> str:
     return f"It is not better than {control}: a tie ({difference}) on {where}."
 
 
-def _measured(interval: Interval | None, accuracies: dict[int, float]) -> dict[str, Any] | None:
+def _measured(interval: ConfidenceInterval | None, accuracies: dict[int, float]) -> dict[str, Any] | None:
     return {**interval.as_json(), "by_seed": accuracies} if interval else None

@@ -1,4 +1,4 @@
-"""What a search found, in plain words: the best beside the controls, and whether that is a gain."""
+"""What a search found, in plain words: the best trial beside the controls, and whether its lead is a gain."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class ComparedTrial:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The answer of a search."""
+class SearchSummary:
+    """What a search found."""
 
     headline: str
     explanation: str
     compared: list[ComparedTrial]  # the best first, then the controls that ran to the end
 
 
-def find(experiment: Experiment) -> Finding:
-    """Says what the search found; also of one that is unfinished, or failed."""
+def summarize(experiment: Experiment) -> SearchSummary:
+    """Summarizes what the search found; also one that is unfinished, or failed."""
     best = experiment.best()
     if best is None:
-        return Finding(*_nothing_found(experiment), [])
+        return SearchSummary(*_nothing_found(experiment), [])
     accuracy = best.val_accuracy or 0.0
     controls = experiment.controls()
     compared = [ComparedTrial("best found", best, None)] + [
@@ -42,13 +42,13 @@ def find(experiment: Experiment) -> Finding:
         for name, title in CONTROL_TITLES.items()
         if name in controls and controls[name].number != best.number
     ]
-    return Finding(*_verdict(experiment, best, compared[1:]), compared)
+    return SearchSummary(*_verdict(experiment, best, compared[1:]), compared)
 
 
 def standard_error(experiment: Experiment, accuracy: float) -> float | None:
-    """Of an accuracy, by the number of validation images; None where that was not recorded.
+    """Standard error of a validation accuracy; None where the number of validation images was not recorded.
 
-    With the two right and two wrong answers that Agresti and Coull (1998) add: an accuracy of 1 has an error, too.
+    Adds two right and two wrong answers (Agresti and Coull 1998), so that an accuracy of 1 has an error, too.
     """
     images = experiment.provenance.dataset.validation_images
     if not images:
@@ -57,11 +57,11 @@ def standard_error(experiment: Experiment, accuracy: float) -> float | None:
     return sqrt(adjusted * (1 - adjusted) / (images + 4))
 
 
-def lead_by_luck(experiment: Experiment, accuracy: float, other: float) -> float | None:
-    """How far ahead of an equal the best of all finished trials comes by luck at most, in 95 of 100 searches.
+def max_lead_by_chance(experiment: Experiment, accuracy: float, other: float) -> float | None:
+    """95 % upper bound on the lead that the best of equally good trials shows by chance; None if it is unknown.
 
-    Bonferroni over the finished trials, each against one other, both with a standard error of their own. That they
-    share their validation images makes it smaller, another seed larger.
+    Bonferroni over the finished trials, each against one other, with independent standard errors. That
+    trials share their validation images makes the true bound smaller, other seeds make it larger.
     """
     error, other_error = standard_error(experiment, accuracy), standard_error(experiment, other)
     if error is None or other_error is None:
@@ -106,14 +106,14 @@ def _gain(experiment: Experiment, accuracy: float, nearest: ComparedTrial) -> tu
             f"The best configuration is not better than the {nearest.title} ({format_points(lead)} points).",
         )
     ahead = f"{format_points(lead)[1:]} points ahead of the {nearest.title}"
-    by_luck = lead_by_luck(experiment, accuracy, accuracy - lead)
-    if by_luck is None:
+    by_chance = max_lead_by_chance(experiment, accuracy, accuracy - lead)
+    if by_chance is None:
         return f"A lead: {ahead}", "How many images that was measured on is not recorded: it may be a gain or a tie."
     images = f"the best of {experiment.counts()['finished']} finished trials on this many validation images"
-    if lead < by_luck:
+    if lead < by_chance:
         return (
             f"A small lead: {ahead}",
-            f"Luck alone can put {images} up to {format_points(by_luck)[1:]} points ahead. "
+            f"Luck alone can put {images} up to {format_points(by_chance)[1:]} points ahead. "
             "It may be a gain or a tie: training both on fresh seeds tells.",
         )
     return f"A gain: {ahead}", f"That is more than luck would give {images}."

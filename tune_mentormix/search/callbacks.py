@@ -19,7 +19,7 @@ from ray.tune.logger import TBXLoggerCallback
 
 from trainables.errors import StorageUnavailableError
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import KEPT, Experiment
+from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment
 from tune_mentormix.formatting import format_duration
 from tune_mentormix.search.early_stopping import Rungs
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, Journal
@@ -219,7 +219,7 @@ class Retention:
     def prune(self, number: int) -> None:
         """Deletes what the trial's newest checkpoints replace. A storage in trouble keeps what it has."""
         checkpoints = self._experiment.trials[number].checkpoints
-        for _, path in checkpoints[self._looked_at[number] : -KEPT]:
+        for _, path in checkpoints[self._looked_at[number] : -CHECKPOINTS_KEPT]:
             self._looked_at[number] += 1
             try:
                 remove_folder(self._experiment.path / path)

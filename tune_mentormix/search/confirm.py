@@ -34,7 +34,7 @@ from tune_mentormix.results.confirmation import (
     ranked_trials,
     read_confirmation,
 )
-from tune_mentormix.results.statistics import LEAST_ROUNDS, hopeless
+from tune_mentormix.results.statistics import MIN_ROUNDS, eliminated_candidates
 from tune_mentormix.search.callbacks import Recorder, open_journal
 from tune_mentormix.search.early_stopping import Rungs
 from tune_mentormix.search.plan import SearchRequest, stored_request
@@ -217,7 +217,7 @@ class ConfirmationSearcher(Searcher):
             return self._start(replace(run, attempt=run.attempt + 1), checkpoint)
         rule_out_failed(self._confirmation, self._recorder)
         for round_number, seed in enumerate(self._confirmation.seeds):
-            if round_number >= LEAST_ROUNDS and not self._has_begun(round_number):
+            if round_number >= MIN_ROUNDS and not self._has_begun(round_number):
                 if self._confirmation.unfinished():
                     return None
                 self._rule_out_hopeless(round_number)
@@ -252,7 +252,7 @@ class ConfirmationSearcher(Searcher):
         race = [c for c in confirmation.candidates if c.competes and c.name not in confirmation.ruled_out]
         accuracies = {c.name: confirmation.accuracies(c) for c in race if confirmation.accuracies(c)}
         kept = [c.name for c in race if c.control]
-        reasons = hopeless(accuracies, kept) if accuracies else {}
+        reasons = eliminated_candidates(accuracies, kept) if accuracies else {}
         if reasons:
             self._recorder.record("ruled_out", rounds=rounds, candidates=reasons)
 

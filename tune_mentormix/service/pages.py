@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.responses import Response
 
-from tune_mentormix.results.summary import find
+from tune_mentormix.results.summary import summarize
 from tune_mentormix.service.curve_picture import curve_picture
 from tune_mentormix.service.dashboard import has_dashboard
 from tune_mentormix.service.events import as_data
@@ -126,7 +126,7 @@ def _search_values(service: Service, reading: Reading, query: TrialQuery, page_n
         "holder": holder,
         "counts": counts,
         "done": experiment.num_samples - counts["pending"] - counts["running"],
-        "finding": find(experiment),
+        "finding": summarize(experiment),
         "best": experiment.best(),
         "split": f"{experiment.labels_kind} validation labels",
         "curves": curve_picture(experiment),

@@ -61,6 +61,11 @@ class Trial:
         return max(self.reports, default=0)
 
     @property
+    def is_baseline(self) -> bool:
+        """Whether it is plain mixup or plain training: to be compared with, never the answer."""
+        return self.control in BASELINES
+
+    @property
     def has_ended(self) -> bool:
         """Whether nothing of it is left to run."""
         return self.state not in ("pending", "running")
@@ -181,10 +186,23 @@ class Experiment:
         Only trials that ran to the end are compared, since accuracies at different epochs are not comparable;
         while there are none, the latest reports are. The baselines (plain mixup, plain training) do not compete.
         """
-        reported = [t for t in self.trials.values() if t.val_accuracy is not None and t.state != "failed"]
-        scored = [t for t in reported if t.control not in BASELINES]
+        scored = [t for t in self.competing_trials() if t.val_accuracy is not None and t.state != "failed"]
         candidates = [t for t in scored if t.state == "finished"] or scored
         return max(candidates, key=lambda t: (t.val_accuracy, -t.number), default=None)
+
+    def competing_trials(self) -> list[Trial]:
+        """All trials but the baselines, in the order in which they were proposed."""
+        return [trial for trial in self.trials.values() if not trial.is_baseline]
+
+    def ranked_trials(self) -> list[Trial]:
+        """The competing trials that ran to the end, best first, each configuration once."""
+        finished = [trial for trial in self.competing_trials() if trial.state == "finished"]
+        finished.sort(key=lambda trial: (-(trial.val_accuracy or 0.0), trial.number))
+        ranked: list[Trial] = []
+        for trial in finished:
+            if all(trial.config != other.config for other in ranked):
+                ranked.append(trial)
+        return ranked
 
     def controls(self) -> dict[str, Trial]:
         """The controls that ran to the end, by name."""

@@ -13,7 +13,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.search_space import SearchSpace, parse_space
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
@@ -106,7 +105,7 @@ def _trial(experiment: Experiment, number: int, space: SearchSpace) -> FrozenTri
     attributes = {"trial": number, "control": trial.control, "error": trial.error}
     return frozen_trial(
         OPTUNA_STATES[trial.state],
-        None if trial.control in BASELINES else space.searched_values(trial.config),
+        None if trial.is_baseline else space.searched_values(trial.config),
         space.distributions,
         {epoch: accuracy for epoch, accuracy in trial.curve.items() if accuracy is not None},
         user_attrs={key: value for key, value in attributes.items() if value is not None},

@@ -26,7 +26,6 @@ from tune_mentormix.results.confirmation import (
     CONFIRMATION_FOLDER,
     TOP_K,
     Confirmation,
-    ranked_trials,
     read_confirmation,
 )
 from tune_mentormix.storage.journal import JOURNAL_FILE
@@ -128,7 +127,7 @@ def _needed_by_search(experiment: Experiment) -> Iterator[str]:
     yield from _newest(
         [
             *experiment.unfinished(),
-            *ranked_trials(experiment)[:TOP_K],
+            *experiment.ranked_trials()[:TOP_K],
             *(trial for trial in experiment.trials.values() if trial.control or trial.number in confirmed),
             *([best] if best else []),
         ]

@@ -54,7 +54,7 @@ def choose_candidates(experiment: Experiment, controls: dict[str, dict[str, Any]
         controls: name → its whole configuration, for those that the search did not come to.
         top_k: how many; the published setting counts where it is among the best.
     """
-    ranked = ranked_trials(experiment)
+    ranked = experiment.ranked_trials()
     rank_of = {trial.number: rank for rank, trial in enumerate(ranked, start=1)}
     by_control = {trial.control: trial for trial in experiment.trials.values()}
     candidates = [
@@ -65,17 +65,6 @@ def choose_candidates(experiment: Experiment, controls: dict[str, dict[str, Any]
     ]
     best = [trial for trial in ranked[:top_k] if trial.control is None]
     return candidates + [_candidate(f"trial {trial.number}", trial, rank_of[trial.number]) for trial in best]
-
-
-def ranked_trials(experiment: Experiment) -> list[Trial]:
-    """The trials that ran to the end, best first, each configuration once; baselines do not compete."""
-    finished = [t for t in experiment.trials.values() if t.state == "finished" and t.control not in BASELINES]
-    finished.sort(key=lambda trial: (-(trial.val_accuracy or 0.0), trial.number))
-    ranked: list[Trial] = []
-    for trial in finished:
-        if all(trial.config != other.config for other in ranked):
-            ranked.append(trial)
-    return ranked
 
 
 def _candidate(name: str, trial: Trial, rank: int | None) -> Candidate:

@@ -31,7 +31,6 @@ from tune_mentormix.results.confirmation import (
     Confirmation,
     choose_candidates,
     confirmation_seeds,
-    ranked_trials,
     read_confirmation,
 )
 from tune_mentormix.results.statistics import MIN_ROUNDS, eliminated_candidates
@@ -86,7 +85,7 @@ def confirm_search(
         _check_extension(confirmation, top_k, seeds)
         if confirmation.opening and len(confirmation.seeds) == (seeds or len(confirmation.seeds)):
             return confirmation
-    elif not ranked_trials(experiment):
+    elif not experiment.ranked_trials():
         raise RequestError(f"{name} has no trial that ran to the end yet: there is nothing to confirm")
     request = stored_request(experiment, settings)
     with connection(settings.address, verbose):

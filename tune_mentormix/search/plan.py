@@ -16,7 +16,6 @@ from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
 from tune_mentormix.export.read import read_exported
-from tune_mentormix.results.confirmation import ranked_trials
 from tune_mentormix.search.early_stopping import Rungs, rung_epochs
 
 EPOCHS_AFTER_BURN_IN = 0.15  # of a trial: what it trains with weights before the first rung (docs/search-policy.md)
@@ -116,7 +115,7 @@ def first_trials(path: Path, space: SearchSpace) -> list[dict[str, Any]]:
         RequestError: if there is nothing of that kind, or nothing in it lies in the space.
     """
     if (path / SEARCH_FILE).is_file():
-        configs = [trial.config for trial in ranked_trials(read_experiment(path.parent, path.name))]
+        configs = [trial.config for trial in read_experiment(path.parent, path.name).ranked_trials()]
     else:
         configs = [read_exported(path).config.model_dump()]
     found: list[dict[str, Any]] = []

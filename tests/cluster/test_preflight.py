@@ -1,4 +1,4 @@
-"""The comparison of what nodes say. That every node is really asked, the searches of `tests/faults` show.
+"""How the reports of nodes are compared. `tests/faults` shows that every node is really asked.
 
 Nodes of a cluster on one machine share its disk and its packages, so what differs is made up here.
 """
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tune_mentormix.cluster.preflight import (
-    FROM_DRIVER,
+    DRIVER,
     NodeReport,
-    objection,
+    incompatibility,
     reads_probe,
     report_node,
     report_packages,
@@ -26,7 +26,7 @@ STORAGE = Path("results")
 
 
 def refusal(report: NodeReport, seen: bool = True) -> str:
-    return objection(report, HERE, seen, STORAGE) or ""
+    return incompatibility(report, HERE, seen, STORAGE) or ""
 
 
 def test_a_node_like_this_machine_that_sees_the_storage_is_fine() -> None:
@@ -56,14 +56,14 @@ def test_a_folder_that_only_one_machine_has_is_refused_with_the_way_out() -> Non
 
 def test_a_node_that_sees_another_folder_of_the_same_name_says_so(tmp_path: Path) -> None:
     assert report_node("a", "gpu-7", tmp_path).storage_error == "what the driver wrote is not there"
-    write_probe(tmp_path, FROM_DRIVER)
+    write_probe(tmp_path, DRIVER)
     assert report_node("a", "gpu-7", tmp_path).storage_error is None
     assert reads_probe(tmp_path, "a")
 
 
 def test_a_probe_leaves_neither_files_nor_folders_it_made(tmp_path: Path) -> None:
     with storage_probe(tmp_path / "new" / "results") as folder:
-        assert reads_probe(folder, FROM_DRIVER)
+        assert reads_probe(folder, DRIVER)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -39,7 +39,9 @@ class Driver:
     def refused(self) -> tuple[int, str]:
         """Tries to resume while it runs; the exit code and what was printed."""
         command = self._command("resume", self.experiment.name)
-        ran = subprocess.run(command, cwd=REPOSITORY, env=_environment(), capture_output=True, text=True, check=False)
+        ran = subprocess.run(
+            command, cwd=REPOSITORY, env=driver_environment(), capture_output=True, text=True, check=False
+        )
         return ran.returncode, ran.stderr
 
     def is_running(self) -> bool:
@@ -89,13 +91,14 @@ class Driver:
     def _run(self, *arguments: str) -> subprocess.Popen[bytes]:
         with self.output.open("ab") as output:
             return subprocess.Popen(
-                self._command(*arguments), cwd=REPOSITORY, env=_environment(), stdout=output, stderr=output
+                self._command(*arguments), cwd=REPOSITORY, env=driver_environment(), stdout=output, stderr=output
             )
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "run_search.py", *arguments, *self._where]
 
 
-def _environment() -> dict[str, str]:
+def driver_environment() -> dict[str, str]:
+    """Of a process that joins a cluster of this machine."""
     # On Linux, too, Ray then takes 127.0.0.1 for what it says, as the cluster here listens there alone.
     return os.environ | {"OMP_NUM_THREADS": "1", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}

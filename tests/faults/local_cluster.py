@@ -6,7 +6,9 @@ A node is a set of processes; killing them is what a machine that goes away look
 from __future__ import annotations
 
 import logging
+import os
 import random
+import signal
 from typing import Any
 
 from ray.cluster_utils import Cluster
@@ -40,9 +42,19 @@ class LocalCluster:
         nodes = [node for node in self._cluster.worker_nodes if _raylet(node) in parents]
         if not nodes:
             return False
-        self._cluster.remove_node(rng.choice(sorted(nodes, key=_raylet)), allow_graceful=False)
+        self.remove_node(rng.choice(sorted(nodes, key=_raylet)))
         self.add_node()
         return True
+
+    def freeze_node(self) -> Any:
+        """Stops what takes a node's tasks, of which Ray learns only later; returns the node."""
+        node = min(self._cluster.worker_nodes, key=_raylet)
+        os.kill(_raylet(node), signal.SIGSTOP)
+        return node
+
+    def remove_node(self, node: Any) -> None:
+        """Kills all processes of a node."""
+        self._cluster.remove_node(node, allow_graceful=False)
 
     def kill_worker(self, rng: random.Random) -> bool:
         """Kills a process that trains; False if there is none at the moment."""

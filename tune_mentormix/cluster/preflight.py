@@ -1,18 +1,20 @@
-"""What is checked on every node of a joined cluster before anything is created: its packages, and the storage."""
+"""Checks before anything is created: resources, and on every node of a cluster its packages and the storage."""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tune_mentormix.cluster.resources import check_resources
@@ -20,95 +22,8 @@ from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.paths import Location, temporary_folder
 
-ANSWER_SECONDS = 120.0  # for all nodes at once; most of it is a node fetching the code and starting a worker
-SHARED = "on a cluster --storage must be a folder that every node sees, such as NFS, or s3://…"
-
-
-def check_cluster(settings: SearchSettings) -> None:
-    """Checks that trials can run where they will be sent.
-
-    On this machine alone, that is the resources; on a joined cluster every node is asked, too, in a task that takes
-    no resources: whether it has what a trial imports, in the driver's versions, and sees the same storage.
-
-    Raises:
-        RequestError: one line that names the node, and what is wrong there. Nothing is left behind.
-    """
-    check_resources(settings)
-    if (settings.address or os.environ.get("RAY_ADDRESS")) not in (None, "", "local"):
-        check_nodes(settings.storage)
-
-
-def check_nodes(storage: Location) -> None:
-    """Asks every node that can run trials. Raises RequestError as `check_cluster` says."""
-    with storage_probe(storage) as folder:
-        reports = _ask(_nodes_with_cpus(), folder)
-        seen = {node_id: reads_probe(folder, node_id) for node_id in reports}
-    here = report_packages("the driver")
-    for node_id, report in reports.items():
-        reason = objection(report, here, seen[node_id], storage)
-        if reason:
-            raise RequestError(reason)
-
-
-def objection(report: NodeReport, here: NodeReport, seen: bool, storage: Location) -> str | None:
-    """Why no trial should run on a node, in one line, or None.
-
-    Args:
-        report: of the node.
-        here: of this process.
-        seen: whether the file that the node wrote into the storage was found from here.
-        storage: as asked for.
-    """
-    if report.missing:
-        needed = ", ".join(report.missing)
-        return f"node {report.node} lacks {needed}: install there what this machine has, or use its container"
-    differing = {name: found for name, found in report.versions.items() if found != here.versions[name]}
-    if differing:
-        name, found = next(iter(differing.items()))
-        return f"node {report.node} has {name} {found}, this machine {here.versions[name]}: install the same on both"
-    if report.storage_error:
-        return f"node {report.node} cannot use storage {storage}: {report.storage_error}; {SHARED}"
-    if not seen:
-        return f"storage {storage} on node {report.node} is another folder than here: {SHARED}"
-    return None
-
-
-def _nodes_with_cpus() -> dict[str, str]:
-    """Of every live node that can run trials: its identity, and a name that people know."""
-    return {
-        node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0
-    }
-
-
-def _ask(nodes: dict[str, str], folder: Location) -> dict[str, NodeReport]:
-    ask = ray.remote(num_cpus=0, max_retries=0)(report_node)
-    tasks = {
-        node_id: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
-            node_id, name, folder
-        )
-        for node_id, name in nodes.items()
-    }
-    ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=ANSWER_SECONDS)
-    return {node_id: _report(nodes[node_id], task) for node_id, task in tasks.items()}
-
-
-def _report(node: str, task: Any) -> NodeReport:
-    try:
-        report: NodeReport = ray.get(task, timeout=0)
-    except GetTimeoutError as error:
-        raise RequestError(
-            f"node {node} did not answer within {ANSWER_SECONDS:.0f} s: look at it, try again"
-        ) from error
-    except RayError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise RequestError(f"node {node} cannot run the search's code: {reason}") from error
-    return report
-
-
 # Distributions and what they are imported as: all that a trial needs on its node.
-NEEDED = {
+NEEDED_PACKAGES = {
     "torch": "torch",
     "torchvision": "torchvision",
     "numpy": "numpy",
@@ -120,12 +35,18 @@ NEEDED = {
     "filelock": "filelock",
     "tune-mentormix": "trainables",
 }
-SAME = ("python", "ray", "torch", "numpy")  # a state written by one must be read by another, to the same figures
+SAME_VERSIONS = ("ray", "torch", "numpy")  # a state written by one must be read by another, to the same figures
+REPORT_SECONDS = 120.0  # for all nodes at once; most of it is a node fetching the code and starting a worker
+MAX_ATTEMPTS = 3  # to ask a node: where its processes are killed, Ray may learn of it a second later
+DRIVER = "driver"  # the file that the driver writes into the storage for the nodes to read
+_SHARED = "on a cluster --storage must be a folder that every node sees, such as NFS, or s3://…"
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class NodeReport:
-    """A node's versions, what is missing there, and why the storage does not work from there."""
+    """A node's versions, the packages missing there, and why the storage does not work from there."""
 
     node: str
     versions: dict[str, str] = field(default_factory=dict)
@@ -133,23 +54,70 @@ class NodeReport:
     storage_error: str | None = None
 
 
+def check_cluster(settings: SearchSettings) -> None:
+    """Checks that trials can run where they will be sent.
+
+    On this machine alone, it checks the resources. On a cluster, a task that takes no resources also runs on every
+    node: it must have what a trial imports, in the driver's versions, and see the same storage. A node that dies
+    while it is checked is skipped.
+
+    Raises:
+        RequestError: one line that names the node, and what is wrong there. Nothing is left behind.
+    """
+    check_resources(settings)
+    if (settings.address or os.environ.get("RAY_ADDRESS")) in (None, "", "local"):
+        return
+    with storage_probe(settings.storage) as folder:
+        reports = _ask_nodes(folder)
+        seen = {node_id: reads_probe(folder, node_id) for node_id in reports}
+    here = report_packages("the driver")
+    for node_id, report in reports.items():
+        reason = incompatibility(report, here, seen[node_id], settings.storage)
+        if reason:
+            raise RequestError(reason)
+    check_resources(settings)  # of the nodes that are left
+
+
+def incompatibility(report: NodeReport, here: NodeReport, seen: bool, storage: Location) -> str | None:
+    """Returns in one line why no trial should run on a node, or None.
+
+    Args:
+        report: of the node.
+        here: of this process.
+        seen: whether the file that the node wrote into the storage was found from here.
+        storage: as the user gave it.
+    """
+    if report.missing:
+        needed = ", ".join(report.missing)
+        return f"node {report.node} lacks {needed}: install there what this machine has, or use its container"
+    differing = {name: found for name, found in report.versions.items() if found != here.versions[name]}
+    if differing:
+        name, found = next(iter(differing.items()))
+        return f"node {report.node} has {name} {found}, this machine {here.versions[name]}: install the same on both"
+    if report.storage_error:
+        return f"node {report.node} cannot use storage {storage}: {report.storage_error}; {_SHARED}"
+    if not seen:
+        return f"storage {storage} on node {report.node} is another folder than here: {_SHARED}"
+    return None
+
+
 def report_packages(node: str, storage_error: str | None = None) -> NodeReport:
     """Looks up, without importing any of them, which packages this Python has."""
-    missing = [name for name, module in NEEDED.items() if find_spec(module) is None]
-    versions = {"python": platform.python_version()} | {name: _version(name) for name in SAME if name != "python"}
+    missing = [name for name, module in NEEDED_PACKAGES.items() if find_spec(module) is None]
+    versions = {"python": platform.python_version()} | {name: _version(name) for name in SAME_VERSIONS}
     return NodeReport(node, versions, missing, storage_error)
 
 
 def report_node(node_id: str, name: str, probe: Location) -> NodeReport:
-    """What the node says, after it has read the driver's file from the storage and written its own.
+    """Runs on a node: reads the driver's file from the storage, writes the node's own, and reports.
 
     Args:
-        node_id: what its own file is called.
+        node_id: the name of the node's file.
         name: of the node, for people.
         probe: the folder in the storage.
     """
     try:
-        if not reads_probe(probe, FROM_DRIVER):
+        if not reads_probe(probe, DRIVER):
             return report_packages(name, "what the driver wrote is not there")
         write_probe(probe, node_id)
     except OSError as error:
@@ -157,33 +125,23 @@ def report_node(node_id: str, name: str, probe: Location) -> NodeReport:
     return report_packages(name)
 
 
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "of unknown version"
-
-
-FROM_DRIVER = "driver"
-
-
 @contextmanager
 def storage_probe(storage: Location) -> Iterator[Location]:
-    """A folder in the storage with a file of this process; afterwards it is gone, and so is a storage made for it.
+    """Yields a temporary folder in the storage that holds a file of this process.
 
     Raises:
         RequestError: if the storage cannot be written.
     """
     try:
         with temporary_folder(storage) as folder:
-            write_probe(folder, FROM_DRIVER)
+            write_probe(folder, DRIVER)
             yield folder
     except OSError as error:
         raise RequestError(f"storage {storage} cannot be written: {error.strerror} (--storage)") from error
 
 
 def write_probe(folder: Location, writer: str) -> None:
-    """Leaves a file of this writer. Raises OSError if that cannot be."""
+    """Writes the file of this writer. Raises OSError."""
     (folder / writer).write_bytes(writer.encode())
 
 
@@ -193,3 +151,59 @@ def reads_probe(folder: Location, writer: str) -> bool:
         return (folder / writer).read_text() == writer
     except OSError:
         return False
+
+
+def _ask_nodes(folder: Location) -> dict[str, NodeReport]:
+    """Returns a report of every node that can run trials, by node ID.
+
+    Ray may still list a node that has died. Such a node is skipped, and the list is read again, since another node
+    may have come in its place.
+    """
+    reports: dict[str, NodeReport] = {}
+    lost: set[str] = set()
+    attempts: Counter[str] = Counter()
+    ask = ray.remote(num_cpus=0, max_retries=0)(report_node)
+    while nodes := {key: name for key, name in _nodes_with_cpus().items() if key not in reports.keys() | lost}:
+        tasks = {
+            node_id: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
+                node_id, name, folder
+            )
+            for node_id, name in nodes.items()
+        }
+        ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=REPORT_SECONDS)
+        for node_id, task in tasks.items():
+            attempts[node_id] += 1
+            try:
+                reports[node_id] = ray.get(task, timeout=0)
+            except RayError as error:
+                if isinstance(error, NodeDiedError | TaskUnschedulableError) or node_id not in _nodes_with_cpus():
+                    LOGGER.warning("node %s died while it was checked: the other nodes are used", nodes[node_id])
+                    lost.add(node_id)
+                elif isinstance(error, GetTimeoutError):
+                    raise RequestError(
+                        f"node {nodes[node_id]} did not answer within {REPORT_SECONDS:.0f} s: look at it, try again"
+                    ) from error
+                elif attempts[node_id] == MAX_ATTEMPTS:
+                    reason = " ".join(str(error).split())[:300]
+                    raise RequestError(f"node {nodes[node_id]} cannot run the search's code: {reason}") from error
+                else:
+                    time.sleep(1)
+    if not reports:
+        raise RequestError("no node that can run trials is left in the cluster: start one, then try again")
+    return reports
+
+
+def _nodes_with_cpus() -> dict[str, str]:
+    """Returns the IDs of the live nodes that can run trials, each with a name that people know."""
+    return {
+        node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "of unknown version"

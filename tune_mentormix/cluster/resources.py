@@ -31,11 +31,13 @@ def decide_gpus(settings: SearchSettings) -> SearchSettings:
 def check_resources(settings: SearchSettings) -> None:
     """Raises RequestError if the nodes can never run even one trial."""
     nodes = _nodes()
+    if not any(node.get("CPU") for node in nodes):
+        raise RequestError("no node of the cluster has CPUs for trials: start one, then try again")
     for resource, key, wanted in (
         ("CPU", "cpus_per_trial", settings.cpus_per_trial),
         ("GPU", "gpus_per_trial", settings.gpus()),
     ):
-        largest = max((node.get(resource, 0.0) for node in nodes), default=0.0)
+        largest = max(node.get(resource, 0.0) for node in nodes)
         if wanted > largest:
             raise RequestError(
                 f"{key} must be at most {largest:g}, the {resource}s of the largest node, got {wanted:g} "

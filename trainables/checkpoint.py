@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from trainables.checkpoint_manifest import STATE_FILE, is_whole, write_whole
-from trainables.errors import CheckpointError
+from trainables.errors import CheckpointError, one_line
 from trainables.files import retry_with_backoff
 from trainables.training import Trainer
 
@@ -75,7 +75,7 @@ def read_weights(folder: Path, which: Which = "last") -> TrainedWeights:
     try:
         state = _read_state(folder)
     except OSError as error:
-        raise CheckpointError(f"the checkpoint in {folder} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"the checkpoint in {folder} cannot be read: {one_line(error)}") from error
     try:
         if which == "best":
             best = state["best"]
@@ -93,8 +93,7 @@ def _read_state(folder: Path) -> Any:
     except OSError:
         raise
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"the checkpoint in {folder} holds no trial: {reason}") from error
+        raise CheckpointError(f"the checkpoint in {folder} holds no trial: {one_line(error)}") from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from trainables.errors import StorageUnavailableError
+from trainables.errors import StorageUnavailableError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def retry_with_backoff(work: Callable[[], Result]) -> Result:
         except OSError as error:
             delay = next(delays)
             if time.monotonic() + delay > deadline:
-                raise StorageUnavailableError(error.errno, error.strerror or str(error)) from error
+                raise StorageUnavailableError(error.errno, one_line(error)) from error
             logger.warning("the storage cannot be used, retrying in %g s: %s", delay, error)
         time.sleep(delay)
 

@@ -148,13 +148,13 @@ class MentorMixTrainable(Trainable):
             work()
         except Exception as error:
             logger.exception("trial failed")
-            self._failure = one_line(error)
+            self._failure = failure_reason(error)
             self._trainer = None
         if self._trainer is None and torch.cuda.is_available():
             torch.cuda.empty_cache()  # the next trial in this process may need what this one held
 
 
-def one_line(error: Exception) -> str:
+def failure_reason(error: Exception) -> str:
     """An error as one line, with its kind where the message alone does not say what it is about."""
     message = " ".join(str(error).split())
     line = message if isinstance(error, _SELF_EXPLAINING) else f"{type(error).__name__}: {message}"

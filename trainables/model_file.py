@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from trainables.errors import ModelFileError
+from trainables.errors import ModelFileError, one_line
 from trainables.files import write_atomically
 from trainables.settings import NetworkName, Precision, Settings
 
@@ -70,7 +70,7 @@ def read_model(path: Path) -> ModelFile:
             text = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
     except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+        raise ModelFileError(f"cannot read {path}: {one_line(error)}") from error
     except SafetensorError as error:
         raise ModelFileError(f"{path} is damaged, or no safetensors file: {error}") from error
     if DESCRIPTION_KEY not in text:

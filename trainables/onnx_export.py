@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trainables.errors import MissingPackageError, ModelFileError
+from trainables.errors import MissingPackageError, ModelFileError, one_line
 from trainables.files import write_atomically
 from trainables.inference import Classifier
 from trainables.model_file import ModelFile
@@ -74,8 +74,9 @@ def _converted(classifier: Classifier, images: torch.Tensor) -> bytes:
             verbose=False,
         )
     except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelFileError(f"{classifier.description.network} cannot be turned into ONNX: {reason}") from error
+        raise ModelFileError(
+            f"{classifier.description.network} cannot be turned into ONNX: {one_line(error)}"
+        ) from error
     assert program is not None  # with dynamo it always is one
     program.model.metadata_props["class_names"] = json.dumps(classifier.description.class_names)
     content: bytes = program.model_proto.SerializeToString()

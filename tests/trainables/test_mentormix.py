@@ -14,7 +14,7 @@ from trainables import files
 from trainables.checkpoint_manifest import MANIFEST_FILE, is_whole
 from trainables.data import Dataset
 from trainables.errors import CheckpointError, StorageUnavailableError, TrainingDiverged
-from trainables.mentormix import MentorMixTrainable, one_line
+from trainables.mentormix import MentorMixTrainable, failure_reason
 
 _WITHOUT_MEMORY = """
 import resource, psutil, torch
@@ -173,9 +173,9 @@ def test_a_checkpoint_out_of_reach_for_long_is_no_fault_of_the_trial(
 
 
 def test_a_reason_names_the_kind_of_an_error_that_does_not_explain_itself() -> None:
-    assert one_line(TrainingDiverged("train_loss is nan in epoch 3")) == "train_loss is nan in epoch 3"
-    assert one_line(RuntimeError("out of\n  memory")) == "RuntimeError: out of memory"
-    assert len(one_line(RuntimeError("x" * 10_000))) <= 500
+    assert failure_reason(TrainingDiverged("train_loss is nan in epoch 3")) == "train_loss is nan in epoch 3"
+    assert failure_reason(RuntimeError("out of\n  memory")) == "RuntimeError: out of memory"
+    assert len(failure_reason(RuntimeError("x" * 10_000))) <= 500
 
 
 def test_a_trial_that_runs_out_of_memory_says_that_it_was_that() -> None:

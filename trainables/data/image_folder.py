@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainables.data.sources import Images, Labels, Source, Split
-from trainables.errors import DatasetError
+from trainables.errors import DatasetError, one_line
 from trainables.files import atomic_path
 from trainables.settings import DataSettings
 
@@ -70,7 +70,7 @@ def decoded_images(root: Path, names: Sequence[str], image_size: int | None, cac
             cache_dir.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except OSError as error:
-            raise DatasetError(f"cache_dir {cache_dir} cannot be written to: {error.strerror}") from error
+            raise DatasetError(f"cache_dir {cache_dir} cannot be written to: {one_line(error)}") from error
         try:
             if not cached.exists():
                 _decode_into(cached, root, names, image_size)
@@ -103,7 +103,7 @@ def read_image(path: Path, size: tuple[int, int] | None, channels: int = 3) -> N
         with Image.open(path) as file:
             image = file.convert("RGB" if channels == 3 else "L")
     except FileNotFoundError as error:
-        raise DatasetError(f"cannot read {path}: {error.strerror}") from error
+        raise DatasetError(f"cannot read {path}: {one_line(error)}") from error
     except Exception as error:  # a damaged file can raise almost anything in Pillow's decoders
         raise DatasetError(f"cannot decode {path}: {error}") from error
     if size is not None and image.size != (size[1], size[0]):

@@ -18,7 +18,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from trainables.data.splits import stratified_split
-from trainables.errors import DatasetError
+from trainables.errors import DatasetError, one_line
 from trainables.settings import DataSettings
 
 Images = NDArray[np.uint8]
@@ -182,7 +182,7 @@ def open_npz(path: Path) -> NpzFile:
     try:
         arrays = np.load(path, allow_pickle=False)
     except _READ_ERRORS as error:
-        raise DatasetError(f"cannot read {path}: {_reason(error)}") from error
+        raise DatasetError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(arrays, NpzFile):
         raise DatasetError(f"cannot read {path}: not an .npz file")
     return arrays
@@ -195,7 +195,7 @@ def read_array(arrays: NpzFile, key: str, path: Path) -> NDArray[np.generic]:
     try:
         array: NDArray[np.generic] = arrays[key]
     except _READ_ERRORS as error:
-        raise DatasetError(f"cannot read {key!r} in {path}: {_reason(error)}") from error
+        raise DatasetError(f"cannot read {key!r} in {path}: {one_line(error)}") from error
     return array
 
 
@@ -204,7 +204,7 @@ def read_npy(path: Path) -> NDArray[np.generic]:
     try:
         array = np.load(path, allow_pickle=False)
     except _READ_ERRORS as error:
-        raise DatasetError(f"cannot read {path}: {_reason(error)}") from error
+        raise DatasetError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(array, np.ndarray):
         raise DatasetError(f"cannot read {path}: not an .npy file")
     return array
@@ -234,8 +234,3 @@ def _in_memory(images: Images, labels: Labels, class_names: tuple[str, ...]) -> 
 
 def _at(labels: Labels | None, index: Labels) -> Labels | None:
     return None if labels is None else labels[index]
-
-
-def _reason(error: Exception) -> str:
-    """The error in one line; of a missing file without its path, which the message has already."""
-    return str((isinstance(error, OSError) and error.strerror) or error).splitlines()[0]

@@ -17,6 +17,7 @@ from typing import Any
 
 import ray
 
+from trainables.errors import one_line
 from tune_mentormix.cluster.jobs import PACKAGES
 from tune_mentormix.cluster.jobs_api import environment_variable
 from tune_mentormix.errors import RequestError
@@ -56,7 +57,7 @@ def check_reachable(address: str) -> None:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):
             return
     except OSError as error:
-        raise _no_cluster(address, error.strerror or str(error) or "no answer") from error
+        raise _no_cluster(address, error) from error
 
 
 def _connect(address: str | None, verbose: bool) -> None:
@@ -91,10 +92,11 @@ def _connect(address: str | None, verbose: bool) -> None:
                 f"the Ray cluster at {address!r} (--address) refuses the token: set RAY_AUTH_MODE=token and "
                 "RAY_AUTH_TOKEN as where it was started"
             ) from error
-        raise _no_cluster(address, str(error).strip().split("\n")[0].rstrip(".")) from error
+        raise _no_cluster(address, error) from error
 
 
-def _no_cluster(address: str, reason: str) -> RequestError:
+def _no_cluster(address: str, error: Exception) -> RequestError:
+    reason = one_line(error).rstrip(".")
     return RequestError(
         f"no Ray cluster answers at {address!r} (--address): {reason}; is `ray start --head` running there?"
     )

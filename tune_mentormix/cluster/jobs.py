@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import search_spaces
 import trainables
 import tune_mentormix
+from trainables.errors import one_line
 from tune_mentormix.cluster.jobs_api import ClusterError, JobsApi, NoAnswerError, is_loopback, jobs_address
 from tune_mentormix.config.settings import FORMAT, SearchSettings, default_name, refuse_newer
 from tune_mentormix.errors import RequestError
@@ -84,7 +85,7 @@ def record_submission(
     except FileExistsError as error:
         raise RequestError(f"{name} was submitted by another process at the same moment") from error
     except OSError as error:
-        raise RequestError(f"storage {storage} cannot be written: {error.strerror} (--storage)") from error
+        raise RequestError(f"storage {storage} cannot be written: {one_line(error)} (--storage)") from error
     return submission
 
 

@@ -14,6 +14,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from trainables.errors import one_line
 from tune_mentormix.errors import RequestError, how_to_install
 
 if TYPE_CHECKING:
@@ -125,8 +126,7 @@ class JobsApi:
                 f"{self.address} (--address) is not the dashboard of a Ray cluster: it answers {error.code}"
             ) from error
         except OSError as error:
-            reason = getattr(error, "reason", error)
-            reason = getattr(reason, "strerror", None) or str(reason) or "no answer"
+            reason = one_line(getattr(error, "reason", error))
             raise ClusterError(
                 f"no Ray cluster answers at {self.address} (--address): {reason}; is its dashboard there, "
                 "or its port forwarded?"
@@ -142,7 +142,7 @@ class JobsApi:
     def _as_cluster_error(self, error: Exception) -> ClusterError:
         cluster = f"the Ray cluster at {self.address} (--address)"
         kind = type(error).__name__
-        reason = (str(error).strip().splitlines() or [kind])[0][:300]
+        reason = one_line(error)
         if kind == "ReadTimeout":
             return NoAnswerError(f"{cluster} does not answer within {REQUEST_SECONDS:g} s")
         if kind == "AuthenticationError":

@@ -17,6 +17,7 @@ import ray
 from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from trainables.errors import one_line
 from tune_mentormix.cluster.resources import check_resources
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
@@ -121,7 +122,7 @@ def report_node(node_id: str, name: str, probe: Location) -> NodeReport:
             return report_packages(name, "what the driver wrote is not there")
         write_probe(probe, node_id)
     except OSError as error:
-        return report_packages(name, error.strerror or str(error))
+        return report_packages(name, one_line(error))
     return report_packages(name)
 
 
@@ -137,7 +138,7 @@ def storage_probe(storage: Location) -> Iterator[Location]:
             write_probe(folder, DRIVER)
             yield folder
     except OSError as error:
-        raise RequestError(f"storage {storage} cannot be written: {error.strerror} (--storage)") from error
+        raise RequestError(f"storage {storage} cannot be written: {one_line(error)} (--storage)") from error
 
 
 def write_probe(folder: Location, writer: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainables.data import Dataset
+from trainables.errors import one_line
 from tune_mentormix.config.settings import BUDGETS, RECORD_KEYS, SearchSettings
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
@@ -45,7 +46,7 @@ def hold_new_experiment(experiment: Experiment, dataset: Dataset) -> Iterator[No
         except FileExistsError as error:
             raise RequestError(f"{path} exists already; choose another --name") from error
         except OSError as error:
-            raise RequestError(f"storage {path.parent} cannot be written: {error.strerror} (--storage)") from error
+            raise RequestError(f"storage {path.parent} cannot be written: {one_line(error)} (--storage)") from error
         yield
 
 

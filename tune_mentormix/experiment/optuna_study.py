@@ -13,6 +13,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from trainables.errors import one_line
 from tune_mentormix.config.search_space import SearchSpace, parse_space
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
@@ -91,7 +92,7 @@ def write_study(experiment: Experiment, file: Path) -> Path:
             _add_trials(study, experiment)
             unfinished.rename(file)
     except OSError as error:
-        raise RequestError(f"cannot write {file}: {error.strerror} (--study)") from error
+        raise RequestError(f"cannot write {file}: {one_line(error)} (--study)") from error
     return file
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import tune_mentormix
 from trainables.data import Dataset, load_test_split
 from trainables.data.image_folder import read_image
-from trainables.errors import DatasetError, ModelFileError
+from trainables.errors import DatasetError, ModelFileError, one_line
 from trainables.inference import Classifier, load_classifier
 from trainables.metrics import CALIBRATION_BINS, Measurement, measure, wilson_interval
 from tune_mentormix.errors import RequestError
@@ -116,7 +116,7 @@ def count_openings(folder: Path) -> int:
     except FileNotFoundError:
         return 0
     except OSError as error:
-        raise RequestError(f"cannot read {folder / OPENINGS_FILE}: {error.strerror}") from error
+        raise RequestError(f"cannot read {folder / OPENINGS_FILE}: {one_line(error)}") from error
     return sum('"opened"' in line for line in lines)
 
 
@@ -141,7 +141,7 @@ def _append(exported: ExportedFolder, fields: dict[str, Any]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        reason = f"{path} cannot be written ({error.strerror})"
+        reason = f"{path} cannot be written ({one_line(error)})"
         raise RequestError(f"the test set stays sealed, since its opening could not be recorded: {reason}") from error
 
 

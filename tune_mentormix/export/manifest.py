@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from trainables.errors import one_line
 from tune_mentormix.config.settings import FORMAT, refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.paths import write_atomically
@@ -76,7 +77,7 @@ def read_provenance(folder: Path) -> Provenance:
     except FileNotFoundError as error:
         raise RequestError(f"{path} is missing: {folder} is no export, or its export was interrupted") from error
     except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror}") from error
+        raise RequestError(f"cannot read {path}: {one_line(error)}") from error
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is damaged: it is not JSON") from error
     if not isinstance(values, dict) or "format" not in values:
@@ -97,7 +98,7 @@ def check_file(folder: Path, name: str, provenance: Provenance) -> None:
     try:
         found = file_record(path)
     except OSError as error:
-        raise RequestError(f"cannot read {path}: {error.strerror}") from error
+        raise RequestError(f"cannot read {path}: {one_line(error)}") from error
     if found.bytes != recorded.bytes:
         raise RequestError(f"{path} has {found.bytes:,} bytes, not the {recorded.bytes:,} that were exported")
     if found.sha256 != recorded.sha256:

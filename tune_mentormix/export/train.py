@@ -14,6 +14,7 @@ from typing import Any
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.checkpoint_manifest import is_whole
 from trainables.data import Dataset
+from trainables.errors import one_line
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.training import Trainer, begin_training
 from tune_mentormix.config.settings import FORMAT
@@ -82,7 +83,7 @@ def _claim(out: Path, exported: ExportedConfig) -> None:
         out.mkdir(parents=True, exist_ok=True)
         write_yaml(config, values)
     except OSError as error:
-        raise RequestError(f"cannot write to {out}: {error.strerror} (--out)") from error
+        raise RequestError(f"cannot write to {out}: {one_line(error)} (--out)") from error
 
 
 def _write_weights(out: Path, trainer: Trainer, dataset: Dataset) -> None:

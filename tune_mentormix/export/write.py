@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainables.checkpoint import Which, local_copy, read_weights
-from trainables.errors import CheckpointError, MissingPackageError, ModelFileError
+from trainables.errors import CheckpointError, MissingPackageError, ModelFileError, one_line
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.onnx_export import check_onnx_packages, write_onnx
 from tune_mentormix.config.settings import FORMAT
@@ -98,7 +98,7 @@ def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Wh
     except (MissingPackageError, ModelFileError) as error:
         raise RequestError(f"{error} (--onnx)") from error
     except OSError as error:
-        raise RequestError(f"cannot write to {out}: {error.strerror} (--out)") from error
+        raise RequestError(f"cannot write to {out}: {one_line(error)} (--out)") from error
     return Exported(out, record, why_no_model, difference)
 
 

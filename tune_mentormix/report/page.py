@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from trainables.errors import one_line
 from tune_mentormix.config.search_space import parse_space
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Cost, Experiment, Trial, cost_of
@@ -98,7 +99,7 @@ def write_page(out: Path, template: str, **values: Any) -> Path:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, page)
     except OSError as error:
-        raise RequestError(f"cannot write {out}: {error.strerror} (--out)") from error
+        raise RequestError(f"cannot write {out}: {one_line(error)} (--out)") from error
     return out
 
 

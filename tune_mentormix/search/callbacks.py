@@ -17,7 +17,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.logger import TBXLoggerCallback
 
-from trainables.errors import StorageUnavailableError
+from trainables.errors import StorageUnavailableError, one_line
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment
 from tune_mentormix.formatting import format_duration
@@ -63,7 +63,7 @@ def open_journal(experiment: Experiment) -> Iterator[Journal]:
     try:
         journal = Journal(experiment.path / JOURNAL_FILE)
     except OSError as error:
-        raise RequestError(f"{experiment.path} cannot be written: {error.strerror} (--storage)") from error
+        raise RequestError(f"{experiment.path} cannot be written: {one_line(error)} (--storage)") from error
     with closing(journal):
         yield journal
 

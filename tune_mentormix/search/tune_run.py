@@ -13,6 +13,7 @@ from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, TuneErro
 from ray.tune.search import Searcher
 
 from trainables.data import Dataset
+from trainables.errors import one_line
 from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster.resources import max_concurrent_trials
 from tune_mentormix.config.settings import SearchSettings
@@ -126,7 +127,7 @@ def _failing_in_one_line() -> Iterator[None]:
             raise
         where = f" ({cause.filename})" if cause.filename else ""
         raise SearchFailedError(
-            f"this machine could not go on: {cause.strerror or cause}{where}. What was stored is safe: once that is "
+            f"this machine could not go on: {one_line(cause)}{where}. What was stored is safe: once that is "
             "mended, go on"
         ) from error
 

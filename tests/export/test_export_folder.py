@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.export.evaluate import evaluate_export
 from tune_mentormix.export.manifest import OPENINGS_FILE, PROVENANCE_FILE, RECORDED_FILES
 from tune_mentormix.export.read import read_folder
+from tune_mentormix.export.reference_flags import reference_flags
 from tune_mentormix.export.write import export_best
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.yaml_files import read_yaml
@@ -98,6 +100,13 @@ def test_the_reference_flags_are_those_of_its_script_and_say_what_they_cannot(fo
     assert ("--second_reweight" in lines) == config["second_reweight"]
     assert "# The reference has network resnet32_wide, here small_cnn." in lines
     assert all(line.startswith(("# ", "--")) for line in lines)
+
+
+def test_a_burn_in_between_two_percents_is_exported_as_the_percent_it_acts_as(finished_search: Experiment) -> None:
+    trial = finished_search.trials[0]
+    flags = reference_flags(finished_search, replace(trial, config=trial.config | {"burn_in": 10.29}))
+    assert "--burn_in_epoch=11\n" in flags
+    assert "# The reference takes whole percents of burn-in: 11, as which 10.29 acts here.\n" in flags
 
 
 def test_the_script_is_one_a_shell_understands(folder: Path) -> None:

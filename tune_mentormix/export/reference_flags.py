@@ -7,6 +7,7 @@ can be handed to it as `--flagfile=reference_flags.txt`.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 from trainables.schedules import STEP_DECAY, STEP_DECAYS
@@ -41,7 +42,7 @@ def reference_flags(experiment: Experiment, trial: Trial) -> str:
         "trained_mentornet_dir": "mentornet_models/mentornet_pd",
         "mixup_alpha": settings.mixup_alpha,
         "loss_p_percentile": settings.loss_p_percentile,
-        "burn_in_epoch": round(settings.burn_in),
+        "burn_in_epoch": ceil(settings.burn_in),  # the percent of training is whole: 10.29 acts as 11
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
         "learning_rate_decay_factor": STEP_DECAY,
@@ -63,8 +64,9 @@ def _differences(experiment: Experiment, settings: TrialSettings) -> list[str]:
     found = []
     if experiment.settings.dataset not in REFERENCE_DATASETS:
         found.append(f"reads {' and '.join(REFERENCE_DATASETS)} only, not {experiment.settings.dataset}")
-    if settings.burn_in != round(settings.burn_in):
-        found.append(f"takes whole percents of burn-in, here {format_value(settings.burn_in)}")
+    if settings.burn_in != ceil(settings.burn_in):
+        burn_in = format_value(settings.burn_in)
+        found.append(f"takes whole percents of burn-in: {ceil(settings.burn_in)}, as which {burn_in} acts here")
     if settings.mixup_alpha == 0:
         found.append("cannot train without mixing (mixup_alpha 0)")
     matters = set(FIXED) if settings.second_reweight else set(FIXED) - {"decay_under_second_reweight"}

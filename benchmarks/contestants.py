@@ -14,11 +14,11 @@ from ray.tune.search.optuna import OptunaSearch
 from simulation import Proposal
 
 from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.experiment.events import Event, Finished, Proposed, Report, Stopped
 from tune_mentormix.experiment.experiment import Trial
 from tune_mentormix.search.early_stopping import Rungs, rung_epochs
 from tune_mentormix.search.plan import EPOCHS_AFTER_BURN_IN
 from tune_mentormix.search.study import SearchStudy
-from tune_mentormix.storage.journal import Event
 
 DEFAULTS = SearchSettings()
 
@@ -54,16 +54,16 @@ class Ours:
             self._study.enter(Trial(number, params, control))
         else:
             params = self._study.propose(number)
-        self._apply({"event": "proposed", "trial": number, "config": params, "control": control})
+        self._apply(Proposed(trial=number, config=params, control=control))
         return Proposal(number, params, is_baseline=control in ("mixup", "plain"))
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
         """As `AshaScheduler` and `TuneRecorder` do, in their order."""
         is_last = epoch == self._problem.epochs
         goes_on = is_last or self._rungs.goes_on(number, epoch, accuracy)
-        self._apply({"event": "report", "trial": number, "epoch": epoch, "val_accuracy": accuracy})
+        self._apply(Report(trial=number, epoch=epoch, val_accuracy=accuracy))
         if is_last or not goes_on:
-            self._apply({"event": "finished" if is_last else "stopped", "trial": number, "epoch": epoch})
+            self._apply((Finished if is_last else Stopped)(trial=number, epoch=epoch))
         return goes_on
 
     def _apply(self, event: Event) -> None:
@@ -87,9 +87,9 @@ class FullLength:
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
         """Always goes on."""
-        self._study.apply({"event": "report", "trial": number, "epoch": epoch, "val_accuracy": accuracy})
+        self._study.apply(Report(trial=number, epoch=epoch, val_accuracy=accuracy))
         if epoch == self._problem.epochs:
-            self._study.apply({"event": "finished", "trial": number})
+            self._study.apply(Finished(trial=number))
         return True
 
 

@@ -26,12 +26,13 @@ from measurement import write_result
 from ray.tune import Trainable
 
 from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.experiment.events import Event, read_events
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.search import tune_run as trial_runs
 from tune_mentormix.search.plan import check_request
 from tune_mentormix.search.run import start_search
 from tune_mentormix.search.study import SearchStudy
-from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
+from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.paths import Location
 
 CPUS = 2
@@ -91,8 +92,8 @@ def proposal_seconds(journal: Location, settings: SearchSettings, trials: int) -
     return time.perf_counter() - started
 
 
-def _events_of(journal: Location, trials: int) -> Iterator[dict[str, Any]]:
-    return (event for event in read_events(journal) if event.get("trial", 0) < trials)
+def _events_of(journal: Location, trials: int) -> Iterator[Event]:
+    return (event for event in read_events(journal) if getattr(event, "trial", 0) < trials)
 
 
 def main() -> None:

@@ -28,11 +28,11 @@ from scipy.stats import gmean
 from search_efficiency import TRIALS, target_of
 from simulation import Budget, epochs_until, simulate, truth_after
 
+from tune_mentormix.experiment.events import Event, Finished, Stopped
 from tune_mentormix.search import early_stopping as rungs
 from tune_mentormix.search import study as samplers
 from tune_mentormix.search.early_stopping import Rungs, rung_epochs
 from tune_mentormix.search.study import SearchStudy
-from tune_mentormix.storage.journal import Event
 
 WIDEST = 30.0  # percent
 BUDGETS = (8, 16)  # full-length trials
@@ -77,7 +77,7 @@ class _ToldComplete(SearchStudy):
     """Tells Optuna COMPLETE with the last accuracy for a trial that was stopped, as Ray does."""
 
     def apply(self, event: Event) -> None:
-        super().apply(event | {"event": "finished"} if event["event"] == "stopped" else event)
+        super().apply(Finished(trial=event.trial, epoch=event.epoch) if isinstance(event, Stopped) else event)
 
 
 class _Variant(Ours):

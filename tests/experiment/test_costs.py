@@ -3,8 +3,8 @@
 import pytest
 
 from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.experiment.events import Event, RunStarted, parse_event
 from tune_mentormix.experiment.experiment import Cost
-from tune_mentormix.storage.journal import Event
 
 
 def cost_of_events(*events: Event) -> Cost:
@@ -15,11 +15,11 @@ def cost_of_events(*events: Event) -> Cost:
 
 
 def run_started(**resources: float) -> Event:
-    return {"event": "run_started", **resources}
+    return RunStarted(**resources)  # type: ignore[arg-type]
 
 
 def epoch(seconds: float | None) -> Event:
-    return {"event": "report", "trial": 0, "epoch": 1, "epoch_seconds": seconds}
+    return parse_event({"event": "report", "trial": 0, "epoch": 1, "val_accuracy": 0.5, "epoch_seconds": seconds})
 
 
 def test_each_epoch_costs_what_a_trial_had_in_its_own_run() -> None:

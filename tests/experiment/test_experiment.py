@@ -6,6 +6,7 @@ import pytest
 from tune_mentormix.cli.console import print_status
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.events import Failed, parse_event
 from tune_mentormix.experiment.experiment import Experiment, list_experiments, read_experiment
 from tune_mentormix.storage.journal import Journal
 from tune_mentormix.storage.yaml_files import write_yaml
@@ -16,7 +17,7 @@ CONFIG = {"mixup_alpha": 8.0, "epochs": 3}
 def experiment_of(*events: dict[str, Any]) -> Experiment:
     experiment = Experiment(Path("results/a"), SearchSettings())
     for time, event in enumerate(events):
-        experiment.apply({"time": float(time), **event})
+        experiment.apply(parse_event({"time": float(time), **event}))
     return experiment
 
 
@@ -40,7 +41,7 @@ def test_counts_by_state_add_up_to_the_trials_asked_for() -> None:
     experiment = experiment_of(
         started(num_samples=7), proposed(0), ended(0), proposed(1), ended(1, "stopped"), proposed(2), proposed(3)
     )
-    experiment.apply({"time": 9, "event": "failed", "trial": 2, "error": "nan"})
+    experiment.apply(Failed(trial=2, error="nan"))
     counts = experiment.counts()
     assert counts == {"pending": 3, "running": 1, "stopped_early": 1, "finished": 1, "failed": 1}
     assert sum(counts.values()) == 7
@@ -107,7 +108,7 @@ def test_what_a_killed_run_left_running_is_pending_for_the_next() -> None:
     experiment = experiment_of(*events, started(run=2))
     assert [trial.number for trial in experiment.unfinished()] == [1]
     assert experiment.counts()["running"] == 0
-    experiment.apply({"time": 9, **proposed(1, attempt=2)})
+    experiment.apply(parse_event(proposed(1, attempt=2)))
     assert experiment.counts()["running"] == 1
 
 

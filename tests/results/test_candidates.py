@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.experiment.events import Proposed, Report, parse_event
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.results.confirmation import choose_candidates, confirmation_seeds
 
@@ -13,10 +14,9 @@ def search_with(*results: tuple[float, str, str | None], config: dict[str, Any] 
     experiment = Experiment(Path("nowhere"), SearchSettings())
     for number, (accuracy, end, control) in enumerate(results):
         settings = config or {"alpha": number + 1}
-        proposed = {"event": "proposed", "trial": number, "config": settings, "control": control}
-        report = {"event": "report", "trial": number, "epoch": 1, "val_accuracy": accuracy}
-        for event in (proposed, report, {"event": end, "trial": number}):
-            experiment.apply({"time": 0.0} | event)
+        experiment.apply(Proposed(trial=number, config=settings, control=control))
+        experiment.apply(Report(trial=number, epoch=1, val_accuracy=accuracy))
+        experiment.apply(parse_event({"event": end, "trial": number}))
     return experiment
 
 

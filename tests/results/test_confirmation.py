@@ -6,6 +6,7 @@ import pytest
 
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.events import Failed, Finished, Proposed, Report, RuledOut
 from tune_mentormix.results.confirmation import Candidate, Confirmation, confirmation_record, read_openings, verdicts
 
 SEEDS = [11, 12, 13]
@@ -21,13 +22,13 @@ def told(accuracies: dict[str, list[float | None]]) -> Confirmation:
     confirmation = Confirmation(Path("nowhere"), SearchSettings(), candidates=candidates, seeds=SEEDS)
     for candidate in candidates:
         for round_number, accuracy in enumerate(accuracies[candidate.name]):
-            run = {"trial": confirmation.run_number(candidate, round_number), "time": 0.0}
-            confirmation.apply(run | {"event": "proposed", "config": {}, "control": candidate.control})
+            run = confirmation.run_number(candidate, round_number)
+            confirmation.apply(Proposed(trial=run, config={}, control=candidate.control))
             if accuracy is None:
-                confirmation.apply(run | {"event": "failed", "error": "val_loss is nan"})
+                confirmation.apply(Failed(trial=run, error="val_loss is nan"))
             else:
-                confirmation.apply(run | {"event": "report", "epoch": 1, "val_accuracy": accuracy})
-                confirmation.apply(run | {"event": "finished"})
+                confirmation.apply(Report(trial=run, epoch=1, val_accuracy=accuracy))
+                confirmation.apply(Finished(trial=run))
     return confirmation
 
 
@@ -95,7 +96,7 @@ def test_there_is_no_winner_before_every_run_ended() -> None:
 def test_a_candidate_ruled_out_leaves_nothing_to_run_and_cannot_win() -> None:
     confirmation = told({BEST: [*GOOD], "trial 9": [0.9, 0.9], PLAIN: [*POOR]})
     assert confirmation.winner() is None
-    confirmation.apply({"time": 0.0, "event": "ruled_out", "rounds": 2, "candidates": {"trial 9": "far behind"}})
+    confirmation.apply(RuledOut(rounds=2, candidates={"trial 9": "far behind"}))
     assert [candidate.name for candidate in confirmation.ranking()] == [BEST, "trial 9"]
     assert confirmation_record(confirmation)["winner"] == BEST
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.experiment.events import Checkpoint, Proposed
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.search.callbacks import Retention, trial_folder
 
@@ -11,14 +12,14 @@ from tune_mentormix.search.callbacks import Retention, trial_folder
 def experiment(tmp_path: Path) -> Experiment:
     experiment = Experiment(tmp_path, SearchSettings())
     for trial in (1, 10):
-        experiment.apply({"time": 0, "event": "proposed", "trial": trial, "config": {}})
+        experiment.apply(Proposed(trial=trial, config={}))
     return experiment
 
 
 def write(experiment: Experiment, trial: int, epoch: int, path: str) -> None:
     assert isinstance(experiment.path, Path)
     (experiment.path / path).mkdir(parents=True, exist_ok=True)
-    experiment.apply({"time": 0, "event": "checkpoint", "trial": trial, "epoch": epoch, "path": path})
+    experiment.apply(Checkpoint(trial=trial, epoch=epoch, path=path))
 
 
 def left(experiment: Experiment) -> list[str]:

@@ -1,18 +1,17 @@
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tune_mentormix.experiment.events import Proposed, Report
 from tune_mentormix.search.early_stopping import LEAST_AT_RUNG, Rungs, rung_epochs
 
 
-def proposed(trial: int, control: str | None = None) -> dict[str, Any]:
-    return {"event": "proposed", "trial": trial, "control": control}
+def proposed(trial: int, control: str | None = None) -> Proposed:
+    return Proposed(trial=trial, config={}, control=control)
 
 
-def report(trial: int, epoch: int, accuracy: float | None) -> dict[str, Any]:
-    return {"event": "report", "trial": trial, "epoch": epoch, "val_accuracy": accuracy}
+def report(trial: int, epoch: int, accuracy: float | None) -> Report:
+    return Report(trial=trial, epoch=epoch, val_accuracy=accuracy)
 
 
 def test_rungs_grow_by_the_factor_and_end_before_the_last_epoch() -> None:

@@ -1,20 +1,22 @@
-from typing import Any
-
+from tune_mentormix.experiment.events import Event, Failed, Finished, Proposed, Report, Stopped
 from tune_mentormix.search.stopper import Patience
 
 
 def trial(
-    number: int, accuracy: float | None, end: str = "finished", control: str | None = None
-) -> list[dict[str, Any]]:
+    number: int,
+    accuracy: float | None,
+    end: type[Finished | Stopped | Failed] = Finished,
+    control: str | None = None,
+) -> list[Event]:
     """The events of a whole trial."""
     return [
-        {"event": "proposed", "trial": number, "control": control},
-        {"event": "report", "trial": number, "epoch": 1, "val_accuracy": accuracy},
-        {"event": end, "trial": number},
+        Proposed(trial=number, config={}, control=control),
+        Report(trial=number, epoch=1, val_accuracy=accuracy),
+        end(trial=number),
     ]
 
 
-def after(patience: Patience, *trials: list[dict[str, Any]]) -> bool:
+def after(patience: Patience, *trials: list[Event]) -> bool:
     for events in trials:
         for event in events:
             patience.apply(event)
@@ -23,8 +25,8 @@ def after(patience: Patience, *trials: list[dict[str, Any]]) -> bool:
 
 def test_trials_without_a_better_result_use_it_up_however_they_end() -> None:
     patience = Patience(3)
-    assert not after(patience, trial(0, 0.5), trial(1, 0.4), trial(2, 0.9, "stopped"))
-    assert after(patience, trial(3, None, "failed"))
+    assert not after(patience, trial(0, 0.5), trial(1, 0.4), trial(2, 0.9, Stopped))
+    assert after(patience, trial(3, None, Failed))
 
 
 def test_a_better_result_renews_it() -> None:
@@ -37,5 +39,5 @@ def test_baselines_count_for_nothing_and_the_published_setting_counts() -> None:
 
 
 def test_it_waits_for_the_first_result_and_none_lasts_for_ever() -> None:
-    assert not after(Patience(1), trial(0, 0.5, "stopped"), trial(1, None, "failed"))
+    assert not after(Patience(1), trial(0, 0.5, Stopped), trial(1, None, Failed))
     assert not after(Patience(None), *(trial(number, 0.5) for number in range(50)))

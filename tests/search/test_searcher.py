@@ -8,11 +8,11 @@ from ray.tune.search import Searcher
 
 from trainables.checkpoint_manifest import STATE_FILE, write_whole
 from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.experiment.events import Checkpoint, EventJournal, Proposed, RunStarted
 from tune_mentormix.experiment.experiment import Experiment, Trial
-from tune_mentormix.search.callbacks import Recorder
 from tune_mentormix.search.proposals import start_trial
 from tune_mentormix.search.searcher import RestartingSearcher
-from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
+from tune_mentormix.storage.journal import JOURNAL_FILE
 
 ALLOWED, ROOM = 2, 3
 
@@ -20,13 +20,13 @@ ALLOWED, ROOM = 2, 3
 class OneTrial(Searcher):
     """Proposes trial 0, and is finished."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, journal: EventJournal) -> None:
         super().__init__()
-        self._recorder = recorder
+        self._journal = journal
         self._left = [Trial(0, {"burn_in": 10})]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
-        return start_trial(self._recorder, self._left.pop(), 1, 1, None) if self._left else str(Searcher.FINISHED)
+        return start_trial(self._journal, self._left.pop(), 1, 1, None) if self._left else str(Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pass
@@ -39,14 +39,15 @@ class OneTrial(Searcher):
 
 
 @pytest.fixture
-def recorder_and_searcher(tmp_path: Path) -> tuple[Recorder, RestartingSearcher]:
+def journal_and_searcher(tmp_path: Path) -> tuple[EventJournal, RestartingSearcher]:
     experiment = Experiment(tmp_path, SearchSettings())
-    recorder = Recorder(Journal(tmp_path / JOURNAL_FILE), [experiment])
-    recorder.record("run_started", run=1, num_samples=1, rungs=[])
-    return recorder, RestartingSearcher(
-        OneTrial(recorder),
+    journal = EventJournal(tmp_path / JOURNAL_FILE)
+    journal.subscribe(experiment.apply)
+    journal.record(RunStarted(run=1, num_samples=1, rungs=[]))
+    return journal, RestartingSearcher(
+        OneTrial(journal),
         experiment,
-        recorder,
+        journal,
         threads=1,
         allowed=ALLOWED,
         room=lambda: ROOM,
@@ -55,13 +56,13 @@ def recorder_and_searcher(tmp_path: Path) -> tuple[Recorder, RestartingSearcher]
 
 
 def test_a_lost_trial_is_the_next_attempt_from_its_newest_whole_checkpoint(
-    recorder_and_searcher: tuple[Recorder, RestartingSearcher], tmp_path: Path
+    journal_and_searcher: tuple[EventJournal, RestartingSearcher], tmp_path: Path
 ) -> None:
-    recorder, searcher = recorder_and_searcher
+    journal, searcher = journal_and_searcher
     searcher.suggest("first")
     for epoch in (1, 2):
         write_whole(tmp_path / str(epoch), lambda file: file.write(b"state"))
-        recorder.record("checkpoint", trial=0, epoch=epoch, path=str(epoch))
+        journal.record(Checkpoint(trial=0, epoch=epoch, path=str(epoch)))
     (tmp_path / "2" / STATE_FILE).write_bytes(b"torn")
     searcher.on_trial_complete("first", error=True)
     assert searcher.take_up_again(0)
@@ -73,9 +74,9 @@ def test_a_lost_trial_is_the_next_attempt_from_its_newest_whole_checkpoint(
 
 
 def test_a_search_is_not_finished_while_a_trial_that_runs_may_be_lost(
-    recorder_and_searcher: tuple[Recorder, RestartingSearcher],
+    journal_and_searcher: tuple[EventJournal, RestartingSearcher],
 ) -> None:
-    _, searcher = recorder_and_searcher
+    _, searcher = journal_and_searcher
     searcher.suggest("first")
     assert searcher.suggest("another") is None
     searcher.on_trial_complete("first")
@@ -83,9 +84,9 @@ def test_a_search_is_not_finished_while_a_trial_that_runs_may_be_lost(
 
 
 def test_only_losses_without_a_new_epoch_in_between_count(
-    recorder_and_searcher: tuple[Recorder, RestartingSearcher],
+    journal_and_searcher: tuple[EventJournal, RestartingSearcher],
 ) -> None:
-    _, searcher = recorder_and_searcher
+    _, searcher = journal_and_searcher
     for _ in range(5):
         assert searcher.take_up_again(0)
         searcher.got_ahead(0)
@@ -93,12 +94,12 @@ def test_only_losses_without_a_new_epoch_in_between_count(
 
 
 def test_no_more_is_proposed_than_there_is_room_for(
-    recorder_and_searcher: tuple[Recorder, RestartingSearcher],
+    journal_and_searcher: tuple[EventJournal, RestartingSearcher],
 ) -> None:
-    recorder, searcher = recorder_and_searcher
+    journal, searcher = journal_and_searcher
     searcher.suggest("first")
     for trial, start in enumerate(["second", "third", "fourth"], start=1):
-        recorder.record("proposed", trial=trial, config={"burn_in": 10}, attempt=1)
+        journal.record(Proposed(trial=trial, config={"burn_in": 10}, attempt=1))
         searcher.take_up_again(trial)
         proposed = searcher.suggest(start)
         assert (proposed is None) == (start == "fourth")

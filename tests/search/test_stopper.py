@@ -12,12 +12,13 @@ import pytest
 from tests.support.worker_processes import worker_processes
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, SearchFailedError
+from tune_mentormix.experiment.events import EventJournal, Failed, Finished, Proposed, Report, RunStarted
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.export.write import export_best
-from tune_mentormix.search.callbacks import HungTrials, Recorder
+from tune_mentormix.search.callbacks import HungTrials
 from tune_mentormix.search.run import resume_search, start_search
 from tune_mentormix.search.stopper import SearchLimits
-from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
+from tune_mentormix.storage.journal import JOURNAL_FILE
 
 
 def quiet(_experiment: Experiment) -> None:
@@ -88,31 +89,31 @@ def test_a_trial_that_hangs_is_ended_and_the_search_goes_on(
     assert experiment.counts()["finished"] == 1
 
 
-def told(*events: dict[str, Any], epochs: int = 4) -> Experiment:
+def told(*events: Failed | Report, epochs: int = 4) -> Experiment:
     """An experiment of 20 trials after these events."""
     experiment = Experiment(Path("nowhere"), SearchSettings())
-    experiment.apply({"time": 0.0, "event": "run_started", "run": 1, "num_samples": 20})
-    for number in sorted({event["trial"] for event in events}):
-        experiment.apply({"time": 0.0, "event": "proposed", "trial": number, "config": {}})
+    experiment.apply(RunStarted(run=1, num_samples=20))
+    for number in sorted({event.trial for event in events}):
+        experiment.apply(Proposed(trial=number, config={}))
     for event in events:
-        experiment.apply({"time": 0.0} | event)
+        experiment.apply(event)
     return experiment
 
 
-def failed(number: int) -> dict[str, Any]:
-    return {"event": "failed", "trial": number, "error": "val_loss is nan"}
+def failed(number: int) -> Failed:
+    return Failed(trial=number, error="val_loss is nan")
 
 
-def reported(number: int, epoch: int) -> dict[str, Any]:
-    return {"event": "report", "trial": number, "epoch": epoch, "val_accuracy": 0.5}
+def reported(number: int, epoch: int) -> Report:
+    return Report(trial=number, epoch=epoch, val_accuracy=0.5)
 
 
 def test_failures_beside_trials_that_get_ahead_end_no_search() -> None:
     experiment = told(reported(3, 1))
     limits = SearchLimits(experiment, 4, None, None)
     for number in (0, 1, 2):
-        experiment.apply({"time": 0.0, "event": "proposed", "trial": number, "config": {}})
-        experiment.apply({"time": 0.0} | failed(number))
+        experiment.apply(Proposed(trial=number, config={}))
+        experiment.apply(failed(number))
     assert not limits.is_over()
 
 
@@ -122,8 +123,8 @@ def test_failures_of_an_earlier_run_do_not_end_the_next() -> None:
     assert not limits.is_over()
     for number in (3, 4, 5):
         assert not limits.is_over()
-        experiment.apply({"time": 0.0, "event": "proposed", "trial": number, "config": {}})
-        experiment.apply({"time": 0.0} | failed(number))
+        experiment.apply(Proposed(trial=number, config={}))
+        experiment.apply(failed(number))
     assert limits.is_over()
     assert limits.reason == "all_failing"
 
@@ -132,7 +133,7 @@ def test_a_budget_lets_a_trial_that_has_trained_write_its_last_checkpoint() -> N
     experiment = told(reported(0, 4))
     limits = SearchLimits(experiment, 4, None, epoch_budget=1)
     assert (limits.is_over(), limits.stop_all()) == (True, False)
-    experiment.apply({"time": 0.0, "event": "finished", "trial": 0})
+    experiment.apply(Finished(trial=0))
     assert limits.stop_all()
 
 
@@ -140,8 +141,9 @@ def test_a_trial_that_waits_for_the_storage_does_not_hang(tmp_path: Path) -> Non
     experiment = told(reported(0, 1))
     experiment.path = tmp_path / "gone"
     trial = SimpleNamespace(config={"trial": 0}, status="RUNNING")
-    with closing(Journal(tmp_path / JOURNAL_FILE)) as journal:
-        watch = HungTrials(Recorder(journal, [experiment]), experiment, timeout=0.0)
+    with closing(EventJournal(tmp_path / JOURNAL_FILE)) as journal:
+        journal.subscribe(experiment.apply)
+        watch = HungTrials(journal, experiment, timeout=0.0)
         watch.on_trial_start(0, [trial], trial)
         watch.on_step_end(0, [trial])
     assert experiment.trials[0].state == "running"

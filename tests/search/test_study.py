@@ -6,6 +6,7 @@ from optuna.trial import TrialState
 
 from trainables.settings import TrialSettings
 from tune_mentormix.config.search_space import SearchSpace, load_space, parse_space
+from tune_mentormix.experiment.events import Event, Failed, Finished, Proposed, Report, Stopped
 from tune_mentormix.experiment.experiment import Trial
 from tune_mentormix.search.study import SAMPLERS, SearchStudy
 
@@ -18,27 +19,27 @@ def space_for(sampler: str) -> SearchSpace:
     return GRID if sampler == "grid" else SPACE
 
 
-def proposed(number: int, params: dict[str, Any]) -> dict[str, Any]:
-    return {"event": "proposed", "trial": number, "config": TrialSettings(**params).model_dump(), "control": None}
+def proposed(number: int, params: dict[str, Any]) -> Proposed:
+    return Proposed(trial=number, config=TrialSettings(**params).model_dump())
 
 
-def report(number: int, epoch: int, accuracy: float | None) -> dict[str, Any]:
-    return {"event": "report", "trial": number, "epoch": epoch, "val_accuracy": accuracy}
+def report(number: int, epoch: int, accuracy: float | None) -> Report:
+    return Report(trial=number, epoch=epoch, val_accuracy=accuracy)
 
 
-def run_live(study: SearchStudy, numbers: range) -> list[dict[str, Any]]:
+def run_live(study: SearchStudy, numbers: range) -> list[Event]:
     """Proposes trials and ends each in one of the ways a trial can end; returns the events."""
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     for number in numbers:
         params = study.propose(number)
-        ends = [
-            {"event": "finished", "trial": number},
-            {"event": "stopped", "trial": number},
-            {"event": "failed", "trial": number, "worker_lost": False},
-            {"event": "failed", "trial": number, "worker_lost": True},
+        ends: list[Event] = [
+            Finished(trial=number),
+            Stopped(trial=number),
+            Failed(trial=number, worker_lost=False),
+            Failed(trial=number, worker_lost=True),
         ]
         accuracy = params["loss_p_percentile"]
-        new = [
+        new: list[Event] = [
             proposed(number, params),
             report(number, 1, accuracy),
             report(number, 2, accuracy / 2),
@@ -70,7 +71,7 @@ def test_proposals_differ_lie_in_the_space_and_depend_on_the_seed_alone(sampler:
     runs = []
     for seed in (1, 1, 2):
         study = SearchStudy(space, sampler, seed)
-        runs.append([event["config"] for event in run_live(study, range(16)) if event["event"] == "proposed"])
+        runs.append([event.config for event in run_live(study, range(16)) if isinstance(event, Proposed)])
     assert runs[0] == runs[1] != runs[2]
     assert all(space.searched_values(config) for config in runs[0])
     assert len({tuple(config.values()) for config in runs[0]}) == 16
@@ -115,7 +116,7 @@ def test_a_trial_outside_the_space_is_none_of_optunas() -> None:
     study = SearchStudy(SPACE, "tpe", seed=0)
     study.apply(proposed(0, {"mixup_alpha": 0.0}))
     study.apply(report(0, 1, 0.5))
-    study.apply({"event": "finished", "trial": 0})
+    study.apply(Finished(trial=0))
     assert study.study.trials == []
 
 
@@ -124,8 +125,8 @@ def test_a_baseline_is_none_of_optunas_though_its_values_lie_inside_the_space() 
     config = TrialSettings(mentor="uniform").model_dump()
     assert SPACE.searched_values(config) is not None
     study.enter(Trial(0, config, "mixup"))
-    study.apply(proposed(0, {"mentor": "uniform"}) | {"control": "mixup"})
-    study.apply({"event": "finished", "trial": 0})
+    study.apply(Proposed(trial=0, config=config, control="mixup"))
+    study.apply(Finished(trial=0))
     assert study.study.trials == []
 
 
@@ -135,8 +136,9 @@ def test_a_trial_taken_up_again_keeps_its_parameters_and_its_curve() -> None:
     study.apply(proposed(0, params))
     study.apply(report(0, 1, 0.5))
     study.enter(Trial(0, TrialSettings(**params).model_dump()))
-    for event in (proposed(0, params), report(0, 2, 0.6), {"event": "finished", "trial": 0}):
-        study.apply(event)
+    study.apply(proposed(0, params))
+    study.apply(report(0, 2, 0.6))
+    study.apply(Finished(trial=0))
     (trial,) = study.study.trials
     assert (trial.value, trial.intermediate_values) == (0.6, {1: 0.5, 2: 0.6})
 
@@ -151,7 +153,7 @@ def test_failures_turn_tpe_away_from_their_region() -> None:
         study.apply(proposed(number, params))
         if good:
             study.apply(report(number, 1, 0.6))
-        study.apply({"event": "finished" if good else "failed", "trial": number, "worker_lost": False})
+        study.apply(Finished(trial=number) if good else Failed(trial=number))
         late += [good] if number >= 40 else []
     assert sum(late) >= 16
 

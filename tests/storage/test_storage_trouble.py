@@ -15,8 +15,9 @@ from tests.support.object_store import ObjectStore
 from trainables import files
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.events import EventJournal, Proposed
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.search.callbacks import Recorder, Retention, TuneRecorder
+from tune_mentormix.search.callbacks import Retention, TuneRecorder
 from tune_mentormix.search.early_stopping import Rungs
 from tune_mentormix.storage import journal as journal_module
 from tune_mentormix.storage.journal import Journal, read_events
@@ -152,10 +153,10 @@ def test_a_writer_that_was_cut_off_leaves_the_lines_of_its_successor(
 @needs_a_full_device
 def test_old_checkpoints_stay_until_the_journal_knows_newer_ones(path: Path) -> None:
     experiment = Experiment(path.parent, SearchSettings())
-    experiment.apply({"time": 0, "event": "proposed", "trial": 0, "config": {}})
-    with closing(Journal(path)) as journal:
-        recorder = Recorder(journal, [experiment])
-        told = TuneRecorder(recorder, experiment, Rungs(), 9, NoRestarts(), Retention(experiment), list)
+    experiment.apply(Proposed(trial=0, config={}))
+    with closing(EventJournal(path)) as journal:
+        journal.subscribe(experiment.apply)
+        told = TuneRecorder(journal, experiment, Rungs(), 9, NoRestarts(), Retention(experiment), list)
         folders = [path.parent / "runs/1/trial-0000" / f"checkpoint_{epoch:06d}" for epoch in (1, 2, 3, 4)]
         for epoch, folder in enumerate(folders, start=1):
             folder.mkdir(parents=True)

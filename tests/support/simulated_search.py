@@ -18,11 +18,12 @@ from trainables.settings import TrialSettings
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import load_space, parse_space
 from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.experiment.events import parse_event
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.search.early_stopping import Rungs, rung_epochs
 from tune_mentormix.search.study import SearchStudy
-from tune_mentormix.storage.journal import JOURNAL_FILE, Event
+from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.yaml_files import write_yaml
 
 START = 1_760_000_000.0  # seconds since 1970
@@ -76,10 +77,10 @@ class _Simulation:
         self._study = SearchStudy(self._space, settings.sampler, settings.seed)
         self._rungs = Rungs(rung_epochs(max(1, round(settings.epochs * 0.35)), 2, settings.epochs), 2)
         self._controls = list(control_configs(NOISE_RATE, len(CLASS_NAMES)).items())
-        self._events: list[Event] = []
+        self._events: list[dict[str, Any]] = []
         self._time = START
 
-    def run(self) -> list[Event]:
+    def run(self) -> list[dict[str, Any]]:
         """All events of the search."""
         samples = self._settings.num_samples
         self._record("run_started", run=1, num_samples=samples, rungs=self._rungs.epochs)
@@ -128,8 +129,8 @@ class _Simulation:
     def _record(self, kind: str, **fields: Any) -> None:
         event = {"time": round(self._time, 3), "event": kind, **fields}
         self._events.append(event)
-        self._study.apply(event)
-        self._rungs.apply(event)
+        self._study.apply(parse_event(event))
+        self._rungs.apply(parse_event(event))
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """An experiment directory read back: its trials, their curves, the best, the state of the search.
 
-All of it is a fold over the journal's events; `Experiment.apply` is the only place that says what an event means.
-The driver keeps one such object up to date while it runs, a reader builds one from the file.
+All of it is rebuilt by replaying the journal: `Experiment.apply` handles each event. The driver keeps one such object
+up to date while it runs, a reader builds one from the file.
 """
 
 from __future__ import annotations
@@ -18,8 +18,21 @@ from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import FORMAT, SearchSettings, check_name, refuse_newer
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.events import (
+    Checkpoint,
+    Event,
+    Failed,
+    Finished,
+    Proposed,
+    Report,
+    RuledOut,
+    RunEnded,
+    RunStarted,
+    Stopped,
+    replay,
+)
 from tune_mentormix.experiment.provenance import Provenance
-from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
+from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import (
     SUBMISSIONS_FOLDER,
@@ -37,7 +50,6 @@ TrialState = Literal["pending", "running", "stopped_early", "finished", "failed"
 SearchState = Literal["running", "interrupted", "finished"]
 ENDED_EARLY = ("patience", "exhausted")  # why a search may be over before `num_samples` trials
 TRIAL_STATES: tuple[TrialState, ...] = ("pending", "running", "stopped_early", "finished", "failed")
-_NOT_METRICS = ("time", "event", "trial", "attempt", "node", "epoch")  # of a report event
 
 
 @dataclass
@@ -137,40 +149,40 @@ class Experiment:
         return {"format": FORMAT, **self.settings.model_dump(mode="json", warnings=False)}
 
     def apply(self, event: Event) -> None:
-        """Takes one event of the journal into account."""
-        kind = event["event"]
-        if kind != "run_started" and self.last_event:
-            self.seconds += event["time"] - self.last_event
-        self.last_event = event["time"]
-        if kind == "run_started":
-            self.runs, self.ended = event.get("run", self.runs + 1), None
-            self.num_samples = event.get("num_samples", self.num_samples)
-            self.rungs = event.get("rungs", [])
-            self._set_unfinished("pending")
-        elif kind == "run_ended":
-            self.ended = event.get("reason", "finished")
-            self._set_unfinished("pending")
-        elif kind == "proposed":
-            control = event.get("control")
-            given = event.get("given", control is not None)
-            trial = self.trials.setdefault(event["trial"], Trial(event["trial"], event["config"], control, given))
-            trial.state, trial.attempt = "running", event.get("attempt", trial.attempt)
-            trial.node = None
-        else:
-            self._apply_to_trial(kind, self.trials[event["trial"]], event)
-
-    def _apply_to_trial(self, kind: str, trial: Trial, event: Event) -> None:
-        trial.node = event.get("node", trial.node)
-        if kind == "report":
-            trial.reports[event["epoch"]] = {key: event[key] for key in event if key not in _NOT_METRICS}
-            trial.attempt = event.get("attempt", trial.attempt)
-            self.epochs_run += 1
-        elif kind == "checkpoint":
-            trial.checkpoints.append((event["epoch"], event["path"]))
-        elif kind == "failed":
-            trial.state, trial.error = "failed", event.get("error", "")
-        elif kind in ("stopped", "finished"):
-            trial.state = "stopped_early" if kind == "stopped" else "finished"
+        """Handles one event of the journal. Raises KeyError if it names a trial that was never proposed."""
+        if self.last_event and not isinstance(event, RunStarted):
+            self.seconds += event.time - self.last_event
+        self.last_event = event.time
+        match event:
+            case Report():
+                trial = self.trials[event.trial]
+                trial.reports[event.epoch] = event.metrics
+                trial.attempt = event.attempt or trial.attempt
+                trial.node = event.node or trial.node
+                self.epochs_run += 1
+            case Checkpoint():
+                self.trials[event.trial].checkpoints.append((event.epoch, event.path))
+            case Proposed():
+                trial = self.trials.setdefault(
+                    event.trial, Trial(event.trial, event.config, event.control, event.is_enqueued)
+                )
+                trial.state, trial.attempt, trial.node = "running", event.attempt or trial.attempt, None
+            case Finished():
+                self.trials[event.trial].state = "finished"
+            case Stopped():
+                self.trials[event.trial].state = "stopped_early"
+            case Failed():
+                trial = self.trials[event.trial]
+                trial.state, trial.error, trial.node = "failed", event.error, event.node or trial.node
+            case RunStarted():
+                self.runs, self.ended = event.run or self.runs + 1, None
+                self.num_samples, self.rungs = event.num_samples or self.num_samples, event.rungs
+                self._set_unfinished("pending")
+            case RunEnded():
+                self.ended = event.reason
+                self._set_unfinished("pending")
+            case RuledOut():
+                pass
 
     def _set_unfinished(self, state: TrialState) -> None:
         for trial in self.unfinished():
@@ -309,7 +321,9 @@ def read_experiment(storage: Location, name: str) -> Experiment:
         if (storage / SUBMISSIONS_FOLDER / name).exists():
             raise RequestError(f"{name} was submitted, and has not begun to search yet: see jobs, and logs {name}")
         raise RequestError(f"there is no experiment {name!r} in {storage}{_others(storage)}")
-    return replay(begun_experiment(path), path / JOURNAL_FILE)
+    experiment = begun_experiment(path)
+    replay(path / JOURNAL_FILE, experiment.apply)
+    return experiment
 
 
 def begun_experiment(path: Location) -> Experiment:
@@ -352,16 +366,6 @@ def list_experiments(storage: Location) -> list[Experiment]:
     return [read_experiment(storage, name) for name in folders_holding(storage, SEARCH_FILE)]
 
 
-def replay(experiment: Experiment, journal: Location) -> Experiment:
-    """Applies all events of a journal file, if there is one."""
-    for event in read_events(journal):
-        try:
-            experiment.apply(event)
-        except (KeyError, TypeError) as error:
-            raise RequestError(f"{journal} holds an event that makes no sense here: {event}") from error
-    return experiment
-
-
 def _others(storage: Location) -> str:
     names = folders_holding(storage, SEARCH_FILE)
     return f"; there are: {', '.join(names[:10])}" if names else " (nothing was searched there yet)"
@@ -385,10 +389,10 @@ class Cost:
 
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account; a resume may give trials other resources than before."""
-        if event["event"] == "run_started":
-            self._take_resources(event)
-        elif event["event"] == "report":
-            seconds = event.get("epoch_seconds") or 0.0
+        if isinstance(event, RunStarted):
+            self._take_resources(event.model_dump(include={"cpus_per_trial", "gpus_per_trial"}, exclude_unset=True))
+        elif isinstance(event, Report):
+            seconds = event.metrics.get("epoch_seconds") or 0.0
             self.training_seconds += seconds
             self.cpu_hours += seconds * self._cpus / SECONDS_PER_HOUR
             self.gpu_hours += seconds * self._gpus / SECONDS_PER_HOUR
@@ -401,7 +405,5 @@ class Cost:
 def cost_of(experiment: Experiment) -> Cost:
     """Of all runs of the experiment so far."""
     cost = Cost(experiment.settings)
-    journal = experiment.path / JOURNAL_FILE
-    for event in read_events(journal):
-        cost.apply(event)
+    replay(experiment.path / JOURNAL_FILE, cost.apply)
     return cost

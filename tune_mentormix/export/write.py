@@ -22,6 +22,7 @@ from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.onnx_export import check_onnx_packages, write_onnx
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.events import read_events
 from tune_mentormix.experiment.experiment import Cost, Experiment, Trial, newest_checkpoint
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, git_commit, package_versions
 from tune_mentormix.export.manifest import (
@@ -40,7 +41,7 @@ from tune_mentormix.export.manifest import (
 from tune_mentormix.export.model_card import model_card, reproduce_script
 from tune_mentormix.export.reference_flags import reference_flags
 from tune_mentormix.results.confirmation import confirmed_winner
-from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
+from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import write_yaml
 
@@ -260,7 +261,7 @@ def compute_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
     whole, own = Cost(experiment.settings), Cost(experiment.settings)
     for event in read_events(journal):
         whole.apply(event)
-        if event.get("trial", trial.number) == trial.number:  # those of no trial say what a run gives each
+        if getattr(event, "trial", trial.number) == trial.number:  # those of no trial say what a run gives each
             own.apply(event)
     return {
         "counted": "seconds of every epoch, run twice or not, × cpus_per_trial, gpus_per_trial",

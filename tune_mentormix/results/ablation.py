@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tune_mentormix.experiment.experiment import Experiment, Trial, replay
+from tune_mentormix.experiment.events import replay
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.storage.journal import JOURNAL_FILE
 
 ABLATION_FOLDER = "ablation"
@@ -32,8 +33,8 @@ def read_ablation(experiment: Experiment) -> Experiment | None:
     best = experiment.best()
     if best is None:
         return None
-    empty = empty_ablation(experiment, best)
-    ablation = replay(empty, empty.path / JOURNAL_FILE)
+    ablation = empty_ablation(experiment, best)
+    replay(ablation.path / JOURNAL_FILE, ablation.apply)
     return ablation if ablation.runs else None
 
 

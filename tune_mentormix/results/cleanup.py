@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.events import replay
 from tune_mentormix.experiment.experiment import (
     CHECKPOINTS_KEPT,
     Experiment,
@@ -19,7 +20,6 @@ from tune_mentormix.experiment.experiment import (
     Trial,
     list_experiments,
     read_experiment,
-    replay,
 )
 from tune_mentormix.results.ablation import ABLATION_FOLDER
 from tune_mentormix.results.confirmation import (
@@ -150,7 +150,9 @@ def _newest(trials: Iterable[Trial]) -> Iterator[str]:
 def _ablations(experiment: Experiment, sizes: dict[str, int]) -> list[Experiment]:
     names = sorted({path.split("/")[1] for path in sizes if path.startswith(f"{ABLATION_FOLDER}/trial-")})
     found = [Experiment(experiment.path / ABLATION_FOLDER / name, experiment.settings) for name in names]
-    return [replay(ablation, ablation.path / JOURNAL_FILE) for ablation in found]
+    for ablation in found:
+        replay(ablation.path / JOURNAL_FILE, ablation.apply)
+    return found
 
 
 def _checkpoints(sizes: dict[str, int]) -> dict[str, int]:

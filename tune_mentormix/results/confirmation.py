@@ -13,10 +13,11 @@ import numpy as np
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import refuse_newer
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import Experiment, Trial, replay
+from tune_mentormix.experiment.events import Event, RuledOut, replay
+from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval, paired_differences
 from tune_mentormix.results.summary import CONTROL_TITLES
-from tune_mentormix.storage.journal import JOURNAL_FILE, Event
+from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import read_yaml
 
@@ -103,12 +104,12 @@ class Confirmation(Experiment):
 
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account."""
-        if event["event"] != "ruled_out":
-            super().apply(event)
+        super().apply(event)
+        if not isinstance(event, RuledOut):
             return
-        self.ruled_out |= event["candidates"]
-        if event["rounds"] is not None:
-            self.rounds_decided.add(event["rounds"])
+        self.ruled_out |= event.candidates
+        if event.rounds is not None:
+            self.rounds_decided.add(event.rounds)
         self.num_samples = self.planned()
 
     def planned(self) -> int:
@@ -215,7 +216,7 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
         searched=values["searched"],
         openings=read_openings(path),
     )
-    replay(confirmation, path / JOURNAL_FILE)
+    replay(path / JOURNAL_FILE, confirmation.apply)
     confirmation.num_samples = confirmation.planned()
     return confirmation
 

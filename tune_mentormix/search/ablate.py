@@ -11,13 +11,14 @@ from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import retraining_settings
-from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint, read_experiment, replay
+from tune_mentormix.experiment.events import EventJournal, RunEnded, replay
+from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint, read_experiment
 from tune_mentormix.results.ablation import ablated_configs, empty_ablation
-from tune_mentormix.search.callbacks import Recorder, open_journal
+from tune_mentormix.search.callbacks import open_journal
 from tune_mentormix.search.early_stopping import Rungs
 from tune_mentormix.search.plan import SearchRequest, stored_request
 from tune_mentormix.search.proposals import start_trial
-from tune_mentormix.search.tune_run import Progress, record_missing_ends, recorded_resources, run_trials
+from tune_mentormix.search.tune_run import Progress, begin_run, record_missing_ends, run_trials
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location
@@ -27,12 +28,12 @@ class PlannedSearcher(Searcher):
     """Proposes trials from a list: those left unfinished first."""
 
     def __init__(
-        self, experiment: Experiment, recorder: Recorder, threads: int, planned: list[tuple[Trial, str | None]]
+        self, experiment: Experiment, journal: EventJournal, threads: int, planned: list[tuple[Trial, str | None]]
     ) -> None:
         """`planned` holds each trial with the folder of the checkpoint to go on from, if any."""
         super().__init__()
         self._experiment = experiment
-        self._recorder = recorder
+        self._journal = journal
         self._threads = threads
         self._planned = list(planned)
 
@@ -41,7 +42,7 @@ class PlannedSearcher(Searcher):
         if not self._planned:
             return str(Searcher.FINISHED)
         trial, checkpoint = self._planned.pop(0)
-        return start_trial(self._recorder, trial, self._experiment.runs, self._threads, checkpoint)
+        return start_trial(self._journal, trial, self._experiment.runs, self._threads, checkpoint)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing to do: the journal says how a trial ended."""
@@ -87,18 +88,17 @@ def run_ablation(
 
 def _run(ablation: Experiment, configs: list[dict[str, Any]], request: SearchRequest, progress: Progress) -> None:
     settings = request.settings
-    replay(ablation, ablation.path / JOURNAL_FILE)
+    replay(ablation.path / JOURNAL_FILE, ablation.apply)
     rungs = Rungs()  # every run counts in full
     with open_journal(ablation) as journal:
-        recorder = Recorder(journal, [ablation])
-        resources = recorded_resources(settings)
-        recorder.begin_run(run=ablation.runs + 1, num_samples=len(configs), rungs=[], **resources)
-        record_missing_ends(ablation, rungs, settings.epochs, recorder)
+        journal.subscribe(ablation.apply)
+        begin_run(ablation, journal, len(configs), [], settings)
+        record_missing_ends(ablation, rungs, settings.epochs, journal)
         planned: list[tuple[Trial, str | None]] = [
             (replace(trial, attempt=trial.attempt + 1), newest_checkpoint(ablation, trial))
             for trial in ablation.unfinished()
         ]
         planned += [(Trial(n, config), None) for n, config in enumerate(configs) if n not in ablation.trials]
-        searcher = PlannedSearcher(ablation, recorder, settings.threads(), planned)
-        reason = run_trials(ablation, recorder, searcher, rungs, settings, request.dataset, progress)
-        recorder.record("run_ended", run=ablation.runs, reason=reason)
+        searcher = PlannedSearcher(ablation, journal, settings.threads(), planned)
+        reason = run_trials(ablation, journal, searcher, rungs, settings, request.dataset, progress)
+        journal.record(RunEnded(run=ablation.runs, reason=reason))

@@ -19,10 +19,11 @@ from ray.tune.logger import TBXLoggerCallback
 
 from trainables.errors import StorageUnavailableError, one_line
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment
+from tune_mentormix.experiment.events import Checkpoint, EventJournal, Failed, Finished, Report, Stopped
+from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment, Trial
 from tune_mentormix.formatting import format_duration
 from tune_mentormix.search.early_stopping import Rungs
-from tune_mentormix.storage.journal import JOURNAL_FILE, Event, Journal
+from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.paths import relative_to, remove_folder, why_not_writable
 
 logger = logging.getLogger(__name__)
@@ -38,13 +39,6 @@ REPORTED = (
 )
 
 
-class Reader(Protocol):
-    """Whatever is a fold over the events: the experiment, the study, the rungs."""
-
-    def apply(self, event: Event) -> None:
-        """Takes one event into account."""
-
-
 class Restarts(Protocol):
     """Decides whether a trial whose worker was lost is started again, and sees to it."""
 
@@ -58,48 +52,14 @@ class Restarts(Protocol):
 
 
 @contextmanager
-def open_journal(experiment: Experiment) -> Iterator[Journal]:
+def open_journal(experiment: Experiment) -> Iterator[EventJournal]:
     """The experiment's journal to write to. Raises RequestError if its storage cannot be used now."""
     try:
-        journal = Journal(experiment.path / JOURNAL_FILE)
+        journal = EventJournal(experiment.path / JOURNAL_FILE)
     except OSError as error:
         raise RequestError(f"{experiment.path} cannot be written: {one_line(error)} (--storage)") from error
     with closing(journal):
         yield journal
-
-
-class Recorder:
-    """Appends events to the journal and hands each to all readers."""
-
-    def __init__(self, journal: Journal, readers: list[Reader]) -> None:
-        self._journal = journal
-        self._readers = readers
-
-    def record(self, event: str, **fields: Any) -> None:
-        """Writes one event; when this returns it is stored, or waits to be, and every reader knows it."""
-        entry = self._journal.append(event, **fields)
-        for reader in self._readers:
-            reader.apply(entry)
-
-    def begin_run(self, **fields: Any) -> None:
-        """Writes down that a run begins. Raises RequestError if the storage cannot take even that."""
-        self.record("run_started", **fields)
-        if not self.is_stored:
-            raise RequestError("the journal cannot be written, so nothing was started (--storage)")
-
-    def write_due(self) -> None:
-        """Writes what waits to be stored, if it is time to."""
-        self._journal.flush()
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether nothing that something follows from waits to be stored."""
-        return self._journal.is_flushed
-
-    @property
-    def given_up(self) -> str | None:
-        """Why nothing more can be stored, in one line, once that is certain or has lasted too long."""
-        return self._journal.permanent_error
 
 
 class TuneRecorder(Callback):
@@ -107,7 +67,7 @@ class TuneRecorder(Callback):
 
     def __init__(
         self,
-        recorder: Recorder,
+        journal: EventJournal,
         experiment: Experiment,
         rungs: Rungs,
         epochs: int,
@@ -116,7 +76,7 @@ class TuneRecorder(Callback):
         on_event: Callable[[], object],
     ) -> None:
         """`on_event` is called after every event and at every turn of Tune's loop, to show progress."""
-        self._recorder = recorder
+        self._journal = journal
         self._experiment = experiment
         self._rungs = rungs
         self._epochs = epochs
@@ -136,21 +96,21 @@ class TuneRecorder(Callback):
         number = trial.config["trial"]
         if "failure" in result:
             node = result["hostname"]
-            self._recorder.record("failed", trial=number, node=node, error=result["failure"], worker_lost=False)
+            self._journal.record(Failed(trial=number, node=node, error=result["failure"], worker_lost=False))
             return
         if result["epoch"] > self._experiment.trials[number].epoch:
             self._restarts.got_ahead(number)
         metrics = {name: result[name] for name in REPORTED if name in result}
         which = {"trial": number, "attempt": trial.config["attempt"], "node": result["hostname"]}
-        self._recorder.record("report", **which, epoch=result["epoch"], **metrics)
+        self._journal.record(Report(**which, epoch=result["epoch"], **metrics))
 
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
         """Records where a checkpoint lies, relative to the experiment, so that the folder can be moved."""
         path = relative_to(self._experiment.path, checkpoint.path)
         number, attempt = trial.config["trial"], trial.config["attempt"]
         epoch = trial.last_result["epoch"]
-        self._recorder.record("checkpoint", trial=number, attempt=attempt, epoch=epoch, path=path)
-        if self._recorder.is_stored:  # or what a resume would still go on from
+        self._journal.record(Checkpoint(trial=number, attempt=attempt, epoch=epoch, path=path))
+        if self._journal.is_flushed:  # or what a resume would still go on from
             self._retention.prune(number)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -175,23 +135,22 @@ class TuneRecorder(Callback):
                 self.storage_error = cause_of(trial)
                 return
             error = f"worker lost {self._restarts.allowed + 1} times without a new epoch: {cause_of(trial)}"
-            self._recorder.record("failed", trial=number, error=error, worker_lost=True)
+            self._journal.record(Failed(trial=number, error=error, worker_lost=True))
 
     def _record_end(self, number: int) -> bool:
-        end = how_it_ended(self._experiment, self._rungs, number, self._epochs)
+        end = end_of(self._experiment.trials[number], self._rungs, self._epochs)
         if end:
-            self._recorder.record(end, trial=number, epoch=self._experiment.trials[number].epoch)
+            self._journal.record(end)
         return end is not None
 
 
-def how_it_ended(experiment: Experiment, rungs: Rungs, number: int, epochs: int) -> str | None:
-    """`finished`, `stopped`, or None for a trial that has not ended or whose end is written down already."""
-    trial = experiment.trials[number]
+def end_of(trial: Trial, rungs: Rungs, epochs: int) -> Finished | Stopped | None:
+    """The event that ends a trial; None while it has not ended, or if its end is in the journal already."""
     if trial.has_ended:
         return None
     if trial.epoch >= epochs:
-        return "finished"
-    return "stopped" if rungs.stopped(number) else None
+        return Finished(trial=trial.number, epoch=trial.epoch)
+    return Stopped(trial=trial.number, epoch=trial.epoch) if rungs.stopped(trial.number) else None
 
 
 def cause_of(trial: Any) -> str:
@@ -235,9 +194,9 @@ def trial_folder(number: int, attempt: int) -> str:
 class HungTrials(Callback):
     """Watches the time since each running trial's start or latest report."""
 
-    def __init__(self, recorder: Recorder, experiment: Experiment, timeout: float) -> None:
+    def __init__(self, journal: EventJournal, experiment: Experiment, timeout: float) -> None:
         """`timeout` in seconds; it has to allow for the slowest epoch and for writing a checkpoint."""
-        self._recorder = recorder
+        self._journal = journal
         self._experiment = experiment
         self._timeout = timeout
         self._heard_at: dict[int, float] = {}
@@ -269,7 +228,7 @@ class HungTrials(Callback):
     def _end(self, number: int, trial: Any) -> None:
         if not self._experiment.trials[number].has_ended:
             error = f"no report for {format_duration(self._timeout)} (trial_timeout): the worker was killed"
-            self._recorder.record("failed", trial=number, error=error, worker_lost=True)
+            self._journal.record(Failed(trial=number, error=error, worker_lost=True))
         ray.kill(trial.temporary_state.ray_actor)
 
 

@@ -19,6 +19,7 @@ from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.config.settings import FORMAT, SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import retraining_settings
+from tune_mentormix.experiment.events import EventJournal, RuledOut, RunEnded
 from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint, read_experiment
 from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.results.confirmation import (
@@ -34,11 +35,11 @@ from tune_mentormix.results.confirmation import (
     read_confirmation,
 )
 from tune_mentormix.results.statistics import MIN_ROUNDS, eliminated_candidates
-from tune_mentormix.search.callbacks import Recorder, open_journal
+from tune_mentormix.search.callbacks import open_journal
 from tune_mentormix.search.early_stopping import Rungs
 from tune_mentormix.search.plan import SearchRequest, stored_request
 from tune_mentormix.search.proposals import start_trial
-from tune_mentormix.search.tune_run import record_missing_ends, recorded_resources, run_trials
+from tune_mentormix.search.tune_run import begin_run, record_missing_ends, run_trials
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location, write_atomically
 from tune_mentormix.storage.yaml_files import write_yaml
@@ -154,20 +155,18 @@ def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress)
     settings, dataset = request.settings, request.dataset
     rungs = Rungs()  # nobody is stopped early: every run counts in full
     with open_journal(confirmation) as journal:
-        recorder = Recorder(journal, [confirmation])
-        planned = confirmation.planned()
-        resources = recorded_resources(settings)
-        recorder.begin_run(run=confirmation.runs + 1, num_samples=planned, rungs=[], **resources)
-        record_missing_ends(confirmation, rungs, settings.epochs, recorder)
+        journal.subscribe(confirmation.apply)
+        begin_run(confirmation, journal, confirmation.planned(), [], settings)
+        record_missing_ends(confirmation, rungs, settings.epochs, journal)
         unfinished = [(run, newest_checkpoint(confirmation, run)) for run in confirmation.unfinished()]
-        searcher = ConfirmationSearcher(confirmation, recorder, settings.threads(), unfinished)
+        searcher = ConfirmationSearcher(confirmation, journal, settings.threads(), unfinished)
         reason = run_trials(
-            confirmation, recorder, searcher, rungs, settings, dataset, lambda _: progress(confirmation)
+            confirmation, journal, searcher, rungs, settings, dataset, lambda _: progress(confirmation)
         )
-        rule_out_failed(confirmation, recorder)
+        rule_out_failed(confirmation, journal)
         if reason == "finished":
             reason = _test(confirmation, request)
-        recorder.record("run_ended", run=confirmation.runs, reason=reason)
+        journal.record(RunEnded(run=confirmation.runs, reason=reason))
     progress(confirmation)
 
 
@@ -191,21 +190,21 @@ class ConfirmationSearcher(Searcher):
     def __init__(
         self,
         confirmation: Confirmation,
-        recorder: Recorder,
+        journal: EventJournal,
         threads: int,
         unfinished: list[tuple[Trial, str | None]],
     ) -> None:
         """Prepares the order of runs.
 
         Args:
-            confirmation: kept up to date by the recorder.
-            recorder: where proposals, and who is ruled out, are written.
+            confirmation: kept up to date by the journal.
+            journal: where proposals, and who is ruled out, are written.
             threads: of torch on a CPU.
             unfinished: runs to go on with first, each with its checkpoint's folder, if one is whole.
         """
         super().__init__()
         self._confirmation = confirmation
-        self._recorder = recorder
+        self._journal = journal
         self._threads = threads
         self._unfinished = list(unfinished)
 
@@ -214,7 +213,7 @@ class ConfirmationSearcher(Searcher):
         if self._unfinished:
             run, checkpoint = self._unfinished.pop(0)
             return self._start(replace(run, attempt=run.attempt + 1), checkpoint)
-        rule_out_failed(self._confirmation, self._recorder)
+        rule_out_failed(self._confirmation, self._journal)
         for round_number, seed in enumerate(self._confirmation.seeds):
             if round_number >= MIN_ROUNDS and not self._has_begun(round_number):
                 if self._confirmation.unfinished():
@@ -236,7 +235,7 @@ class ConfirmationSearcher(Searcher):
         """Nothing to do: the journal is the state."""
 
     def _start(self, run: Trial, checkpoint: str | None) -> dict[str, Any]:
-        return start_trial(self._recorder, run, self._confirmation.runs, self._threads, checkpoint)
+        return start_trial(self._journal, run, self._confirmation.runs, self._threads, checkpoint)
 
     def _has_begun(self, round_number: int) -> bool:
         """Whether it is decided who runs in a round: then that stands."""
@@ -253,15 +252,15 @@ class ConfirmationSearcher(Searcher):
         kept = [c.name for c in race if c.control]
         reasons = eliminated_candidates(accuracies, kept) if accuracies else {}
         if reasons:
-            self._recorder.record("ruled_out", rounds=rounds, candidates=reasons)
+            self._journal.record(RuledOut(rounds=rounds, candidates=reasons))
 
 
-def rule_out_failed(confirmation: Confirmation, recorder: Recorder) -> None:
+def rule_out_failed(confirmation: Confirmation, journal: EventJournal) -> None:
     """A candidate of which a run failed is out, whatever its other runs say; a control is not."""
     reasons = {candidate.name: _why_failed(confirmation, candidate) for candidate in confirmation.candidates}
     new = {name: why for name, why in reasons.items() if why and name not in confirmation.ruled_out}
     if new:
-        recorder.record("ruled_out", rounds=None, candidates=new)
+        journal.record(RuledOut(rounds=None, candidates=new))
 
 
 def _why_failed(confirmation: Confirmation, candidate: Candidate) -> str | None:

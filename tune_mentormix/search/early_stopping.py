@@ -1,4 +1,4 @@
-"""Asynchronous successive halving (Li et al. 2020, "ASHA"), as a fold over the journal.
+"""Asynchronous successive halving (Li et al. 2020, "ASHA"), rebuilt by replaying the journal.
 
 Nobody is stopped before `LEAST_AT_RUNG` trials stand at a rung. Controls are neither stopped nor counted: they are
 compared with at the last epoch.
@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune_mentormix.storage.journal import Event
+from tune_mentormix.experiment.events import Event, Proposed, Report
 
 LEAST_AT_RUNG = 4
 
@@ -30,10 +30,10 @@ class Rungs:
 
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account, deciding as the live scheduler did."""
-        if event["event"] == "proposed" and event.get("control"):
-            self._controls.add(event["trial"])
-        elif event["event"] == "report" and event["val_accuracy"] is not None:
-            self.goes_on(event["trial"], event["epoch"], event["val_accuracy"])
+        if isinstance(event, Proposed) and event.control:
+            self._controls.add(event.trial)
+        elif isinstance(event, Report) and event.val_accuracy is not None:
+            self.goes_on(event.trial, event.epoch, event.val_accuracy)
 
     def goes_on(self, trial: int, epoch: int, accuracy: float) -> bool:
         """Notes a report and says whether the trial goes on."""

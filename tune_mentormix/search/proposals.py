@@ -13,8 +13,8 @@ from ray.tune.search import Searcher
 
 from trainables.settings import TrialSettings
 from tune_mentormix.config.search_space import SearchSpace
+from tune_mentormix.experiment.events import EventJournal, Proposed
 from tune_mentormix.experiment.experiment import Experiment, Trial
-from tune_mentormix.search.callbacks import Recorder
 from tune_mentormix.search.stopper import Patience
 from tune_mentormix.search.study import SearchStudy
 
@@ -25,7 +25,7 @@ class MentorMixSearcher(Searcher):
     def __init__(
         self,
         experiment: Experiment,
-        recorder: Recorder,
+        journal: EventJournal,
         study: SearchStudy,
         space: SearchSpace,
         common: dict[str, Any],
@@ -38,8 +38,8 @@ class MentorMixSearcher(Searcher):
         """Prepares the order of trials.
 
         Args:
-            experiment: kept up to date by the recorder.
-            recorder: where proposals are written.
+            experiment: kept up to date by the journal.
+            journal: where proposals are written.
             study: proposes the parameters.
             space: what is searched; its fixed values go into every trial.
             common: the trial settings that all trials share, such as `epochs`.
@@ -51,7 +51,7 @@ class MentorMixSearcher(Searcher):
         """
         super().__init__()
         self._experiment = experiment
-        self._recorder = recorder
+        self._journal = journal
         self._study = study
         self._space = space
         self._common = common
@@ -93,31 +93,34 @@ class MentorMixSearcher(Searcher):
         return TrialSettings(**(self._common | self._space.fixed | values)).model_dump()
 
     def _start(self, trial: Trial, checkpoint: str | None = None) -> dict[str, Any]:
-        return start_trial(self._recorder, trial, self._experiment.runs, self._threads, checkpoint)
+        return start_trial(self._journal, trial, self._experiment.runs, self._threads, checkpoint)
 
     def _go_on(self, trial: Trial, checkpoint: str | None) -> dict[str, Any]:
         self._study.enter(trial)
         return self._start(replace(trial, attempt=trial.attempt + 1), checkpoint)
 
 
-def start_trial(recorder: Recorder, trial: Trial, run: int, threads: int, checkpoint: str | None) -> dict[str, Any]:
+def start_trial(
+    journal: EventJournal, trial: Trial, run: int, threads: int, checkpoint: str | None
+) -> dict[str, Any]:
     """Writes down that a trial starts, and returns what Tune hands to the trainable.
 
     Args:
-        recorder: of the experiment.
+        journal: of the experiment.
         trial: with the number of this attempt.
         run: of the experiment, from 1.
         threads: of torch on a CPU.
         checkpoint: the folder of the one to go on from, if any.
     """
-    recorder.record(
-        "proposed",
-        trial=trial.number,
-        run=run,
-        attempt=trial.attempt,
-        control=trial.control,
-        given=trial.given,
-        config=trial.config,
+    journal.record(
+        Proposed(
+            trial=trial.number,
+            run=run,
+            attempt=trial.attempt,
+            control=trial.control,
+            given=trial.given,
+            config=trial.config,
+        )
     )
     return {
         "trial": trial.number,

@@ -16,6 +16,7 @@ from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.settings import SearchSettings, default_name
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import hold_new_experiment, resumed_settings
+from tune_mentormix.experiment.events import RunEnded, replay
 from tune_mentormix.experiment.experiment import (
     SEARCH_FILE,
     Experiment,
@@ -24,13 +25,13 @@ from tune_mentormix.experiment.experiment import (
     read_experiment,
 )
 from tune_mentormix.experiment.provenance import Provenance
-from tune_mentormix.search.callbacks import Recorder, open_journal
+from tune_mentormix.search.callbacks import open_journal
 from tune_mentormix.search.plan import SearchRequest, check_request, stored_request
 from tune_mentormix.search.proposals import MentorMixSearcher
 from tune_mentormix.search.stopper import Patience
 from tune_mentormix.search.study import SearchStudy
-from tune_mentormix.search.tune_run import Progress, record_missing_ends, recorded_resources, run_trials
-from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
+from tune_mentormix.search.tune_run import Progress, begin_run, record_missing_ends, run_trials
+from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location, check_new
 
@@ -91,22 +92,14 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
     patience = Patience(settings.patience)
     experiment = Experiment(experiment.path, experiment.settings, experiment.provenance)
     with open_journal(experiment) as journal:
-        for event in read_events(experiment.path / JOURNAL_FILE):  # from here on, nobody else can add to them
-            experiment.apply(event)
-            study.apply(event)
-            rungs.apply(event)
-            patience.apply(event)
-        recorder = Recorder(journal, [experiment, study, rungs, patience])
-        recorder.begin_run(
-            run=experiment.runs + 1,
-            num_samples=settings.num_samples,
-            rungs=rungs.epochs,
-            **recorded_resources(settings),
-        )
-        record_missing_ends(experiment, rungs, settings.epochs, recorder)
+        handlers = experiment.apply, study.apply, rungs.apply, patience.apply
+        replay(experiment.path / JOURNAL_FILE, *handlers)  # no other driver can add to it now
+        journal.subscribe(*handlers)
+        begin_run(experiment, journal, settings.num_samples, rungs.epochs, settings)
+        record_missing_ends(experiment, rungs, settings.epochs, journal)
         searcher = MentorMixSearcher(
             experiment=experiment,
-            recorder=recorder,
+            journal=journal,
             study=study,
             space=request.space,
             common=settings.common_trial_settings(),
@@ -116,9 +109,9 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
             unfinished=[(trial, newest_checkpoint(experiment, trial)) for trial in experiment.unfinished()],
             patience=patience,
         )
-        reason = run_trials(experiment, recorder, searcher, rungs, settings, dataset, progress)
+        reason = run_trials(experiment, journal, searcher, rungs, settings, dataset, progress)
         if reason == "finished" and len(experiment.trials) < settings.num_samples:
             reason = "patience" if patience.is_used_up else "exhausted"
-        recorder.record("run_ended", run=experiment.runs, reason=reason)
+        journal.record(RunEnded(run=experiment.runs, reason=reason))
     progress(experiment)
     return experiment

@@ -15,8 +15,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from tune_mentormix.experiment.events import EventJournal
 from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint
-from tune_mentormix.search.callbacks import Recorder
 from tune_mentormix.search.proposals import start_trial
 
 
@@ -35,13 +35,13 @@ class RestartingSearcher(Searcher):
         self,
         searcher: Searcher,
         experiment: Experiment,
-        recorder: Recorder,
+        journal: EventJournal,
         threads: int,
         allowed: int,
         room: Callable[[], int],
         is_over: Callable[[], bool],
     ) -> None:
-        """Stands before `searcher`; `experiment`, `recorder` and `threads` are what `start_trial` needs.
+        """Stands before `searcher`; `experiment`, `journal` and `threads` are what `start_trial` needs.
 
         `room` says how many trials can run at once: each next proposal then knows all results so far.
         `is_over` says whether the run is to end: while nothing runs, Tune asks nobody but the searcher.
@@ -52,7 +52,7 @@ class RestartingSearcher(Searcher):
         self._room = room
         self._is_over = is_over
         self._experiment = experiment
-        self._recorder = recorder
+        self._journal = journal
         self._threads = threads
         self._losses: Counter[int] = Counter()  # since the trial's last new epoch
         self._lost: list[int] = []
@@ -83,7 +83,7 @@ class RestartingSearcher(Searcher):
             return None
         if isinstance(proposed, str):
             return None if self._running else proposed
-        if proposed is not None and not self._recorder.is_stored:
+        if proposed is not None and not self._journal.is_flushed:
             self._held, proposed = proposed, None
         elif proposed is not None:
             self._held = None
@@ -101,7 +101,7 @@ class RestartingSearcher(Searcher):
         """Nothing to do: the journal is the state."""
 
     def _next(self, trial_id: str) -> dict[str, Any] | str | None:
-        if not self._recorder.is_stored:
+        if not self._journal.is_flushed:
             return None
         return self._go_on() if self._lost else self._inner(trial_id)
 
@@ -113,4 +113,4 @@ class RestartingSearcher(Searcher):
         checkpoint = newest_checkpoint(self._experiment, trial)
         self._lost.pop(0)
         again = replace(trial, attempt=trial.attempt + 1)
-        return start_trial(self._recorder, again, self._experiment.runs, self._threads, checkpoint)
+        return start_trial(self._journal, again, self._experiment.runs, self._threads, checkpoint)

@@ -15,8 +15,8 @@ from ray.tune import Stopper
 
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.errors import INTERRUPTED
+from tune_mentormix.experiment.events import Event, Failed, Finished, Proposed, Report, Stopped
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.storage.journal import Event
 
 FAILURES_THAT_END_A_SEARCH = 3  # while no other trial gets anywhere
 
@@ -123,15 +123,12 @@ class Patience:
 
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account; the baselines, which do not compete, count for nothing."""
-        kind, number = event["event"], event.get("trial", -1)
-        if kind == "proposed" and event.get("control") in BASELINES:
-            self._baselines.add(number)
-        if number in self._baselines:
-            return
-        if kind == "report" and event["val_accuracy"] is not None:
-            self._latest[number] = event["val_accuracy"]
-        elif kind in ("finished", "stopped", "failed"):
-            self._end(self._latest.pop(number, None) if kind == "finished" else None)
+        if isinstance(event, Proposed) and event.control in BASELINES:
+            self._baselines.add(event.trial)
+        elif isinstance(event, Report) and event.val_accuracy is not None:
+            self._latest[event.trial] = event.val_accuracy
+        elif isinstance(event, Finished | Stopped | Failed) and event.trial not in self._baselines:
+            self._end(self._latest.get(event.trial) if isinstance(event, Finished) else None)
 
     def _end(self, accuracy: float | None) -> None:
         if accuracy is not None and (self._best is None or accuracy > self._best):

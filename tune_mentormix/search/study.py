@@ -1,4 +1,4 @@
-"""The Optuna study, as a fold over the journal's events: what is told to Optuna, and when.
+"""The Optuna study, rebuilt by replaying the journal: what is told to Optuna, and when.
 
 A live search and a replayed one pass through the same `apply`, so a resumed study cannot disagree with the results.
 What Optuna hears: every report; COMPLETE with the last epoch's accuracy for a trial that ran to the end; PRUNED with
@@ -27,8 +27,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.search_space import SearchSpace, grid_points, grid_values
+from tune_mentormix.experiment.events import Event, Failed, Finished, Proposed, Report, Stopped
 from tune_mentormix.experiment.experiment import Trial
-from tune_mentormix.storage.journal import Event
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -77,19 +77,17 @@ class SearchStudy:
 
     def apply(self, event: Event) -> None:
         """Takes one event of the journal into account."""
-        kind, number = event["event"], event.get("trial")
-        if kind == "proposed" and number not in self._open:
-            self._open_replayed(event)
-        elif number not in self._open:
-            return
-        elif kind == "report" and event["val_accuracy"] is not None:
-            self._open[number].curve[event["epoch"]] = event["val_accuracy"]
-        elif kind == "finished":
-            self._close(number, TrialState.COMPLETE)
-        elif kind == "stopped":
-            self._close(number, TrialState.PRUNED)
-        elif kind == "failed":
-            self._close(number, TrialState.FAIL if event.get("worker_lost") else TrialState.PRUNED)
+        match event:
+            case Proposed() if event.trial not in self._open:
+                self._open_replayed(event)
+            case Report() if event.trial in self._open and event.val_accuracy is not None:
+                self._open[event.trial].curve[event.epoch] = event.val_accuracy
+            case Finished() if event.trial in self._open:
+                self._close(event.trial, TrialState.COMPLETE)
+            case Stopped() if event.trial in self._open:
+                self._close(event.trial, TrialState.PRUNED)
+            case Failed() if event.trial in self._open:
+                self._close(event.trial, TrialState.FAIL if event.worker_lost else TrialState.PRUNED)
 
     def _searched(self, config: dict[str, Any], control: str | None) -> dict[str, Any] | None:
         """The searched part of a configuration; None for what lies outside the space, and for the baselines.
@@ -98,13 +96,13 @@ class SearchStudy:
         """
         return None if control in BASELINES else self._space.searched_values(config)
 
-    def _open_replayed(self, event: Event) -> None:
-        number, params = event["trial"], self._searched(event["config"], event.get("control"))
+    def _open_replayed(self, event: Proposed) -> None:
+        number, params = event.trial, self._searched(event.config, event.control)
         if params is None:
             return
         if self._sampler_name not in REMEMBERING:
             self._open[number] = _OpenTrial(params)
-        elif event.get("given"):
+        elif event.given:
             self._ask_again(number, params)
         elif self.propose(number) != params:  # another version of the sampler proposed it
             self.study.tell(self._open.pop(number).asked or number, state=TrialState.FAIL)

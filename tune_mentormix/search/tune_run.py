@@ -17,15 +17,15 @@ from trainables.errors import one_line
 from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster.resources import max_concurrent_trials
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.errors import SearchFailedError
+from tune_mentormix.errors import RequestError, SearchFailedError
+from tune_mentormix.experiment.events import EventJournal, RunEnded, RunStarted
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.search.callbacks import (
     HungTrials,
     IdleGpus,
-    Recorder,
     Retention,
     TuneRecorder,
-    how_it_ended,
+    end_of,
     tracker_callbacks,
     trial_folder,
 )
@@ -40,7 +40,7 @@ TURN_SECONDS = 0.2  # of waiting for the storage, once no trial runs any more
 
 def run_trials(
     experiment: Experiment,
-    recorder: Recorder,
+    journal: EventJournal,
     searcher: Searcher,
     rungs: Rungs,
     settings: SearchSettings,
@@ -50,8 +50,8 @@ def run_trials(
     """Runs what the searcher proposes until it is finished, interrupted or out of budget.
 
     Args:
-        experiment: kept up to date by the recorder; its folder gets Tune's files, under `runs/<n>`.
-        recorder: where every event is written.
+        experiment: kept up to date by the journal; its folder gets Tune's files, under `runs/<n>`.
+        journal: where every event is written.
         searcher: proposes trials, each in the journal before Tune knows of it.
         rungs: stop trials early.
         settings: resources, checkpoints, restarts and the time budget.
@@ -67,20 +67,20 @@ def run_trials(
     limits = SearchLimits(experiment, settings.epochs, settings.time_budget, settings.epoch_budget)
     watch: list[Callback] = [IdleGpus()] if settings.gpus() else []
     if settings.trial_timeout:
-        watch.append(HungTrials(recorder, experiment, settings.trial_timeout))
+        watch.append(HungTrials(journal, experiment, settings.trial_timeout))
 
     def is_over() -> bool:
-        recorder.write_due()
-        if recorder.given_up or callback.storage_error:
+        journal.flush()
+        if journal.permanent_error or callback.storage_error:
             limits.reason = limits.reason or "storage"
         progress(experiment)
         return limits.is_over()
 
     room = partial(max_concurrent_trials, settings)
     searcher = RestartingSearcher(
-        searcher, experiment, recorder, settings.threads(), settings.max_restarts, room, is_over
+        searcher, experiment, journal, settings.threads(), settings.max_restarts, room, is_over
     )
-    callback = TuneRecorder(recorder, experiment, rungs, settings.epochs, searcher, Retention(experiment), is_over)
+    callback = TuneRecorder(journal, experiment, rungs, settings.epochs, searcher, Retention(experiment), is_over)
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
     with limits.heed_signals(), _failing_in_one_line():
         tune.run(
@@ -104,14 +104,16 @@ def run_trials(
             trial_dirname_creator=_trial_folder,
             verbose=0,
         )
-        record_missing_ends(experiment, rungs, settings.epochs, recorder)
-        while not (recorder.is_stored or limits.reason in ("interrupted", "storage") or recorder.given_up):
-            recorder.write_due()
+        record_missing_ends(experiment, rungs, settings.epochs, journal)
+        while not (journal.is_flushed or limits.reason in ("interrupted", "storage") or journal.permanent_error):
+            journal.flush()
             time.sleep(TURN_SECONDS)
     unwritten = callback.storage_error
-    lost = recorder.given_up or (f"checkpoints could not be written for long: {unwritten}" if unwritten else None)
+    lost = journal.permanent_error or (
+        f"checkpoints could not be written for long: {unwritten}" if unwritten else None
+    )
     if lost:
-        recorder.record("run_ended", run=experiment.runs, reason="storage")
+        journal.record(RunEnded(run=experiment.runs, reason="storage"))
         raise SearchFailedError(f"{lost}. What was stored is safe: once the storage works again, go on")
     return limits.reason or "finished"
 
@@ -139,17 +141,29 @@ def _system_error(error: BaseException | None) -> OSError | None:
     return error
 
 
-def recorded_resources(settings: SearchSettings) -> dict[str, float]:
-    """What one trial of a run may use, as `run_started` says it; a resume may change that."""
-    return {"cpus_per_trial": settings.cpus_per_trial, "gpus_per_trial": settings.gpus()}
+def begin_run(
+    experiment: Experiment, journal: EventJournal, num_samples: int, rungs: list[int], settings: SearchSettings
+) -> None:
+    """Records that a run begins. Raises RequestError if the storage cannot take even that."""
+    journal.record(
+        RunStarted(
+            run=experiment.runs + 1,
+            num_samples=num_samples,
+            rungs=rungs,
+            cpus_per_trial=settings.cpus_per_trial,
+            gpus_per_trial=settings.gpus(),
+        )
+    )
+    if not journal.is_flushed:
+        raise RequestError("the journal cannot be written, so nothing was started (--storage)")
 
 
-def record_missing_ends(experiment: Experiment, rungs: Rungs, epochs: int, recorder: Recorder) -> None:
+def record_missing_ends(experiment: Experiment, rungs: Rungs, epochs: int, journal: EventJournal) -> None:
     """Writes down the ends of trials that a driver did not come to after their last reports; trains nothing again."""
     for trial in experiment.unfinished():
-        end = how_it_ended(experiment, rungs, trial.number, epochs)
+        end = end_of(trial, rungs, epochs)
         if end:
-            recorder.record(end, trial=trial.number, epoch=trial.epoch)
+            journal.record(end)
 
 
 def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:

@@ -9,8 +9,11 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.events import parse_event
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, begun_experiment
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.storage.paths import Location, RemotePath
@@ -58,7 +61,7 @@ class Reading:
                 self._apply(event)
         except Exception as error:
             self.read_version = None
-            if isinstance(error, KeyError | TypeError):
+            if isinstance(error, KeyError | ValidationError):
                 raise RequestError(f"{self.path} holds an event that makes no sense: the file was damaged") from error
             raise
         self.read_version = version
@@ -133,9 +136,7 @@ class Reading:
         self._report_times.clear()
 
     def _apply(self, event: Event) -> None:
-        if event["event"] == "proposed" and not isinstance(event["config"], dict):
-            raise TypeError("config")
-        self.experiment.apply(event)
+        self.experiment.apply(parse_event(event))
         self._first = self._first or event
         self._events += 1
         if event["event"] == "report":

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.object_store import BUCKET, ObjectStore
+from tests.support.simulated_search import simulate_search
 from tune_mentormix.cli.app import run
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.storage.paths import RemotePath, as_location
@@ -110,8 +111,11 @@ def test_an_experiment_that_is_not_there_is_named(
     assert "there is no experiment 'a'" in capsys.readouterr().err
 
 
-def test_a_folder_needs_no_pyarrow(tmp_path: Path) -> None:
-    code = f"import sys; from tune_mentormix.cli.app import run; run(['list', '--storage', {str(tmp_path)!r}])"
+@pytest.mark.parametrize("command", [["list"], ["status", "done"]])
+def test_a_folder_needs_no_pyarrow(tmp_path: Path, command: list[str]) -> None:
+    simulate_search(tmp_path, "done", 2)
+    arguments = [*command, "--storage", str(tmp_path)]
+    code = f"import sys; from tune_mentormix.cli.app import run; assert run({arguments!r}) == 0"
     code += "; print('pyarrow' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert printed.stdout.splitlines()[-1] == "False"

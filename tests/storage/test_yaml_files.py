@@ -13,6 +13,16 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
 
 
+@pytest.mark.parametrize("text", ["1e5", "0o7", "012", "yes", "1:30", "2021-01-01", "~", "1_000", ".5"])
+def test_a_text_stays_a_text(tmp_path: Path, text: str) -> None:
+    write_yaml(tmp_path / "a.yaml", {"name": text})
+    assert read_yaml(tmp_path / "a.yaml").values == {"name": text}
+
+
+def test_an_experiment_named_like_a_number_of_yaml_1_2_keeps_its_name() -> None:
+    assert parse_yaml("name: 1e5\n", "search.yaml").values == {"name": "1e5"}  # as earlier versions wrote it
+
+
 def test_a_key_is_found_by_its_line() -> None:
     document = parse_yaml("name: a\nspace:\n  burn_in: 10\n", "s.yaml")
     assert document.place("space", "burn_in") == "s.yaml, line 3"
@@ -31,6 +41,7 @@ def test_a_key_is_found_by_its_line() -> None:
         ("a: &x 1\nb: *x\n", "uses a YAML alias"),
         ("a: !!python/object/apply:os.getcwd []\n", "is not YAML"),
         ("a: \x00\n", "is not YAML"),
+        ("a: " + 100_000 * "[", "is not YAML"),
         ("a: 2021-99-99\n", "is not YAML"),
     ],
 )

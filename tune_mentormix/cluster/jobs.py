@@ -17,7 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import search_spaces
@@ -36,7 +35,7 @@ from tune_mentormix.experiment.experiment import (
 )
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, list_folder, write_exclusively
-from tune_mentormix.storage.yaml_files import read_yaml
+from tune_mentormix.storage.yaml_files import dump_yaml, read_yaml
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -78,10 +77,9 @@ def record_submission(
         settings=settings,
     )
     path = _path(storage, name, number)
-    text = yaml.safe_dump(submission.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_exclusively(path, text)
+        write_exclusively(path, dump_yaml(submission.model_dump(mode="json")))
     except FileExistsError as error:
         raise RequestError(f"{name} was submitted by another process at the same moment") from error
     except OSError as error:

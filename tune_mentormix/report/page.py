@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from trainables.errors import one_line
@@ -40,7 +39,7 @@ from tune_mentormix.results.confirmation import (
 )
 from tune_mentormix.results.summary import SearchSummary, standard_error, summarize
 from tune_mentormix.storage.paths import write_atomically
-from tune_mentormix.storage.yaml_files import YamlDocument
+from tune_mentormix.storage.yaml_files import YamlDocument, dump_yaml
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def build_report(experiment: Experiment) -> Report:
         noise_rate_bound=noise_rate_bound(experiment),
         trials=trials,
         cost=cost_of(experiment),
-        settings=yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=100),
+        settings=dump_yaml(record, width=100),
     )
 
 

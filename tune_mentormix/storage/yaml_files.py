@@ -1,7 +1,8 @@
-"""YAML read safely and strictly, with the line of every key for error messages; and written atomically.
+"""Reads YAML safely and strictly, with the line of every key for error messages; writes it atomically.
 
-Strict means: duplicate keys, aliases and files over one megabyte are refused. A settings file needs none of them,
-and each hides a mistake or an attack.
+Strict means that duplicate keys, aliases and files over one megabyte are refused. A settings file needs none of them,
+and each hides a mistake or an attack. PyYAML stays: experiments hold what it wrote, such as the name `1e5`, which
+YAML 1.2 (ruamel.yaml) reads as a number.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ MAX_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """A mapping read from YAML, and the line (from 1) on which each key stands, by its path of keys."""
+    """A mapping read from YAML, and the line of each key, counted from 1, by its path of keys."""
 
     values: dict[str, Any]
     source: str
     lines: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def place(self, *path: str) -> str:
-        """Where a key stands, for a message: `search.yaml, line 12`."""
+        """Returns where a key is, for a message: `search.yaml, line 12`."""
         while path and path not in self.lines:
             path = path[:-1]
         return f"{self.source}, line {self.lines[path]}" if path else self.source
 
 
 def read_yaml(path: Location) -> YamlDocument:
-    """Reads one mapping.
+    """Reads one mapping from a file.
 
     Raises:
-        RequestError: if the file cannot be read, is too large, is not YAML or not one mapping with unique keys.
+        RequestError: if the file cannot be read, is too large, or is not one YAML mapping with unique keys.
     """
     try:
         size = path.stat().st_size
@@ -55,11 +56,10 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
     """Reads one mapping from text; `source` names it in messages. Raises RequestError as `read_yaml` does."""
     lines: dict[tuple[str, ...], int] = {}
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise RequestError(f"{source} uses a YAML alias (*name); write the value out instead")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = _StrictLoader(text, source)
+        node = loader.get_single_node()
         _note_lines(node, (), source, lines)
-        values = yaml.safe_load(text)
+        values = loader.construct_document(node) if node else None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RequestError(f"{source} is not YAML: {_summary(error)}") from error
     if not isinstance(values, dict):
@@ -68,8 +68,26 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
 
 
 def write_yaml(path: Location, values: dict[str, Any]) -> None:
-    """Writes a mapping so that a crash leaves either the old file or the new one, whole."""
-    write_atomically(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    """Writes a mapping; a crash leaves the old file or the new one."""
+    write_atomically(path, dump_yaml(values))
+
+
+def dump_yaml(values: dict[str, Any], width: int = 80) -> str:
+    """Returns a mapping as YAML text, with its keys in their order."""
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=width))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's safe loader without aliases, with which a small file can hold a huge value."""
+
+    def __init__(self, text: str, source: str) -> None:
+        super().__init__(text)
+        self._source = source
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise RequestError(f"{self._source} uses a YAML alias (*name); write the value out instead")
+        return super().compose_node(parent, index)
 
 
 def _note_lines(

@@ -12,7 +12,7 @@ import pytest
 from tests.support.simulated_search import SimulatedFailures, simulate_search
 from tests.support.stand_in_head import StandInHead
 from tune_mentormix.cluster import jobs as jobs_module
-from tune_mentormix.cluster.jobs import ClusterJobs, forget_submission, latest_submission, record_submission
+from tune_mentormix.cluster.jobs import ClusterJobs, delete_submission, latest_submission, record_submission
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
@@ -61,7 +61,7 @@ def test_what_the_cluster_never_came_to_know_can_be_submitted_again_after_a_whil
     record_submission(tmp_path / "storage", "birds", head.address, "search", {})
     with pytest.raises(RequestError, match="a moment ago"):
         jobs.submit(BIRDS)
-    monkeypatch.setattr(jobs_module, "UNKNOWN_SECONDS", 0.0)
+    monkeypatch.setattr(jobs_module, "IN_FLIGHT_SECONDS", 0.0)
     jobs.submit(BIRDS)
     assert len(head.jobs) == 1
 
@@ -99,7 +99,7 @@ def test_whatever_runs_of_a_name_is_stopped_although_a_later_job_of_it_failed(
 
 def test_a_number_that_was_given_back_stops_no_later_submission(tmp_path: Path) -> None:
     first, second = (record_submission(tmp_path, "birds", "http://a:1", "search", {}) for _ in range(2))
-    forget_submission(tmp_path, first)
+    delete_submission(tmp_path, first)
     third = record_submission(tmp_path, "birds", "http://a:1", "search", {})
     assert (second.number, third.number) == (2, 3)
     assert latest_submission(tmp_path, "birds") == third

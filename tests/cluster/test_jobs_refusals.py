@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.object_store import ObjectStore
 from tune_mentormix.cli.app import run
-from tune_mentormix.cluster.jobs import ClusterJobs, forget_submission, latest_submission, record_submission
+from tune_mentormix.cluster.jobs import ClusterJobs, delete_submission, latest_submission, record_submission
 from tune_mentormix.cluster.jobs_api import jobs_address
 from tune_mentormix.storage.paths import RemotePath
 
@@ -152,7 +152,7 @@ def test_without_its_cluster_the_storage_tells_what_was_submitted(
     storage = RemotePath(store.uri("submitted")) if store else tmp_path
     records = [record_submission(storage, "birds", DEAD, "search", {"epochs": 7}) for _ in range(3)]
     assert [record.number for record in records] == [1, 2, 3]
-    forget_submission(storage, records[-1])
+    delete_submission(storage, records[-1])
     assert latest_submission(storage, "birds") == records[1]
     assert run(["jobs", "--address", DEAD, "--storage", str(storage)]) == 0
     said = capsys.readouterr()

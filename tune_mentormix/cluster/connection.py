@@ -12,13 +12,12 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import ray
 
 from trainables.errors import one_line
-from tune_mentormix.cluster.jobs import PACKAGES
+from tune_mentormix.cluster.jobs import package_folders
 from tune_mentormix.cluster.jobs_api import environment_variable
 from tune_mentormix.errors import RequestError
 
@@ -120,8 +119,7 @@ def _captured_stderr(output: list[bytes]) -> Iterator[None]:
 
 def _own_packages() -> dict[str, Any]:
     """Returns a runtime environment in which every node runs the code of this process; nothing else travels."""
-    packages = [str(Path(str(package.__file__)).parent) for package in PACKAGES]
-    return {"py_modules": packages, "excludes": ["__pycache__"]}
+    return {"py_modules": [str(folder) for folder in package_folders()], "excludes": ["__pycache__"]}
 
 
 def _is_job_with_code() -> bool:

@@ -1,4 +1,4 @@
-"""How a command ends: its exit codes, the two errors that `cli` turns into one line on stderr, and how to install."""
+"""The exit codes, the two errors that `cli` prints as one line on stderr, and parts of their messages."""
 
 from __future__ import annotations
 
@@ -9,30 +9,20 @@ DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 
 class RequestError(Exception):
-    """The request was wrong (exit code 2): the message names the setting, its value and what is allowed."""
+    """The request was wrong (exit code 2); the message names the setting, its value and what is allowed."""
 
 
 def how_to_install(extra: str) -> str:
-    """What adds one of the project's extras: where there is a checkout, and where the package came without one."""
+    """Returns the commands that install one of the project's extras, in a checkout and without one."""
     return f"make install EXTRAS={extra}, or without a checkout pip install 'tune-mentormix[{extra}]'"
 
 
-class TakenOverError(OSError):
-    """Another process writes the same journal: this one must stop, whatever it still has to write."""
-
-    def __init__(self) -> None:
-        super().__init__(None, "another process runs this experiment now; this one was cut off for too long")
-
-    def __str__(self) -> str:
-        return str(self.strerror)
-
-
 class SearchFailedError(Exception):
-    """The work itself failed (exit code 1): the message gives the first reason and the way on."""
+    """The work failed (exit code 1); the message gives the first reason and how to continue."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """`unknown network 'resnt32'; did you mean 'resnet32'? (known: …)`."""
+    """Returns a message like `unknown network 'resnt32'; did you mean 'resnet32'? (known: …)`."""
     names = sorted(known)
     near = get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

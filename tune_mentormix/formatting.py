@@ -1,4 +1,4 @@
-"""How numbers read, wherever they are shown: on the terminal and in reports."""
+"""Formats numbers for the terminal and for reports, and values for JSON."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ NOTHING = "–"
 
 
 def format_accuracy(value: float | None) -> str:
-    """`0.5903`; a dash for none."""
+    """Returns an accuracy as `0.5903`, a dash for None."""
     return NOTHING if value is None else f"{value:.4f}"
 
 
 def format_points(difference: float) -> str:
-    """A difference of two accuracies in percentage points, with its sign: `+3.5`."""
+    """Returns a difference of two accuracies in signed percentage points: `+3.5`."""
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def format_value(value: object) -> str:
-    """A setting's value; numbers with four significant digits."""
+    """Returns the value of a setting; floats with four significant digits."""
     if value is None:
         return NOTHING
     if isinstance(value, bool):
@@ -28,14 +28,14 @@ def format_value(value: object) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """`1 min 39 s`."""
+    """Returns a duration as `1 min 39 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def format_bytes(number: int) -> str:
-    """`87.0 MB`; units of a thousand, as disks and object stores count."""
+    """Returns bytes as `87.0 MB`, in units of a thousand, as disks and object stores count."""
     size, units = float(number), ["B", "kB", "MB", "GB", "TB"]
     while size >= 1000 and len(units) > 1:
         size, units = size / 1000, units[1:]

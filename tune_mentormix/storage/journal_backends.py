@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from tune_mentormix.errors import TakenOverError
-from tune_mentormix.storage.paths import Location, RemotePath
+from tune_mentormix.storage.paths import Location, RemotePath, StorageError
 
 MERGED_AT_ONCE = 32
 MAX_PARALLEL_READS = 16
@@ -46,6 +45,13 @@ class Segment:
         return holds and (not same or self.token < other.token)
 
 
+class LeaseLostError(StorageError):
+    """Another driver took over and writes the same journal: this one must stop, whatever it still has to write."""
+
+    def __init__(self) -> None:
+        super().__init__("another process runs this experiment now; this one was cut off for too long")
+
+
 class FileBackend:
     """Appends complete lines to one file. After a failure it reopens the file, as a handle may be stale by then."""
 
@@ -64,7 +70,7 @@ class FileBackend:
         """Appends complete lines. When this returns they are on the disk; when it raises OSError they are not.
 
         Raises:
-            TakenOverError: if another writer has written here since this one started.
+            LeaseLostError: if another writer has written here since this one started.
         """
         if self._stream is None:
             self._stream = FileIO(self._path, "a")
@@ -73,7 +79,7 @@ class FileBackend:
             self._failed = lines
             _write_all(self._stream, lines)
             os.fsync(self._stream.fileno())
-        except TakenOverError:
+        except LeaseLostError:
             raise
         except OSError:
             with suppress(OSError):
@@ -98,7 +104,7 @@ class FileBackend:
         with self._path.open("rb") as reader:
             reader.seek(self._intact)
             if size < self._intact or not self._failed.startswith(reader.read()):
-                raise TakenOverError
+                raise LeaseLostError
         os.truncate(self._path, self._intact)
 
     def _size(self) -> int:
@@ -129,10 +135,10 @@ class SegmentsBackend:
         """Writes one segment; when this raises OSError it counts as not written.
 
         Raises:
-            TakenOverError: if another writer has written here since this one started.
+            LeaseLostError: if another writer has written here since this one started.
         """
         if set(_list(self._folder)) - self._known:
-            raise TakenOverError
+            raise LeaseLostError
         segment = Segment(self._next, self._next, self._token)
         self._known.add(segment)  # before the write: if only its answer is lost, the segment exists
         (self._folder / segment.name).write_bytes(lines)

@@ -6,7 +6,7 @@ alive; from another machine or container, the time of the last renewal does.
 On a disk, a file lock lets one driver at a time check and write. An object store has no lock, and `pyarrow` has no
 conditional write: a driver writes its lease, waits, and runs if the lease is still its own. That admits one driver
 as long as none takes longer than the wait between checking and writing. A driver that was cut off for longer than a
-lease lasts finds out with its next write to the journal, which refuses it (`TakenOverError`).
+lease lasts finds out with its next write to the journal, which refuses it (`LeaseLostError`).
 """
 
 from __future__ import annotations

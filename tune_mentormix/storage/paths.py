@@ -172,13 +172,6 @@ class RemotePath:
         with self._one_line_errors(), suppress(FileNotFoundError):
             self.filesystem.delete_dir(self.key)
 
-    def download(self, folder: Path) -> None:
-        """Copies everything below into a local folder."""
-        from pyarrow.fs import copy_files
-
-        with self._one_line_errors():
-            copy_files(self.key, str(folder), source_filesystem=self.filesystem)
-
     def check_bucket(self) -> None:
         """Raises RequestError if the bucket does not exist; a bucket that may not be read passes."""
         bucket = self.key.split("/")[0]

@@ -1,5 +1,5 @@
 # `make search` and `make test` are the whole set-up: each installs what it needs into .venv first.
-# ARGS goes to the command: make search ARGS="search --num-samples 50"
+# ARGS goes to the command: make search ARGS="search --trials 50"
 # EXTRAS are installed too, and stay: make install EXTRAS="cluster wandb"
 
 SHELL := /bin/bash

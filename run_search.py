@@ -1,6 +1,6 @@
-"""The entry: `python run_search.py COMMAND`; bare, it runs the default search. See `--help`."""
+"""The entry: `python run_search.py COMMAND`. Without a command it runs the default search. See `--help`."""
 
 from tune_mentormix.cli.app import main
 
 if __name__ == "__main__":
-    main()
+    main(default="search")

@@ -1,5 +1,5 @@
 #!/bin/bash
-# One search over the nodes of a Slurm job. Submitted again, it goes on with the search:
+# One search over the nodes of a Slurm job. Submitted again, it resumes the search:
 #
 #   sbatch deploy/slurm.sh
 #
@@ -18,7 +18,7 @@ set -euo pipefail
 
 NAME=${NAME:-birds}
 STORAGE=${STORAGE:-$PWD/results}
-SEARCH=(--dataset cifar10 --noise 0.4 --network resnet32 --epochs 100 --num-samples 50)
+SEARCH=(--dataset cifar10 --noise 0.4 --network resnet32 --epochs 100 --trials 50)
 if [[ $# -gt 0 ]]; then SEARCH=("$@"); fi  # sbatch deploy/slurm.sh --config birds.yaml
 
 export PATH="$PWD/.venv/bin:$PATH"
@@ -40,10 +40,8 @@ srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" \
     ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" -- \
     bash -c 'export RAY_ADDRESS=$1 NAME=$2 STORAGE=$3; echo yes > "$4"; shift 4
-        if tune-mentormix status "$NAME" --storage "$STORAGE" &> /dev/null
-        then tune-mentormix resume "$NAME" --storage "$STORAGE" --time-budget 23h
-        else tune-mentormix search --name "$NAME" --storage "$STORAGE" --time-budget 23h "$@"
-        fi' \
+        tune-mentormix search --exist-ok --name "$NAME" --storage "$STORAGE" --time-budget 23h "$@"
+        ' \
     search "$address" "$NAME" "$STORAGE" "$began" "${SEARCH[@]}"
 
 if [[ ! -s $began ]]; then echo "slurm.sh: Ray did not start on every node; its reason is above" >&2; exit 1; fi

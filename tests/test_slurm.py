@@ -19,7 +19,7 @@ from tune_mentormix.experiment.experiment import read_experiment
 
 REPOSITORY = Path(__file__).parents[1]
 HEAD, WORKER = "10.255.0.1", "10.255.0.2"
-SEARCH = ["--epochs", "2", "--num-samples", "3", "--set", "max_images=300"]
+SEARCH = ["--epochs", "2", "--trials", "3", "--set", "max_images=300"]
 LIMIT_SECONDS = 300
 ISOLATED = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 

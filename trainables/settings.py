@@ -80,7 +80,7 @@ class DataSettings(Settings):
     labels_key: str | None = None
     """Name of the array or column of `labels_file` to use."""
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Fraction of labels to replace by wrong ones. Dataset `digits` has 0.4 if it is not set.
+    """Fraction of labels to replace by wrong ones. Not set: 0.4 for dataset `digits`, otherwise 0.
 
     For experiments on data whose labels are right; see [Noise to order](data.md#noise-to-order).
     """

@@ -37,7 +37,7 @@ def cluster() -> Iterator[JobsCluster]:
 def service(cluster: JobsCluster, tmp_path: Path) -> Iterator[str]:
     """Serves the cluster's searches; its URL."""
     (port,) = free_ports(1)
-    command = ["serve", "--storage", str(tmp_path / "results"), "--address", cluster.address, "--port", str(port)]
+    command = ["serve", "--storage", str(tmp_path / "results"), "--dashboard", cluster.address, "--port", str(port)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "run_search.py", *command],

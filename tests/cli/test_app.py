@@ -1,6 +1,8 @@
 import json
+import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_group
 
+from tune_mentormix import __version__
 from tune_mentormix.cli.app import app, run
 from tune_mentormix.errors import DONE, FAILED, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
@@ -67,8 +70,9 @@ def test_an_empty_storage_folder_is_no_error(tmp_path: Path, capsys: pytest.Capt
     [
         (["serch"], "No such command 'serch'"),
         (["search", "--epoch", "3"], "No such option: --epoch"),
-        (["search", "--num-samples", "many"], "'--num-samples'"),
-        (["search", "--num-samples", "0"], "num_samples must be a whole number of at least 1, got 0 (--num-samples)"),
+        (["search", "--trials", "many"], "'--trials'"),
+        (["search", "--trials", "0"], "num_samples must be a whole number of at least 1, got 0 (--trials)"),
+        (["search", "--num-samples=0"], "got 0 (--trials)"),
         (["search", "--dataset", "digit"], "unknown dataset 'digit'; did you mean 'digits'?"),
         (["search", "--name", "../../x"], "name: must be up to 64 letters"),
         (["search", "--space", "defalt"], "did you mean 'default'?"),
@@ -102,7 +106,7 @@ def test_a_failed_trial_is_told_and_only_when_all_fail_the_search_ends_with_1(
 ) -> None:
     (tmp_path / "space.yaml").write_text("learning_rate: {choices: [1e30]}\n")
     (tmp_path / "search.yaml").write_text(f"max_images: 300\nspace: {tmp_path}/space.yaml\n")
-    options = ["--epochs", "2", "--num-samples", "4", "--name", "bad", "--storage", str(tmp_path / "s")]
+    options = ["--epochs", "2", "--trials", "4", "--name", "bad", "--storage", str(tmp_path / "s")]
     config = ["--config", str(tmp_path / "search.yaml")]
     assert run(["search", *config, *options]) == DONE
     assert re.search(r"trial 3 failed: \w+_loss is nan in epoch", capsys.readouterr().out)
@@ -125,7 +129,7 @@ def test_a_failed_trial_is_told_and_only_when_all_fail_the_search_ends_with_1(
         ["trials", "done"],
         ["list"],
         ["gc"],
-        ["jobs", "--address", "http://127.0.0.1:9"],
+        ["jobs", "--dashboard", "http://127.0.0.1:9"],
         ["--help"],
     ],
 )
@@ -136,7 +140,102 @@ def test_reading_commands_import_neither_torch_nor_ray(finished_search: Experime
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("command", sorted(get_group(app).commands))
-def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([command, "--help"]) == DONE
-    assert "Usage" in capsys.readouterr().out
+@pytest.mark.parametrize("command", ["status done", "list", "trials done", "trials done --json"])
+def test_looking_at_a_search_starts_fast(finished_search: Experiment, command: str) -> None:
+    words = [*command.split(), *storage_of(finished_search)]
+    code = f"import sys\nfrom tune_mentormix.cli.app import run\nassert run({words!r}) == 0\n"
+    slow = {"numpy", "scipy", "pyarrow", "torch", "ray", "optuna", "matplotlib", "fastapi"}
+    code += f"assert not {slow} & set(sys.modules), {slow} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+
+
+COMMANDS = sorted(name for name, command in get_group(app).commands.items() if not command.hidden)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_command_explains_itself_and_ends_with_examples(
+    command: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command, option]) == DONE
+    printed = capsys.readouterr().out
+    assert "Usage" in printed
+    assert "Examples" in printed.rpartition("╯")[2]
+
+
+@pytest.mark.parametrize("words", [["-h"], ["--help"], []])
+def test_the_program_alone_lists_its_commands(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tune_mentormix", *words], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    assert all(command in done.stdout for command in COMMANDS)
+    assert [panel in done.stdout for panel in ("Search", "Results", "Use the model", "Cluster", "Team")] == [True] * 5
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == DONE
+    assert capsys.readouterr().out == f"tune-mentormix {__version__}\n"
+
+
+def test_true_defaults_and_choices_stand_in_the_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(["search", "--help"]) == DONE
+    shown = capsys.readouterr().out
+    assert re.search(r"--trials .* including the three controls\. \[default: 20\]", shown)
+    assert "One of: tpe, gp, cmaes, random, grid, qmc." in shown
+    assert "[env var: TUNE_MENTORMIX_STORAGE]" in shown
+    assert not re.search(r"--num-samples|--address", shown), "old spellings are hidden"
+    assert run(["resume", "--help"]) == DONE
+    assert "default: 20" not in capsys.readouterr().out, "a resume keeps what the last run had"
+
+
+def test_the_shell_can_complete_commands_choices_and_names(finished_search: Experiment) -> None:
+    def completed(line: str) -> str:
+        environment = os.environ | {
+            "_TUNE_MENTORMIX_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split(" ")) - 1),
+            "TUNE_MENTORMIX_STORAGE": str(finished_search.path.parent),
+        }
+        code = "import sys; sys.argv = ['tune-mentormix']; from tune_mentormix.cli.app import main; main()"
+        asked = [sys.executable, "-c", code]
+        return subprocess.run(
+            asked, capture_output=True, text=True, check=False, env=environment, cwd=REPOSITORY
+        ).stdout
+
+    assert completed("tune-mentormix sta").split() == ["status"]
+    assert completed("tune-mentormix search --sampler c").split() == ["cmaes"]
+    assert completed("tune-mentormix status d").split() == ["done"]
+
+
+def test_the_environment_gives_the_storage_and_an_option_wins(
+    finished_search: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TUNE_MENTORMIX_STORAGE", str(finished_search.path.parent))
+    assert run(["status", "done"]) == DONE
+    assert run(["status", "done", "--storage", str(tmp_path)]) == WRONG_REQUEST
+    capsys.readouterr()
+
+
+def test_exist_ok_resumes_only_the_same_search(
+    finished_search: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search", "--exist-ok", *storage_of(finished_search)]
+    assert run(words) == WRONG_REQUEST
+    assert "--exist-ok needs a --name" in capsys.readouterr().err
+    assert run([*words, "--name", "done", "--epochs", "9"]) == WRONG_REQUEST
+    assert "epochs is 9, but done was started with 4: leave it out" in capsys.readouterr().err
+    assert run([*words, "--name", "done", "--trials", "2"]) == WRONG_REQUEST
+    assert "num_samples must be at least 5" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_the_pipe_ends_a_command_quietly(finished_search: Experiment) -> None:
+    words = shlex.join(
+        [sys.executable, "-m", "tune_mentormix", "trials", "done", "--json", *storage_of(finished_search)]
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"{words} | true"], capture_output=True, text=True, check=False, cwd=REPOSITORY
+    )
+    assert "Traceback" not in done.stderr

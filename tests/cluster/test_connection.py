@@ -57,7 +57,7 @@ def test_a_port_that_listens_is_left_to_ray() -> None:
 
 def test_a_search_at_such_an_address_ends_with_one_line_and_creates_nothing(closed_port: int, tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, REPOSITORY / "run_search.py", "search", "--address", f"127.0.0.1:{closed_port}"],
+        [sys.executable, REPOSITORY / "run_search.py", "search", "--ray-address", f"127.0.0.1:{closed_port}"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         capture_output=True,

@@ -15,7 +15,7 @@ from tests.support.jobs_cluster import JobsCluster
 from tune_mentormix.cluster.jobs import submitted_names
 from tune_mentormix.experiment.experiment import SEARCH_FILE, read_experiment
 
-SMALL = ["--epochs", "120", "--num-samples", "3", "--max-concurrent", "1"]
+SMALL = ["--epochs", "120", "--trials", "3", "--max-concurrent", "1"]
 SMALL += ["--set", "max_images=300", "--set", "checkpoint_every=10"]
 PATIENCE_SECONDS = 80.0
 
@@ -77,7 +77,7 @@ def test_a_stopped_search_goes_on_after_the_head_was_restarted_and_nothing_is_lo
     before = read_experiment(storage, "birds")
     assert (before.ended, before.state()) == ("interrupted", "interrupted")
     assert "it is interrupted" in refused(cluster.run("stop", *named))
-    assert "exists already; choose another --name, or go on with: submit --resume birds" in refused(
+    assert "exists already; choose another --name, or resume it: resume birds --submit" in refused(
         cluster.run("submit", "--name", *named)
     )
 
@@ -86,11 +86,11 @@ def test_a_stopped_search_goes_on_after_the_head_was_restarted_and_nothing_is_lo
     assert [(job["name"], job["state"]) for job in json.loads(alone.stdout)] == [("birds", "interrupted")]
     assert "no Ray cluster answers" in alone.stderr
     assert "birds: interrupted" in asked(cluster, storage, "status", "birds")
-    assert "no Ray cluster answers" in refused(cluster.run("submit", "--resume", *named))
+    assert "no Ray cluster answers" in refused(cluster.run("resume", *named, "--submit"))
 
     cluster.start()
     assert "remembers no job of birds" in refused(cluster.run("logs", *named))
-    asked(cluster, storage, "submit", "--resume", "birds", "--num-samples", "4")
+    asked(cluster, storage, "resume", "birds", "--submit", "--trials", "4")
     assert "finished of 4" in asked(cluster, storage, "logs", "birds", "--follow")
     after = read_experiment(storage, "birds")
     assert (after.state(), after.runs, len(after.trials)) == ("finished", 2, 4)

@@ -84,36 +84,36 @@ def test_the_address_is_the_options_then_the_environments_then_rays_own(monkeypa
 def test_an_address_that_is_no_dashboards_is_refused(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = refusal(["jobs", "--address", address, "--storage", str(tmp_path)], capsys)
+    said = refusal(["jobs", "--dashboard", address, "--storage", str(tmp_path)], capsys)
     assert "is that of its dashboard, like http://127.0.0.1:8265" in said
 
 
 def test_where_nobody_answers_nothing_is_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["submit", "--name", "birds"], ["submit"]):
-        said = refusal([*command, "--address", DEAD, "--storage", str(tmp_path / "s")], capsys)
-        assert f"no Ray cluster answers at {DEAD} (--address): Connection refused" in said
+        said = refusal([*command, "--dashboard", DEAD, "--storage", str(tmp_path / "s")], capsys)
+        assert f"no Ray cluster answers at {DEAD} (--dashboard): Connection refused" in said
     assert not (tmp_path / "s").exists()
 
 
 def test_a_server_that_is_no_dashboard_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for answer, status in (("hello", 200), ("{}", 200), ("[]", 200), ("", 404), ("", 500)):
         with dashboard("127.0.0.1", answer, status) as address:
-            said = refusal(["submit", "--address", address, "--storage", str(tmp_path)], capsys)
-        assert f"{address} (--address) is not the dashboard of a Ray cluster" in said
+            said = refusal(["submit", "--dashboard", address, "--storage", str(tmp_path)], capsys)
+        assert f"{address} (--dashboard) is not the dashboard of a Ray cluster" in said
 
 
 def test_a_cluster_open_to_everyone_is_refused_unless_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with dashboard(address_of_this_machine(), json.dumps({"authentication_mode": "disabled"})) as address:
-        options = ["--address", address, "--storage", str(tmp_path)]
+        options = ["--dashboard", address, "--storage", str(tmp_path)]
         said = refusal(["submit", *options], capsys)
         assert "is open to everyone who reaches it: start it with RAY_AUTH_MODE=token, or say --insecure" in said
         assert "is open to everyone" not in refusal(["submit", "--insecure", *options], capsys)
 
 
 def test_a_folder_of_this_machine_is_no_storage_for_a_cluster_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
-    said = refusal(["submit", "--address", "http://192.0.2.1:8265", "--storage", "here"], capsys)
+    said = refusal(["submit", "--dashboard", "http://192.0.2.1:8265", "--storage", "here"], capsys)
     assert "storage here is a folder of this machine, and the cluster is at http://192.0.2.1:8265" in said
     assert "absolute path on NFS, or s3://…" in said
     assert ClusterJobs(DEAD, Path("here")).storage == Path("here").absolute(), "drivers run in other folders"
@@ -121,14 +121,19 @@ def test_a_folder_of_this_machine_is_no_storage_for_a_cluster_elsewhere(capsys: 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "x" * 65, "$(x)"])
 def test_an_unsafe_name_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--address", DEAD, "--storage", str(tmp_path)]
-    for command in (["submit", "--name", name], ["submit", "--resume", name], ["logs", name], ["stop", name]):
+    options = ["--dashboard", DEAD, "--storage", str(tmp_path)]
+    for command in (["submit", name], ["resume", name, "--submit"], ["logs", name], ["stop", name]):
         assert "name must be up to 64 letters" in refusal([*command, *options], capsys).replace("name: ", "name ")
 
 
 def test_what_was_never_submitted_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (["submit", "--resume", "birds"], ["logs", "birds"], ["stop", "birds"]):
-        said = refusal([*command, "--address", DEAD, "--storage", str(tmp_path)], capsys)
+    for command in (
+        ["resume", "birds", "--submit"],
+        ["submit", "--resume", "birds"],
+        ["logs", "birds"],
+        ["stop", "birds"],
+    ):
+        said = refusal([*command, "--dashboard", DEAD, "--storage", str(tmp_path)], capsys)
         assert "birds was never submitted into" in said
 
 
@@ -154,10 +159,10 @@ def test_without_its_cluster_the_storage_tells_what_was_submitted(
     assert [record.number for record in records] == [1, 2, 3]
     delete_submission(storage, records[-1])
     assert latest_submission(storage, "birds") == records[1]
-    assert run(["jobs", "--address", DEAD, "--storage", str(storage)]) == 0
+    assert run(["jobs", "--dashboard", DEAD, "--storage", str(storage)]) == 0
     said = capsys.readouterr()
     assert "birds  interrupted" in said.out
-    assert "as the storage tells it" in said.err
+    assert "showing what is recorded in the storage" in said.err
     assert run(["list", "--json", "--storage", str(storage)]) == 0
     assert json.loads(capsys.readouterr().out) == [], "there is no experiment yet"
 

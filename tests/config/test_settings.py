@@ -54,7 +54,7 @@ def test_only_the_demonstration_adds_noise_unasked(tmp_path: Path) -> None:
         ({"noise": 1.0}, r"noise must be a number in \[0, 1\), got 1.0 \(--noise\)"),
         ({"noise": float("nan")}, r"noise must be a number in \[0, 1\), got nan"),
         ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
-        ({"num_samples": 0}, r"num_samples must be a whole number of at least 1, got 0 \(--num-samples\)"),
+        ({"num_samples": 0}, r"num_samples must be a whole number of at least 1, got 0 \(--trials\)"),
         ({"cpus_per_trial": 0}, "cpus_per_trial must be a number above 0, got 0"),
         ({"name": "../../x"}, "name: must be up to 64 letters"),
         ({"name": "a" * 65}, "name: must be up to 64 letters"),

@@ -25,7 +25,7 @@ class Driver:
         self.output = storage / f"{name}.log"
         self._config = storage / f"{name}.yaml"
         self._config.write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
-        self._where = ("--storage", str(storage), "--address", address)
+        self._where = ("--storage", str(storage), "--ray-address", address)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

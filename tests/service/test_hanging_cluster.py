@@ -54,7 +54,7 @@ def test_a_change_is_refused_after_a_while_and_nothing_is_left_behind(
     head.hang()
     answer = served.post(f"{API}/{path}".rstrip("/"), {} if path else {"name": "new", "num_samples": 4})
     assert answer.status_code == 503
-    assert answer.json()["detail"] == f"the Ray cluster at {head.address} (--address) does not answer within 1 s"
+    assert answer.json()["detail"] == f"the Ray cluster at {head.address} (--dashboard) does not answer within 1 s"
     assert submitted_names(tmp_path) == ["cut"]
     head.go_on()
     assert served.post(f"{API}/cut/stop", {}).status_code == 202

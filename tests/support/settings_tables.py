@@ -14,11 +14,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from trainables.settings import DataSettings, Settings, TrialSettings
-from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.config.settings import DURATIONS, SearchSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
-DURATIONS = ("time_budget", "trial_timeout")
 
 
 def fields_of(table: str) -> dict[str, FieldInfo]:

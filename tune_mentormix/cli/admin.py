@@ -1,4 +1,4 @@
-"""The command that serves searches to a team."""
+"""The commands that look after searches: serve, delete, gc."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli.options import STORAGE, AsJson, Storage, StorageText
+from tune_mentormix.cli.options import AsJson, Insecure, Storage, examples
+from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.formatting import NOTHING, format_bytes
 from tune_mentormix.storage.paths import Location
@@ -19,29 +20,45 @@ if TYPE_CHECKING:
     from tune_mentormix.results.cleanup import DiskUsage
 
 Configuration = Annotated[
-    Path | None, typer.Option(help="A YAML file of what the server allows; docs/service.md.", show_default=False)
+    Path | None, typer.Option(help="YAML file of what the server allows; docs/service.md.", show_default=False)
 ]
-Host = Annotated[str, typer.Option(help="Where to listen; other machines can come to any but loopback.")]
-Port = Annotated[int, typer.Option(min=1, max=65_535, help="Where to listen.")]
+Host = Annotated[str, typer.Option(help="Address to bind. Other machines reach any address but a loopback one.")]
+Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to bind.")]
 TokensFile = Annotated[
     Path | None,
-    typer.Option("--tokens", help="A file of tokens, with mode 600.", show_default="~/.config/tune-mentormix/tokens"),
+    typer.Option(
+        "--tokens", help="File of access tokens, with mode 600.", show_default="~/.config/tune-mentormix/tokens"
+    ),
 ]
-JobsAddress = Annotated[
-    str | None, typer.Option("--address", help="Of the cluster's jobs, http://HEAD:8265.", show_default="none")
+Dashboard = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the Ray cluster's dashboard, such as http://HEAD:8265. Not set: only show searches.",
+        envvar=ENVIRONMENT["dashboard"],
+        show_default=False,
+    ),
 ]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Use a cluster that is open to everyone.")]
-Certificate = Annotated[Path | None, typer.Option(help="Of this server, for HTTPS.", show_default=False)]
-Key = Annotated[Path | None, typer.Option(help="Of the certificate.", show_default=False)]
+StorageText = Annotated[  # the server's settings file may give it
+    str | None,
+    typer.Option(
+        help="Storage folder or URI. Not set: as in the settings file, or results.", envvar=ENVIRONMENT["storage"]
+    ),
+]
+Certificate = Annotated[
+    Path | None, typer.Option(help="TLS certificate of this server, for HTTPS.", show_default=False)
+]
+Key = Annotated[Path | None, typer.Option(help="Private key of the certificate.", show_default=False)]
+
+Yes = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel="Team", epilog=examples("serve --storage /shared/results --dashboard http://head:8265"))
 def serve(
     config: Configuration = None,
     storage: StorageText = None,
-    address: JobsAddress = None,
+    dashboard: Dashboard = None,
     host: Host = "127.0.0.1",
     port: Port = 8400,
     tokens: TokensFile = None,
@@ -49,7 +66,7 @@ def serve(
     key: Key = None,
     insecure: Insecure = False,
 ) -> None:
-    """Serve searches to a team: pages and an API to submit, watch, stop and collect them."""
+    """Serve searches to a team: web pages and an API to submit, watch, stop and collect them."""
     try:
         from tune_mentormix.service.configuration import read_configuration
         from tune_mentormix.service.server import Listening
@@ -58,28 +75,42 @@ def serve(
         if error.name and error.name.startswith("tune_mentormix"):
             raise
         raise RequestError(f"serve needs {error.name}: {how_to_install('serve')}") from error
-    options = {"storage": storage, "address": address, "insecure": insecure or None}
+    options = {"storage": storage, "address": dashboard, "insecure": insecure or None}
     serve_until_stopped(read_configuration(config, options), Listening(host, port, certificate, key), tokens)
 
 
-@app.command()
+@app.command(rich_help_panel="Search", epilog=examples("delete birds", "delete birds --yes"))
+def delete(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Experiments to delete.", show_default=False)],
+    yes: Yes = False,
+    storage: Storage = STORAGE,
+) -> None:
+    """Delete experiments with all their files: settings, journal, checkpoints."""
+    _clean(storage, names, whole=True, yes=yes, as_json=False)
+
+
+@app.command(rich_help_panel="Search", epilog=examples("gc", "gc birds --yes"))
 def gc(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="All, if none is named.")] = None,
-    whole: Annotated[bool, typer.Option("--whole", help="Remove the named experiments with all they hold.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Experiments. Not set: all.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", hidden=True)] = False,  # now: delete
+    yes: Yes = False,
     storage: Storage = STORAGE,
     as_json: AsJson = False,
 ) -> None:
-    """Show disk usage, and remove checkpoints that are no longer needed."""
+    """Show disk usage, and delete checkpoints that are no longer needed."""
     if whole and not names:
         raise RequestError("--whole takes the names of the experiments to remove")
+    _clean(storage, names or [], whole, yes, as_json)
+
+
+def _clean(storage: Location, names: list[str], whole: bool, yes: bool, as_json: bool) -> None:
     from tune_mentormix.results.cleanup import (
         disk_usage,
         remove_old_checkpoints,  # imports SciPy
         remove_whole,
     )
 
-    usages = disk_usage(storage, names or [], whole)
+    usages = disk_usage(storage, names, whole)
     if not as_json:
         _print(usages, storage)
     removed = [usage for usage in usages if usage.removable] if yes or _confirmed(usages, as_json) else []
@@ -88,7 +119,7 @@ def gc(
     if as_json:
         console.print_json([usage.as_json() | {"removed": usage in removed} for usage in usages])
     elif removed:
-        console.print_note(f"removed {format_bytes(sum(usage.removable for usage in removed))}")
+        console.print_note(f"deleted {format_bytes(sum(usage.removable for usage in removed))}")
 
 
 def _confirmed(usages: list[DiskUsage], as_json: bool) -> bool:
@@ -96,9 +127,9 @@ def _confirmed(usages: list[DiskUsage], as_json: bool) -> bool:
     if not total or as_json:
         return False
     if not sys.stdin.isatty():
-        console.print_note("nothing was removed: say --yes")
+        console.print_note("nothing was deleted: to delete without a question, use --yes")
         return False
-    return typer.confirm(f"Remove {format_bytes(total)}?", err=True)
+    return typer.confirm(f"Delete {format_bytes(total)}?", err=True)
 
 
 def _print(usages: list[DiskUsage], storage: Location) -> None:

@@ -6,7 +6,7 @@ Results go to stdout, errors to stderr. Every accuracy says its split and its la
 from __future__ import annotations
 
 import json
-import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value
 from tune_mentormix.results.summary import counts_in_words, summarize
@@ -33,6 +34,8 @@ WHY_ENDED = {
 }
 WIDE = 160  # columns, where no terminal says how many there are
 
+WATCH_SECONDS = 2.0  # between two looks of `status --watch`
+
 stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -45,22 +48,6 @@ def print_json(document: Any) -> None:
 def print_error(message: str) -> None:
     """One line on stderr."""
     stderr.print(f"error: {message}", style="red", markup=False)
-
-
-class ConsoleHandler(logging.Handler):
-    """Prints what library code logs on stderr, a line each: warnings as notes, errors as errors."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Prints one record."""
-        (print_error if record.levelno >= logging.ERROR else print_note)(record.getMessage())
-
-
-def show_log() -> None:
-    """Shows the warnings and errors of this package on the terminal."""
-    package = logging.getLogger("tune_mentormix")
-    if not any(isinstance(handler, ConsoleHandler) for handler in package.handlers):
-        package.addHandler(ConsoleHandler(logging.WARNING))
-        package.propagate = False
 
 
 def print_note(message: str) -> None:
@@ -104,11 +91,11 @@ def print_end(experiment: Experiment, commands: str) -> None:
     stdout.print(f"\nEverything is in {experiment.path}")
     storage = storage_option(experiment.path.parent)
     if experiment.state() == "interrupted":
-        stdout.print(f"  go on    {commands} resume {experiment.name}{storage}", markup=False)
+        stdout.print(f"  resume   {commands} resume {experiment.name}{storage}", markup=False)
     else:
         more = experiment.num_samples * 2
-        stdout.print(f"  extend   {commands} resume {experiment.name} --num-samples {more}{storage}", markup=False)
-    stdout.print(f"  look     {commands} status {experiment.name}{storage}", markup=False)
+        stdout.print(f"  extend   {commands} resume {experiment.name} --trials {more}{storage}", markup=False)
+    stdout.print(f"  status   {commands} status {experiment.name}{storage}", markup=False)
     if experiment.counts()["finished"]:
         stdout.print(f"  confirm  {commands} confirm {experiment.name}{storage}", markup=False)
     stdout.print(f"  export   {commands} export {experiment.name} --out best{storage}", markup=False)
@@ -216,5 +203,6 @@ def _ended(experiment: Experiment) -> str:
 
 
 def storage_option(storage: Location) -> str:
-    """Where experiments lie, for a command printed; nothing where that is the default."""
-    return "" if storage == Path("results") else f" --storage {shlex.quote(str(storage))}"
+    """The --storage option of a printed command; empty where the command finds that storage without it."""
+    default = os.environ.get(ENVIRONMENT["storage"], STORAGE)
+    return "" if str(storage) == str(default) else f" --storage {shlex.quote(str(storage))}"

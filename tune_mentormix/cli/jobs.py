@@ -1,86 +1,96 @@
-"""The commands for searches that run as jobs of a shared Ray cluster."""
+"""The commands for searches that run as jobs of a shared Ray cluster: submit, jobs, logs, stop."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli import options as ask
-from tune_mentormix.cli.options import STORAGE, AsJson, Name, Storage, asked_settings, command, option, parse_storage
-from tune_mentormix.cli.tables import print_jobs, print_sent, print_stopped
-from tune_mentormix.cluster.jobs import ClusterJobs, recorded_jobs
-from tune_mentormix.cluster.jobs_api import DEFAULT_ADDRESS
-from tune_mentormix.config.settings import RESUMABLE
+from tune_mentormix.cli.console import print_note, storage_option
+from tune_mentormix.cli.options import (
+    NOTHING_SET,
+    SUBMIT_OPTIONS,
+    AsJson,
+    Assignments,
+    Config,
+    Dashboard,
+    Insecure,
+    Name,
+    Storage,
+    command,
+    examples,
+    parse_storage,
+    with_settings,
+)
+from tune_mentormix.config.settings import RESUMABLE, STORAGE, option_name, read_settings
 from tune_mentormix.errors import RequestError
+from tune_mentormix.formatting import NOTHING
 
+if TYPE_CHECKING:
+    from tune_mentormix.cluster.jobs import ClusterJobs, Job
+    from tune_mentormix.storage.paths import Location
+
+PANEL = "Cluster"
 app = typer.Typer()
 
-Dashboard = Annotated[
-    str | None,
-    option("The cluster's dashboard.", f"RAY_API_SERVER_ADDRESS, RAY_ADDRESS or {DEFAULT_ADDRESS}"),
-]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Use a cluster that is open to everyone who reaches it.")]
-OF_THE_CLUSTER = ("resume", "storage", "address", "insecure")
 
-
-@app.command()
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "submit birds --config birds.yaml --storage s3://bucket/folder",
+        "submit birds --trials 50 --dashboard http://head:8265",
+        "resume birds --submit --trials 100",
+    ),
+)
+@with_settings(SUBMIT_OPTIONS)
 def submit(
-    config: ask.Config = None,
-    name: ask.SearchName = None,
-    space: ask.Space = None,
-    dataset: ask.DatasetOption = None,
-    data_dir: ask.DataDirOption = None,
-    noise: ask.Noise = None,
-    network: ask.Network = None,
-    preset: ask.Preset = None,
-    precision: ask.Precision = None,
-    start_from: ask.StartFrom = None,
-    num_samples: ask.NumSamples = None,
-    epochs: ask.Epochs = None,
-    sampler: ask.Sampler = None,
-    scheduler: ask.Scheduler = None,
-    seed: ask.SeedOption = None,
-    cpus_per_trial: ask.CpusPerTrial = None,
-    gpus_per_trial: ask.GpusPerTrial = None,
-    max_concurrent: ask.MaxConcurrent = None,
-    time_budget: ask.TimeBudget = None,
-    epoch_budget: ask.EpochBudget = None,
-    patience: ask.Patience = None,
-    trial_timeout: ask.TrialTimeout = None,
-    tracker: ask.Tracker = None,
-    storage: ask.StorageText = None,
-    assignments: ask.Assignments = ask.NOTHING_SET,
-    resume: Annotated[str | None, option("Go on with the search of this name instead.")] = None,
-    address: Dashboard = None,
+    settings: dict[str, Any],
+    experiment: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The same as --name.", show_default=False)
+    ] = None,
+    config: Config = None,
+    assignments: Assignments = NOTHING_SET,
+    resume: Annotated[str | None, typer.Option(hidden=True)] = None,
+    dashboard: Dashboard = None,
     insecure: Insecure = False,
 ) -> None:
-    """Run a search as a job of a Ray cluster; this machine may go."""
-    options = {key: value for key, value in locals().items() if key not in OF_THE_CLUSTER}
-    if resume is None:
-        settings = asked_settings(options | {"storage": storage})
-        jobs = ClusterJobs(address, settings.storage, insecure)
-        from tune_mentormix.search.plan import read_space  # imports Ray
+    """Run a search as a job of a Ray cluster. It continues when this machine is switched off.
 
-        job = jobs.submit(read_space(settings)[0])
-    else:
-        jobs = ClusterJobs(address, STORAGE if storage is None else parse_storage(storage), insecure)
-        job = jobs.resume(resume, _changes(options))
-    print_sent(job, jobs, command())
+    To resume one: resume NAME --submit.
+    """
+    from tune_mentormix.cluster.jobs import ClusterJobs  # imports NumPy
+
+    if experiment is not None and settings.setdefault("name", experiment) != experiment:
+        raise RequestError(f"two names are given, {experiment} and --name {settings['name']}: leave one out")
+    if resume is not None:  # the spelling of earlier versions
+        jobs = ClusterJobs(dashboard, parse_storage(settings.pop("storage", STORAGE)), insecure)
+        others = {"--config": config, "--set": assignments}
+        _check_resumable([*map(option_name, settings), *(name for name, value in others.items() if value)])
+        print_sent(jobs.resume(resume, settings), jobs)
+        return
+    asked = read_settings(config, settings, assignments)
+    jobs = ClusterJobs(dashboard, asked.storage, insecure)
+    from tune_mentormix.search.plan import read_space  # imports Ray
+
+    print_sent(jobs.submit(read_space(asked)[0]), jobs)
 
 
-@app.command(name="jobs")
+@app.command(name="jobs", rich_help_panel=PANEL, epilog=examples("jobs --storage s3://bucket/folder", "jobs --json"))
 def jobs_(
-    storage: Storage = STORAGE, address: Dashboard = None, insecure: Insecure = False, as_json: AsJson = False
+    storage: Storage = STORAGE, dashboard: Dashboard = None, insecure: Insecure = False, as_json: AsJson = False
 ) -> None:
-    """Show the searches that were submitted, and how each stands; without the cluster, as the storage tells it."""
-    cluster = ClusterJobs(address, storage, insecure)
+    """Show all submitted searches and their states. Without the cluster: as recorded in the storage."""
+    from tune_mentormix.cluster.jobs import ClusterJobs, recorded_jobs
+
+    cluster = ClusterJobs(dashboard, storage, insecure)
     try:
         found = cluster.jobs()
     except RequestError as error:
-        console.print_note(f"as the storage tells it, for {error}")
+        print_note(f"showing what is recorded in the storage, because {error}")
         found = recorded_jobs(cluster.storage)
     if as_json:
         console.print_json([job.as_json() for job in found])
@@ -88,28 +98,58 @@ def jobs_(
         print_jobs(found, cluster.storage)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL, epilog=examples("logs birds --follow"))
 def logs(
     name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the search ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing it until the search ends.")] = False,
     storage: Storage = STORAGE,
-    address: Dashboard = None,
+    dashboard: Dashboard = None,
     insecure: Insecure = False,
 ) -> None:
-    """Show what a submitted search has said."""
-    jobs = ClusterJobs(address, storage, insecure)
+    """Show the output of a submitted search."""
+    from tune_mentormix.cluster.jobs import ClusterJobs
+
+    jobs = ClusterJobs(dashboard, storage, insecure)
     if follow:
         asyncio.run(_follow(jobs, name))
     else:
         typer.echo(jobs.logs(name), nl=False)
 
 
-@app.command()
-def stop(name: Name, storage: Storage = STORAGE, address: Dashboard = None, insecure: Insecure = False) -> None:
-    """Interrupt a submitted search; `submit --resume` goes on with it."""
-    jobs = ClusterJobs(address, storage, insecure)
+@app.command(rich_help_panel=PANEL, epilog=examples("stop birds", "resume birds --submit"))
+def stop(name: Name, storage: Storage = STORAGE, dashboard: Dashboard = None, insecure: Insecure = False) -> None:
+    """Interrupt a submitted search. `resume NAME --submit` continues it."""
+    from tune_mentormix.cluster.jobs import ClusterJobs, recorded_jobs
+
+    jobs = ClusterJobs(dashboard, storage, insecure)
     jobs.stop(name)
-    print_stopped(name, jobs.storage, command())
+    states = {job.name: job.state for job in recorded_jobs(jobs.storage)}
+    if states[name] == "finished":  # it may have come to its end first
+        print_note(f"{name} had finished")
+    else:
+        resume = f"{command()} resume {name} --submit{storage_option(jobs.storage)}"
+        print_note(f"{name} is stopped; to continue: {resume}")
+
+
+def print_sent(job: Job, jobs: ClusterJobs) -> None:
+    """Prints that a job was sent, and the commands to watch and stop it."""
+    storage = storage_option(jobs.storage)
+    console.stdout.print(f"{job.name} was sent to {jobs.address} as job {job.submission_id}", markup=False)
+    console.stdout.print(f"  status   {command()} status {job.name}{storage}", markup=False)
+    console.stdout.print(f"  follow   {command()} logs {job.name} --follow{storage}", markup=False)
+    console.stdout.print(f"  stop     {command()} stop {job.name}{storage}", markup=False)
+
+
+def print_jobs(jobs: list[Job], storage: Location) -> None:
+    """Prints all submitted searches of a storage."""
+    if not jobs:
+        console.stdout.print(f"nothing was submitted into {storage}", markup=False)
+        return
+    table = Table("name", "state", "submitted", "job", "note", box=None, pad_edge=False)
+    for job in jobs:
+        started = f"{datetime.fromtimestamp(job.started):%Y-%m-%d %H:%M}"
+        table.add_row(job.name, job.state, started, job.submission_id, job.message or NOTHING)
+    console.stdout.print(table, markup=False)
 
 
 async def _follow(jobs: ClusterJobs, name: str) -> None:
@@ -117,10 +157,8 @@ async def _follow(jobs: ClusterJobs, name: str) -> None:
         typer.echo(lines, nl=False)
 
 
-def _changes(options: dict[str, Any]) -> dict[str, Any]:
-    given = {key: value for key, value in options.items() if value not in (None, [])}
-    other = next((key for key in given if key not in RESUMABLE), None)
+def _check_resumable(given: list[str]) -> None:
+    allowed = set(map(option_name, RESUMABLE))
+    other = next((option for option in given if option not in allowed), None)
     if other:
-        shown = {"assignments": "--set"}.get(other, f"--{other.replace('_', '-')}")
-        raise RequestError(f"{shown} cannot change in a resume: leave it out, or submit a new search")
-    return given
+        raise RequestError(f"{other} cannot change in a resume: leave it out, or submit a new search")

@@ -26,17 +26,20 @@ class SearchProgress:
     """The live table of a running search; plain lines now and then where stderr is no terminal."""
 
     def __init__(
-        self, title: str = "search", goes_on: str = "resume", best: Callable[[Any], str] = best_so_far
+        self,
+        title: str = "search",
+        note: str = "",
+        best: Callable[[Any], str] = best_so_far,
     ) -> None:
         """Prepares the table.
 
         Args:
             title: what is shown.
-            goes_on: the command that goes on with it.
-            best: says in words what leads, of the experiment shown.
+            note: the line below the table; empty: how to stop and resume.
+            best: describes what leads, of the experiment shown.
         """
         self._title = title
-        self._goes_on = goes_on
+        self._note = note or hint("resume")
         self._best = best
         self._live = Live(console=stderr, auto_refresh=False, transient=True) if stderr.is_terminal else None
         self._shown = 0.0
@@ -80,7 +83,7 @@ class SearchProgress:
             table.add_row("rungs", _rungs(experiment))
         table.add_row("best so far", self._best(experiment))
         table.add_row("time left", self._time_left(experiment))
-        return Group(table, Text(f"Ctrl-C stops cleanly; `{self._goes_on}` goes on.", style="dim"))
+        return Group(table, Text(self._note, style="dim"))
 
     def _line(self, experiment: Experiment) -> str:
         counts, best, left = counts_in_words(experiment), self._best(experiment), self._time_left(experiment)
@@ -96,6 +99,11 @@ class SearchProgress:
         counts = experiment.counts()
         left = counts["pending"] * average + sum(max(0.0, average - t.epoch) for t in experiment.unfinished())
         return f"about {format_duration(left * (time.monotonic() - self._began) / ran)}"
+
+
+def hint(command: str) -> str:
+    """How to interrupt what is shown, and which command continues it."""
+    return f"Ctrl-C stops cleanly; `{command}` continues."
 
 
 class TrainingProgress:

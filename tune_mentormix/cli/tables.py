@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 from rich.text import Text
 
 from trainables.metrics import CALIBRATION_BINS, wilson_interval
-from tune_mentormix.cli.console import hyperparameters, print_json, print_note, stderr, stdout, storage_option
-from tune_mentormix.cluster.jobs import ClusterJobs, Job, recorded_jobs
+from tune_mentormix.cli.console import hyperparameters, print_json, stderr, stdout, storage_option
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export.manifest import CONFIG_FILE
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
@@ -24,7 +22,6 @@ from tune_mentormix.results.confirmation import (
     verdicts,
 )
 from tune_mentormix.results.statistics import format_interval
-from tune_mentormix.storage.paths import Location
 
 if TYPE_CHECKING:
     from tune_mentormix.export.evaluate import ExportEvaluation, Prediction  # imports torch
@@ -84,7 +81,7 @@ def _print_tables(confirmation: Confirmation, experiment: Experiment, commands: 
     stdout.print(f"\nEverything is in {confirmation.path}", markup=False)
     if not confirmation.is_complete or confirmation.ended == "interrupted":
         storage = storage_option(experiment.path.parent)
-        stdout.print(f"  go on    {commands} confirm {experiment.name}{storage}", markup=False)
+        stdout.print(f"  continue {commands} confirm {experiment.name}{storage}", markup=False)
 
 
 def _print_openings(confirmation: Confirmation) -> None:
@@ -156,8 +153,8 @@ def print_exported(exported: Exported, state: str, commands: str) -> None:
         stdout.print(f"ONNX and PyTorch agree to {exported.onnx_difference:.1g} in every probability")
     stdout.print(f"  train    {commands} train {folder / CONFIG_FILE} --out trained", markup=False)
     if exported.model is not None:
-        stdout.print(f"  measure  {commands} evaluate {folder}", markup=False)
-        stdout.print(f"  use      {commands} predict {folder} IMAGES…", markup=False)
+        stdout.print(f"  evaluate {commands} evaluate {folder}", markup=False)
+        stdout.print(f"  predict  {commands} predict {folder} IMAGES…", markup=False)
 
 
 def print_evaluation(evaluation: ExportEvaluation) -> None:
@@ -210,39 +207,3 @@ def _confusion_table(evaluation: ExportEvaluation) -> Table:
     for name, row in zip(evaluation.class_names, evaluation.measurement.confusion.tolist(), strict=True):
         table.add_row(Text(name, style="bold"), *(str(count) if count else "·" for count in row))
     return table
-
-
-def print_sent(job: Job, jobs: ClusterJobs, commands: str) -> None:
-    """That a job was sent, and how to see what becomes of it; `commands` is how the user calls this program."""
-    storage = storage_option(jobs.storage)
-    stdout.print(f"{job.name} was sent to {jobs.address} as job {job.submission_id}", markup=False)
-    stdout.print(f"  look     {commands} status {job.name}{storage}", markup=False)
-    stdout.print(f"  follow   {commands} logs {job.name} --follow{storage}", markup=False)
-    stdout.print(f"  stop     {commands} stop {job.name}{storage}", markup=False)
-
-
-def print_jobs(jobs: list[Job], storage: Location) -> None:
-    """All submitted searches of a storage."""
-    if not jobs:
-        stdout.print(f"nothing was submitted into {storage}", markup=False)
-        return
-    table = Table("name", "state", "submitted", "job", "note", box=None, pad_edge=False)
-    for job in jobs:
-        started = f"{datetime.fromtimestamp(job.started):%Y-%m-%d %H:%M}"
-        table.add_row(job.name, job.state, started, job.submission_id, job.message or NOTHING)
-    stdout.print(table, markup=False)
-
-
-def print_stopped(name: str, storage: Location, commands: str) -> None:
-    """That a driver has ended, and how to go on; it may have come to the end of its search first.
-
-    Args:
-        name: of the search.
-        storage: where it lies.
-        commands: how the user calls this program, for the command printed.
-    """
-    states = {job.name: job.state for job in recorded_jobs(storage)}
-    if states[name] == "finished":
-        print_note(f"{name} had finished")
-    else:
-        print_note(f"{name} is stopped; go on with: {commands} submit --resume {name}{storage_option(storage)}")

@@ -51,7 +51,7 @@ def check_reachable(address: str) -> None:
     if not colon:
         return  # `auto` or `local`, which Ray resolves
     if not (port.isascii() and port.isdigit() and int(port) < 2**16):
-        raise RequestError(f"address must be auto, HOST:PORT or ray://HOST:PORT, got {address!r} (--address)")
+        raise RequestError(f"address must be auto, HOST:PORT or ray://HOST:PORT, got {address!r} (--ray-address)")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):
             return
@@ -88,7 +88,7 @@ def _connect(address: str | None, verbose: bool) -> None:
             raise
         if any(b"InvalidAuthToken" in text for text in output):
             raise RequestError(
-                f"the Ray cluster at {address!r} (--address) refuses the token: set RAY_AUTH_MODE=token and "
+                f"the Ray cluster at {address!r} (--ray-address) refuses the token: set RAY_AUTH_MODE=token and "
                 "RAY_AUTH_TOKEN as where it was started"
             ) from error
         raise _no_cluster(address, error) from error
@@ -97,7 +97,7 @@ def _connect(address: str | None, verbose: bool) -> None:
 def _no_cluster(address: str, error: Exception) -> RequestError:
     reason = one_line(error).rstrip(".")
     return RequestError(
-        f"no Ray cluster answers at {address!r} (--address): {reason}; is `ray start --head` running there?"
+        f"no Ray cluster answers at {address!r} (--ray-address): {reason}; is `ray start --head` running there?"
     )
 
 

@@ -118,7 +118,7 @@ class ClusterJobs:
         name = settings.name or default_name(settings)
         path = experiment_path(self.storage, name)
         if path.exists():
-            raise RequestError(f"{path} exists already; choose another --name, or go on with: submit --resume {name}")
+            raise RequestError(f"{path} exists already; choose another --name, or resume it: resume {name} --submit")
         sent = settings.model_copy(update={"name": name, "storage": self.storage, "address": None})
         return self._send(name, "search", sent.model_dump(mode="json"))
 

@@ -43,7 +43,7 @@ def jobs_address(address: str | None) -> str:
         RequestError: if it is not the URL of a dashboard.
     """
     variables = (_ADDRESS_VARIABLE, "RAY_ADDRESS")
-    named = [(address, "--address"), *((os.environ.get(name), name) for name in variables)]
+    named = [(address, "--dashboard"), *((os.environ.get(name), name) for name in variables)]
     chosen, source = next(((value, source) for value, source in named if value), (DEFAULT_ADDRESS, "the default"))
     parts = urlsplit(chosen)
     try:
@@ -123,16 +123,16 @@ class JobsApi:
                 mode = json.load(answer)["authentication_mode"]
         except HTTPError as error:
             raise ClusterError(
-                f"{self.address} (--address) is not the dashboard of a Ray cluster: it answers {error.code}"
+                f"{self.address} (--dashboard) is not the dashboard of a Ray cluster: it answers {error.code}"
             ) from error
         except OSError as error:
             reason = one_line(getattr(error, "reason", error))
             raise ClusterError(
-                f"no Ray cluster answers at {self.address} (--address): {reason}; is its dashboard there, "
+                f"no Ray cluster answers at {self.address} (--dashboard): {reason}; is its dashboard there, "
                 "or its port forwarded?"
             ) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ClusterError(f"{self.address} (--address) is not the dashboard of a Ray cluster") from error
+            raise ClusterError(f"{self.address} (--dashboard) is not the dashboard of a Ray cluster") from error
         if mode == "disabled" and not self._insecure and not is_loopback(self.address):
             raise ClusterError(
                 f"the Ray cluster at {self.address} is open to everyone who reaches it: start it with "
@@ -140,7 +140,7 @@ class JobsApi:
             )
 
     def _as_cluster_error(self, error: Exception) -> ClusterError:
-        cluster = f"the Ray cluster at {self.address} (--address)"
+        cluster = f"the Ray cluster at {self.address} (--dashboard)"
         kind = type(error).__name__
         reason = one_line(error)
         if kind == "ReadTimeout":

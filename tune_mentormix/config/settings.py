@@ -46,6 +46,15 @@ StorageSetting = Annotated[
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string"}),
 ]
+DURATIONS = ("time_budget", "trial_timeout")  # settings that may be written as `30m`
+ENVIRONMENT = {  # variables for what is the same in every command
+    "storage": "TUNE_MENTORMIX_STORAGE",
+    "cache_dir": "TUNE_MENTORMIX_CACHE_DIR",
+    "address": "TUNE_MENTORMIX_RAY_ADDRESS",
+    "dashboard": "TUNE_MENTORMIX_DASHBOARD",
+}
+STORAGE = Path("results")  # where experiments are kept by default
+KEYS_PAGE = "docs/search.md and docs/method.md"
 DEMONSTRATION_NOISE = 0.4  # of the digits
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION_PATTERN = r"([0-9]+(?:\.[0-9]+)?) *([smhd]?)"
@@ -82,12 +91,12 @@ class SearchSettings(DataSettings):
     Up to 64 letters, digits and `._-`, starting with a letter or a digit. It becomes the experiment's folder.
     """
     space: str | dict[str, Any] = "default"
-    """Search space: the name of a built-in one, or a YAML file.
+    """Search space: by name, or a YAML file.
 
     A settings file may hold its lines here; see [Search spaces](search.md#search-spaces).
     """
     network: NetworkName = "small_cnn"
-    """Network architecture of all trials; torchvision/NAME for one of torchvision's.
+    """Network architecture of all trials, or torchvision/NAME.
 
     See [Networks](method.md#networks).
     """
@@ -119,7 +128,7 @@ class SearchSettings(DataSettings):
     `grid` needs a space without ranges of real numbers, such as `published`.
     """
     scheduler: SchedulerName = "asha"
-    """Early stopping of trials: `asha` (asynchronous successive halving), or `none`."""
+    """Early stopping of trials: asynchronous successive halving, or none."""
     grace_period: Annotated[int | None, Field(ge=1)] = None
     """Epochs before a trial may be stopped early. Not set: 15 % of a trial after the longest burn-in.
 
@@ -139,7 +148,7 @@ class SearchSettings(DataSettings):
     max_concurrent: Annotated[int | None, Field(ge=1)] = None
     """Trials that run at the same time. Not set: as many as fit."""
     time_budget: Seconds | None = None
-    """End this run after a time such as 90s, 30m, 2h or 1d; `resume` continues it."""
+    """End this run after a time such as 90s, 30m, 2h or 1d; it can be resumed."""
     epoch_budget: Annotated[int | None, Field(ge=1)] = None
     """End the search after this many epochs of all trials together, including the controls."""
     patience: Annotated[int | None, Field(ge=1)] = None
@@ -159,7 +168,7 @@ class SearchSettings(DataSettings):
     `make install EXTRAS=wandb` or `EXTRAS=mlflow` installs it; its own environment variables configure it.
     TensorBoard's files are always written: `tensorboard --logdir results/birds/runs`.
     """
-    storage: StorageSetting = Path("results")
+    storage: StorageSetting = STORAGE
     """Where experiments are kept: a folder, or a URI such as s3://bucket/folder.
 
     See [Where experiments live](search.md#where-experiments-live).
@@ -224,6 +233,11 @@ class SearchSettings(DataSettings):
         return self.checkpoint_every or max(1, self.epochs // 10)
 
 
+def option_name(key: str) -> str:
+    """The option of the command line that sets a key."""
+    return {"num_samples": "--trials", "address": "--ray-address"}.get(key) or "--" + key.replace("_", "-")
+
+
 # Keys of a trial's settings that may stand beside those of the search.
 TRIAL_ONLY = TrialSettings.model_fields.keys() - SearchSettings.model_fields.keys()
 
@@ -243,8 +257,9 @@ def read_settings(config: Path | None, options: dict[str, Any], assignments: Seq
     refuse_newer(document)
     given = {key: value for key, value in options.items() if value is not None}
     values = {key: value for key, value in document.values.items() if key not in RECORD_KEYS} | given
-    places = {key: "--" + key.replace("_", "-") for key in given}
-    of_trials = {key: values.pop(key) for key in document.values if key in TRIAL_ONLY}
+    places = {key: option_name(key) for key in given}
+    of_trials = {key: values.pop(key) for key in list(values) if key in TRIAL_ONLY}
+    places["trial"] = next((option_name(key) for key in of_trials if key in given), "")
     for key, value in map(_parse_assignment, assignments):
         if key in TRIAL_ONLY:
             of_trials[key], places["trial"] = value, "--set"
@@ -257,8 +272,9 @@ def read_settings(config: Path | None, options: dict[str, Any], assignments: Seq
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        said = describe(first, SearchSettings, TRIAL_ONLY)
-        raise RequestError(f"{said} ({places.get(key) or document.place(key)})") from error
+        message = describe(first, SearchSettings, TRIAL_ONLY)
+        page = f"; all keys: {KEYS_PAGE}" if first["type"] == "extra_forbidden" else ""
+        raise RequestError(f"{message} ({places.get(key) or document.place(key)}){page}") from error
 
 
 def with_noise(values: dict[str, Any]) -> dict[str, Any]:

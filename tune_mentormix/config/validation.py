@@ -31,17 +31,18 @@ def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[s
         return error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{name}: {error['msg'].removeprefix('Value error, ')}"
-    choices = _choices(model.model_fields[name].annotation)
-    if choices:
-        return unknown(name, value, choices)
+    allowed = choices(model.model_fields[name].annotation)
+    if allowed:
+        return unknown(name, value, allowed)
     return f"{name} must {_allowed(model, name)}, got {_shortened(value)}"
 
 
-def _choices(annotation: Any) -> tuple[str, ...]:
+def choices(annotation: Any) -> tuple[str, ...]:
+    """The names that an annotation allows, within a union or a list too; none where it is not a `Literal`."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     if get_origin(annotation) in (Union, types.UnionType, list):
-        return next((found for part in get_args(annotation) if (found := _choices(part))), ())
+        return next((found for part in get_args(annotation) if (found := choices(part))), ())
     return ()
 
 

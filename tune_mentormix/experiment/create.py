@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from trainables.data import Dataset
 from trainables.errors import one_line
-from tune_mentormix.config.settings import BUDGETS, RECORD_KEYS, SearchSettings
+from tune_mentormix.config.settings import BUDGETS, RECORD_KEYS, SearchSettings, option_name
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
@@ -91,7 +91,7 @@ def changed_settings(values: dict[str, Any], changes: dict[str, Any] | None = No
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
-        place = f"--{key.replace('_', '-')}" if key in given else SEARCH_FILE
+        place = option_name(key) if key in given else SEARCH_FILE
         raise RequestError(f"{describe(first, SearchSettings)} ({place})") from error
 
 
@@ -108,6 +108,6 @@ def resumed_settings(experiment: Experiment, storage: Location, changes: dict[st
     if settings.num_samples < len(experiment.trials):
         raise RequestError(
             f"num_samples must be at least {len(experiment.trials)}, the trials started already, "
-            f"got {settings.num_samples} (--num-samples)"
+            f"got {settings.num_samples} (--trials)"
         )
     return settings

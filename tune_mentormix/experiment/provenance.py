@@ -10,14 +10,16 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 import tune_mentormix
-from trainables.data import Dataset
 from trainables.settings import LabelsKind
 from tune_mentormix.storage.paths import Location, write_atomically
+
+if TYPE_CHECKING:
+    from trainables.data import Dataset  # imports NumPy
 
 LABEL_NOISE_FILE = "label_noise.json"
 PACKAGES = ("ray", "optuna", "torch", "torchvision", "numpy")

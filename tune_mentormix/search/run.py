@@ -50,7 +50,7 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     name = settings.name or default_name(settings)
     path = experiment_path(settings.storage, name)
     if (path / SEARCH_FILE).is_file():
-        raise RequestError(f"{path} exists already; choose another --name, or go on with: resume {name}")
+        raise RequestError(f"{path} exists already; choose another --name, or resume it: resume {name}")
     check_new(path)
     request = check_request(settings.model_copy(update={"name": name}))
     with connection(settings.address, verbose):

@@ -1,0 +1,128 @@
+"""The commands that use the model which a search found: export, train, evaluate, predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tune_mentormix.cli import console
+from tune_mentormix.cli.options import AsJson, Name, Storage, command, examples, option
+from tune_mentormix.cli.progress import TrainingProgress
+from tune_mentormix.config.settings import STORAGE
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.experiment import read_experiment
+
+PANEL = "Use the model"
+WEIGHTS_HELP = (
+    "Weights of the last epoch, by which the trial was chosen, or of its epoch of best validation accuracy."
+)
+STUDY_HELP = "Write all trials as an Optuna study (a journal file) for optuna-dashboard and optuna.load_study."
+app = typer.Typer()
+
+ExportFolder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Folder that export or train wrote.", show_default=False)
+]
+DataDir = Annotated[Path | None, option("Where the dataset is now. Not set: as exported.")]
+LabelsFile = Annotated[Path | None, option("Where the label file is now. Not set: as exported.")]
+EvaluationSplit = Literal["validation", "test"]
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples("export birds --out best", "export birds --out best --onnx", "export birds --study birds.log"),
+)
+def export(
+    name: Name,
+    out: Annotated[Path | None, option("Folder to write into; not needed with --study.")] = None,
+    study: Annotated[Path | None, option(STUDY_HELP)] = None,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write an ONNX file, checked against PyTorch.")] = False,
+    weights: Annotated[Literal["last", "best"], typer.Option(help=WEIGHTS_HELP)] = "last",
+    storage: Storage = STORAGE,
+) -> None:
+    """Write the best configuration of a search to a folder, with its weights and their provenance."""
+    if out is None and study is None:
+        raise RequestError("export needs --out FOLDER, or --study FILE, or both")
+    experiment = read_experiment(storage, name)
+    if study is not None:
+        from tune_mentormix.experiment.optuna_study import write_study  # imports Optuna
+
+        console.print_written(write_study(experiment, study))
+    if out is None:
+        return
+    from tune_mentormix.cli.tables import print_exported
+    from tune_mentormix.export.write import export_best  # imports torch
+
+    print_exported(export_best(experiment, out, onnx, weights), experiment.state(), command())
+
+
+@app.command(rich_help_panel=PANEL, epilog=examples("train best/best_config.yaml --out trained"))
+def train(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="Exported best_config.yaml, or its folder.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics and weights.")] = Path("trained"),
+    seed: Annotated[int | None, option("Random seed. Not set: as exported.")] = None,
+    data_dir: DataDir = None,
+    labels_file: LabelsFile = None,
+) -> None:
+    """Train an exported configuration to its end. An interrupted training continues when it is called again."""
+    from tune_mentormix.export.read import read_exported
+
+    exported = read_exported(config, {"data_dir": data_dir, "labels_file": labels_file})
+    from tune_mentormix.export.train import train_in_full  # imports torch
+
+    with TrainingProgress() as progress:
+        report = train_in_full(exported, out, seed, progress)
+    console.print_trained(report, exported.config.epochs, exported.labels, out)
+
+
+@app.command(rich_help_panel=PANEL, epilog=examples("evaluate best", "evaluate best --split test --json"))
+def evaluate(
+    folder: ExportFolder,
+    split: Annotated[
+        EvaluationSplit, typer.Option(help="Data split to evaluate on; the use of the test set is recorded.")
+    ] = "validation",
+    data_dir: DataDir = None,
+    labels_file: LabelsFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate exported weights: accuracy, accuracy by class, confusion matrix, calibration."""
+    from tune_mentormix.export.evaluate import count_openings
+    from tune_mentormix.export.read import read_folder
+
+    exported = read_folder(folder, {"data_dir": data_dir, "labels_file": labels_file})
+    if split == "test":
+        console.warn_of_opening(folder, count_openings(folder))
+    from tune_mentormix.cli.tables import print_evaluation
+    from tune_mentormix.export.evaluate import evaluate_export  # imports torch
+
+    evaluation = evaluate_export(exported, split)
+    if as_json:
+        console.print_json(evaluation.as_json())
+    else:
+        print_evaluation(evaluation)
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples("predict best photo.jpg", "predict best ~/photos --top-k 3 --out predictions.csv"),
+)
+def predict(
+    folder: ExportFolder,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Classify images with exported weights."""
+    from tune_mentormix.export.read import read_folder
+
+    exported = read_folder(folder)
+    from tune_mentormix.cli.tables import print_predictions
+    from tune_mentormix.export.evaluate import predict_images  # imports torch
+
+    predictions = predict_images(exported, images)
+    if as_json:
+        console.print_json([prediction.as_json() for prediction in predictions])
+    else:
+        print_predictions(predictions)

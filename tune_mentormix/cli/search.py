@@ -1,0 +1,227 @@
+"""The commands for a search: search, resume, status, trials, list."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tune_mentormix.cli import console
+from tune_mentormix.cli.options import (
+    NOTHING_SET,
+    RESUME_OPTIONS,
+    SEARCH_OPTIONS,
+    AsJson,
+    Assignments,
+    Config,
+    Dashboard,
+    Insecure,
+    Name,
+    Storage,
+    Verbose,
+    command,
+    examples,
+    with_settings,
+)
+from tune_mentormix.cli.progress import SearchProgress
+from tune_mentormix.config.settings import RESUMABLE, STORAGE, SearchSettings, read_settings
+from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
+from tune_mentormix.experiment.experiment import (
+    SEARCH_FILE,
+    Experiment,
+    experiment_path,
+    list_experiments,
+    read_experiment,
+)
+from tune_mentormix.storage.lease import Lease
+
+if TYPE_CHECKING:
+    from tune_mentormix.storage.paths import Location
+
+PANEL = "Search"
+app = typer.Typer()
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "search",
+        "search --name birds --dataset folder --data-dir birds",
+        "search --config search.yaml --trials 50 --time-budget 8h",
+    ),
+)
+@with_settings(SEARCH_OPTIONS)
+def search(
+    settings: dict[str, Any],
+    config: Config = None,
+    assignments: Assignments = NOTHING_SET,
+    exist_ok: Annotated[
+        bool, typer.Option("--exist-ok", help="If an experiment of this name exists, resume it.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Search for the best MentorMix settings. Without options: on noisy handwritten digits.
+
+    Every option is also a key of the settings file (--config).
+    """
+    asked = read_settings(config, settings, assignments)
+    if exist_ok and _exists(asked):
+        _resume(asked.storage, str(asked.name), _changes(asked), verbose)
+        return
+    from tune_mentormix.search.run import start_search  # imports torch and Ray
+
+    with SearchProgress() as progress:
+        experiment = start_search(asked, progress, verbose)
+    _end(experiment)
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples("resume birds", "resume birds --trials 100 --time-budget 8h", "resume birds --submit"),
+)
+@with_settings(RESUME_OPTIONS, defaults=False)
+def resume(
+    settings: dict[str, Any],
+    name: Name,
+    submit: Annotated[bool, typer.Option("--submit", help="Resume as a job of a Ray cluster; see submit.")] = False,
+    storage: Storage = STORAGE,
+    dashboard: Dashboard = None,
+    insecure: Insecure = False,
+    verbose: Verbose = False,
+) -> None:
+    """Resume an interrupted search, or extend a finished one.
+
+    An option that is not given keeps the value that the search was started with; --trials that of the last run.
+    """
+    if submit:
+        from tune_mentormix.cli.jobs import print_sent
+        from tune_mentormix.cluster.jobs import ClusterJobs  # imports NumPy
+
+        jobs = ClusterJobs(dashboard, storage, insecure)
+        print_sent(jobs.resume(name, settings), jobs)
+    else:
+        _resume(storage, name, settings, verbose)
+
+
+@app.command(hidden=True)
+def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage: Storage = STORAGE) -> None:
+    """Run a submission from its record: the command of the jobs that `submit` sends."""
+    from tune_mentormix.cluster.jobs import read_submission, submitted_settings
+
+    submission = read_submission(storage, name, number)
+    os.chdir(tempfile.gettempdir())  # Ray may unpack the job's folder again while the job runs
+    from tune_mentormix.search.run import start_search  # imports torch and Ray
+
+    if submission.action == "resume":  # on this cluster, whichever one the search was started on
+        _resume(storage, name, submission.settings | {"address": os.environ.get("RAY_ADDRESS")})
+        return
+    settings = submitted_settings(storage, submission, {})
+    with SearchProgress() as progress:  # RAY_ADDRESS leads to the cluster, and means nothing where it is resumed
+        experiment = start_search(settings.model_copy(update={"address": None}), progress)
+    _end(experiment)
+
+
+@app.command(rich_help_panel=PANEL, epilog=examples("status birds", "status birds --watch", "status birds --json"))
+def status(
+    name: Name,
+    storage: Storage = STORAGE,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it until the search ends.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the state of a search, also while it runs."""
+    if watch and as_json:
+        raise RequestError("--watch shows a table: leave out --json")
+    experiment = _watched(storage, name) if watch else read_experiment(storage, name)
+    if as_json:
+        console.print_json(experiment.status())
+    else:
+        console.print_status(experiment)
+
+
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples("trials birds --sort val_accuracy --limit 10", "trials birds --csv > trials.csv"),
+)
+def trials(name: Name, storage: Storage = STORAGE, as_json: AsJson = False) -> None:
+    """Show every trial of a search."""
+    experiment = read_experiment(storage, name)
+    if as_json:
+        console.print_json([experiment.trials[number].as_json() for number in sorted(experiment.trials)])
+    else:
+        console.print_trials(experiment)
+
+
+@app.command(name="list", rich_help_panel=PANEL, epilog=examples("list", "list --storage s3://bucket/folder --json"))
+def list_(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
+    """Show all searches of a storage folder."""
+    experiments = list_experiments(storage)
+    if as_json:
+        console.print_json([_without_settings(experiment) for experiment in experiments])
+    else:
+        console.print_list(experiments, storage)
+
+
+def _resume(storage: Location, name: str, changes: dict[str, Any], verbose: bool = False) -> None:
+    Lease(read_experiment(storage, name).path).check_free()  # reported at once, before torch and Ray are imported
+    from tune_mentormix.search.run import resume_search  # imports torch and Ray
+
+    with SearchProgress() as progress:
+        experiment = resume_search(storage, name, changes, progress, verbose)
+    _end(experiment)
+
+
+def _end(experiment: Experiment) -> None:
+    console.print_end(experiment, command())
+    if experiment.ended == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+    trials = experiment.trials.values()
+    failed = [trial for trial in trials if trial.state == "failed"]
+    if failed and (experiment.ended == "all_failing" or len(failed) == len(trials)):
+        raise SearchFailedError(f"every trial failed; the first, trial {failed[0].number}: {failed[0].error}")
+
+
+def _exists(asked: SearchSettings) -> bool:
+    if asked.name is None:
+        raise RequestError("--exist-ok needs a --name")
+    return (experiment_path(asked.storage, asked.name) / SEARCH_FILE).is_file()
+
+
+def _changes(asked: SearchSettings) -> dict[str, Any]:
+    """What a resume changes. Raises RequestError if anything else that was asked for differs from the experiment."""
+    from tune_mentormix.config.search_space import resolve_space  # imports Optuna
+    from tune_mentormix.experiment.create import stored_settings
+
+    begun = stored_settings(read_experiment(asked.storage, str(asked.name)))
+    resolved, _ = resolve_space(asked)
+    fixed = asked.model_fields_set - {*RESUMABLE, "address", "storage", "start_from", "first_trials"}
+    for key in sorted(fixed):
+        new, old = getattr(resolved, key), getattr(begun, key)
+        if new != old:
+            raise RequestError(
+                f"{key} is {_shown(new)}, but {asked.name} was started with {_shown(old)}: leave it out, or choose "
+                "another --name (--exist-ok)"
+            )
+    return {key: getattr(asked, key) for key in asked.model_fields_set & {*RESUMABLE, "address"}}
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, Path) else repr(value)
+
+
+def _watched(storage: Location, name: str) -> Experiment:
+    """Shows a search until its driver has ended; returns it then."""
+    with SearchProgress(note="Ctrl-C ends the watching; the search continues.") as show:
+        while True:
+            experiment = read_experiment(storage, name)
+            if experiment.state() != "running":
+                return experiment
+            show(experiment)
+            time.sleep(console.WATCH_SECONDS)
+
+
+def _without_settings(experiment: Experiment) -> dict[str, Any]:
+    return {key: value for key, value in experiment.status().items() if key != "settings"}

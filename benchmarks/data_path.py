@@ -29,7 +29,7 @@ from torchvision import transforms
 
 from trainables.augment import AUGMENTATIONS, CONTRAST_RANGE, CROP_PADDING, MAX_BRIGHTNESS, MAX_HUE, SATURATION_RANGE
 from trainables.settings import AugmentationName
-from trainables.training import normalised, unit_floats
+from trainables.training import normalize, to_float
 
 BATCH_SIZE = 128
 OURS = "ours"
@@ -72,8 +72,8 @@ def batches_on_the_device(
     """One epoch as `trainables.training` has it."""
     order = torch.randperm(len(images), generator=generator, device=images.device)
     for index in torch.split(order, BATCH_SIZE):
-        pixels = unit_floats(images.index_select(0, index))
-        yield normalised(AUGMENTATIONS[augmentation](pixels, generator)), labels.index_select(0, index)
+        pixels = to_float(images.index_select(0, index))
+        yield normalize(AUGMENTATIONS[augmentation](pixels, generator)), labels.index_select(0, index)
 
 
 def batches_of_a_loader(loader: DataLoader[tuple[Tensor, int]], device: torch.device) -> Batches:

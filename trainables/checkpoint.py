@@ -1,6 +1,6 @@
-"""Saves a trainer's whole state to a folder, and goes on from it.
+"""Checkpoints of a trial: a trainer's whole state saved to a folder and restored from it.
 
-Files are written crash-safely, and read without executing anything a file says (`weights_only`).
+Files are written atomically, and read without executing anything in them (`weights_only`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.checkpoint_manifest import STATE_FILE, is_whole, write_whole
+from trainables.checkpoint_manifest import STATE_FILE, is_intact, write_checkpoint
 from trainables.errors import CheckpointError, one_line
 from trainables.files import retry_with_backoff
 from trainables.training import Trainer
@@ -23,36 +23,23 @@ Which = Literal["last", "best"]
 
 
 class TrainedWeights(NamedTuple):
-    """What a checkpoint holds of the network, as evaluation uses it, and what it scored."""
+    """The network's weights in a checkpoint, as evaluation uses them, and their metrics."""
 
     weights: dict[str, Tensor]  # trained ones averaged, running statistics as they are
     metrics: dict[str, float]  # of that epoch, as `Trainer.train_epoch` reports them
-    epoch: int  # that they are of
+    epoch: int
 
 
 def save_checkpoint(trainer: Trainer, folder: Path) -> None:
-    """Write the trainer's state to `folder`, which is created if missing.
-
-    Raises:
-        OSError: if the folder cannot be written.
-    """
-    write_whole(folder, lambda file: _write_state(trainer.state_dict(), file))
-
-
-def _write_state(state: dict[str, Any], file: BinaryIO) -> None:
-    try:
-        torch.save(state, file)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error  # torch itself does not say why it could not write
-        raise
+    """Writes the trainer's state to `folder`, which is created if missing. Raises OSError."""
+    write_checkpoint(folder, lambda file: _write_state(trainer.state_dict(), file))
 
 
 def load_checkpoint(trainer: Trainer, folder: Path) -> None:
-    """Let `trainer` go on from the state in `folder`.
+    """Restores the trainer's state from `folder`.
 
     Raises:
-        CheckpointError: if there is no whole checkpoint, or it does not fit the trainer's network.
+        CheckpointError: if there is no intact checkpoint, or it does not fit the trainer's network.
         OSError: if the folder cannot be read now.
     """
     state = _read_state(folder)
@@ -63,14 +50,14 @@ def load_checkpoint(trainer: Trainer, folder: Path) -> None:
 
 
 def read_weights(folder: Path, which: Which = "last") -> TrainedWeights:
-    """The averaged weights in `folder`, without the trainer, or the data, that they were trained with.
+    """Reads the averaged weights in `folder`, which needs neither the trainer nor the data.
 
     Args:
         folder: of the checkpoint.
-        which: of the last epoch done, or of the one with the highest validation accuracy until then.
+        which: of the last epoch, or of the one with the highest validation accuracy so far.
 
     Raises:
-        CheckpointError: if there is no whole checkpoint, or it cannot be read now.
+        CheckpointError: if there is no intact checkpoint, or it cannot be read now.
     """
     try:
         state = _read_state(folder)
@@ -85,30 +72,35 @@ def read_weights(folder: Path, which: Which = "last") -> TrainedWeights:
         raise CheckpointError(f"the checkpoint in {folder} holds no trial: {error}") from error
 
 
-def _read_state(folder: Path) -> Any:
-    if not is_whole(folder):
-        raise CheckpointError(f"no whole checkpoint in {folder}")
-    try:
-        return torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:
-        raise CheckpointError(f"the checkpoint in {folder} holds no trial: {one_line(error)}") from error
-
-
 @contextmanager
 def local_copy(checkpoint: str) -> Iterator[Path]:
-    """A checkpoint as a local folder: its own, or a temporary copy of what lies under a URI.
-
-    Raises:
-        StorageUnavailableError: if the storage could not be used for `RETRY_TIMEOUT_SECONDS`.
-    """
+    """Yields the folder of a checkpoint, or a temporary copy if it is a URI. Raises StorageUnavailableError."""
     if "://" not in checkpoint:
         yield Path(checkpoint)
         return
     with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
         retry_with_backoff(lambda: _download(checkpoint, folder))
         yield Path(folder)
+
+
+def _write_state(state: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error  # torch itself does not say why it could not write
+        raise
+
+
+def _read_state(folder: Path) -> Any:
+    if not is_intact(folder):
+        raise CheckpointError(f"no intact checkpoint in {folder}")
+    try:
+        return torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"the checkpoint in {folder} holds no trial: {one_line(error)}") from error
 
 
 def _download(uri: str, folder: str) -> None:

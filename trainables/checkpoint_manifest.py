@@ -1,7 +1,7 @@
-"""Says whether a checkpoint folder is whole: a manifest holds the size and the digest of the file beside it.
+"""Whether a checkpoint folder is intact: a manifest holds the size and the SHA-256 of the state file beside it.
 
-Free of torch, so that a search's driver can look for the newest whole checkpoint cheaply. A checkpoint may
-be torn by a lost worker in the middle of writing, or of uploading, in any order of its files.
+Free of torch, so that a search's driver finds the newest intact checkpoint cheaply. A worker that dies while it
+writes or uploads a checkpoint leaves its files incomplete, in any order.
 """
 
 from __future__ import annotations
@@ -18,20 +18,16 @@ STATE_FILE = "trial.pt"
 MANIFEST_FILE = "manifest.json"
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether `folder` holds a checkpoint, complete and unchanged since it was written.
-
-    Raises:
-        OSError: if that cannot be said, since the storage cannot be read now.
-    """
+def is_intact(folder: Path) -> bool:
+    """Whether `folder` holds a complete checkpoint, unchanged since it was written. Raises OSError if unreadable."""
     try:
         return (folder / MANIFEST_FILE).read_bytes() == _manifest(folder / STATE_FILE)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def write_whole(folder: Path, write_state: Callable[[BinaryIO], object]) -> None:
-    """Write the state file and then its manifest, so that a crash at any moment leaves a torn checkpoint torn.
+def write_checkpoint(folder: Path, write_state: Callable[[BinaryIO], object]) -> None:
+    """Writes the state file and then its manifest, so that an incomplete checkpoint is never taken for an intact one.
 
     Args:
         folder: created if missing; a checkpoint already there is replaced.

@@ -1,4 +1,4 @@
-"""A trained network put to use: uint8 images → the probability of each class, as the trainer's evaluation has it."""
+"""Trained networks in use: a classifier from a model file, and the final accuracy of a trial from its checkpoint."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from torch import Tensor, nn
 from trainables.checkpoint import load_checkpoint, local_copy
 from trainables.data import Dataset
 from trainables.data.sources import Images, Labels
-from trainables.device import autocast, channels_last, default_device, set_switches
+from trainables.device import autocast, channels_last, configure_backends, default_device
 from trainables.errors import ModelFileError, NetworkError
 from trainables.model_file import ModelDescription, ModelFile, read_model
 from trainables.models import build_network
 from trainables.settings import TrialSettings
-from trainables.training import EVALUATION_BATCH, begin_training, normalised, unit_floats
+from trainables.training import EVALUATION_BATCH, begin_training, normalize, to_float
 
 
 class Classifier(nn.Module):
-    """A network behind the preprocessing that it was trained with.
+    """A network with the preprocessing of its training: uint8 images → probabilities, as the trainer evaluates it.
 
     Attributes:
         description: of the network, its input and its classes.
-        device: where it lies.
+        device: of the weights.
     """
 
     def __init__(self, model: ModelFile, threads: int, device: str | None = None) -> None:
-        """Build the network and give it its weights; sets torch's switches and threads for the whole process.
+        """Builds the network from a model file; sets torch's backends and threads for the whole process.
 
         Args:
-            model: what a model file holds.
-            threads: of torch on a CPU; another number than in training may round differently.
+            model: the content of a model file.
+            threads: for torch on a CPU; another number than in training may round differently.
             device: None: a GPU if there is one.
 
         Raises:
-            ModelFileError: in one line, if the weights do not fit the network.
+            ModelFileError: if the weights do not fit the network.
         """
         super().__init__()
         self.description = model.description
         self.device = default_device() if device is None else torch.device(device)
-        set_switches(self.device)
+        configure_backends(self.device)
         torch.set_num_threads(threads)
         network = _build(model.description)
         _check_fit(model.weights, network.state_dict())
@@ -53,26 +53,55 @@ class Classifier(nn.Module):
         self._autocast = autocast(model.description.precision, self.device)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, H, W, C] uint8 → probabilities [B, K] float32."""
+        """Maps images [B, H, W, C] uint8 to probabilities [B, K] float32."""
         with self._autocast:
-            logits: Tensor = self.network(normalised(unit_floats(images)))
+            logits: Tensor = self.network(normalize(to_float(images)))
         return logits.float().softmax(dim=1)
 
     @torch.no_grad()
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Images [N, H, W, C] → probabilities [N, K]."""
+        """Maps images [N, H, W, C] uint8 to probabilities [N, K], in batches."""
         batches = torch.split(torch.from_numpy(images), EVALUATION_BATCH)
         probabilities = [self(batch.to(self.device)).cpu() for batch in batches]
         return np.asarray(torch.cat(probabilities).numpy(), dtype=np.float32)
 
 
 def load_classifier(path: Path, threads: int) -> Classifier:
-    """The classifier of a model file; arguments and errors as `read_model` and `Classifier` have them."""
+    """Reads a model file and builds its classifier; raises ModelFileError with the path."""
     model = read_model(path)
     try:
         return Classifier(model, threads)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
+
+
+def final_accuracy(
+    config: dict[str, Any], dataset: Dataset, checkpoint: str | None, images: Images, labels: Labels, threads: int
+) -> float:
+    """Measures the accuracy, 0 … 1, of the weights a trial ends with, averaged as they are for validation.
+
+    Epochs that the checkpoint lacks, because the driver died between the last report and the last checkpoint,
+    are trained again: on a CPU they end in the same weights.
+
+    Args:
+        config: the fields of `TrialSettings`.
+        dataset: that the trial trained on.
+        checkpoint: folder or URI of its newest checkpoint; None if there is none.
+        images: [N, H, W, C] uint8.
+        labels: [N] int64.
+        threads: for torch on a CPU.
+
+    Raises:
+        CheckpointError: if the checkpoint does not fit the trial.
+    """
+    trainer = begin_training(TrialSettings(**config), dataset, threads)
+    if checkpoint is not None:
+        with local_copy(checkpoint) as folder:
+            load_checkpoint(trainer, folder)
+    while trainer.epoch < trainer.settings.epochs:
+        trainer.train_epoch()
+    device = trainer.data.device
+    return trainer.evaluate(torch.tensor(images, device=device), torch.tensor(labels, device=device)).accuracy
 
 
 def _build(description: ModelDescription) -> nn.Module:
@@ -84,7 +113,7 @@ def _build(description: ModelDescription) -> nn.Module:
 
 
 def _check_fit(weights: dict[str, Tensor], network: dict[str, Tensor]) -> None:
-    """Refuse weights that are missing, of no use, of another shape or type, or no numbers."""
+    """Raises ModelFileError if weights are missing, unknown, not finite, or of another shape or type."""
     missing, foreign = sorted(network.keys() - weights.keys()), sorted(weights.keys() - network.keys())
     if missing or foreign:
         problem = f"{missing[0]} is missing" if missing else f"{foreign[0]} is none of its"
@@ -99,35 +128,3 @@ def _check_fit(weights: dict[str, Tensor], network: dict[str, Tensor]) -> None:
 
 def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
-
-
-def final_accuracy(
-    config: dict[str, Any], dataset: Dataset, checkpoint: str | None, images: Images, labels: Labels, threads: int
-) -> float:
-    """Measures the weights a trial ends with, averaged as they are for validation.
-
-    Epochs that the checkpoint lacks, because the driver died between the last report and the last checkpoint,
-    are trained again: on a CPU they end in the same weights.
-
-    Args:
-        config: the fields of `TrialSettings`.
-        dataset: what the trial trained on.
-        checkpoint: the folder or the URI of its newest one; None where there is none.
-        images: [N, H, W, C] uint8.
-        labels: [N] int64.
-        threads: of torch on a CPU.
-
-    Returns:
-        Share of the images, 0 … 1.
-
-    Raises:
-        CheckpointError: if the checkpoint does not fit the trial.
-    """
-    trainer = begin_training(TrialSettings(**config), dataset, threads)
-    if checkpoint is not None:
-        with local_copy(checkpoint) as folder:
-            load_checkpoint(trainer, folder)
-    while trainer.epoch < trainer.settings.epochs:
-        trainer.train_epoch()
-    device = trainer.data.device
-    return trainer.evaluate(torch.tensor(images, device=device), torch.tensor(labels, device=device)).accuracy

@@ -1,8 +1,8 @@
-"""MentorMix as a Ray Tune trainable: the only place here that knows Ray, and all it does is translate.
+"""MentorMix as a Ray Tune trainable: the only module here that imports Ray.
 
-A failure of the trial itself (diverged, out of memory, bad settings) is a result, not an exception: running it again
-as it is would fail again. An exception that does leave this class is the worker's or the storage's, worth a retry: so
-is a checkpoint that cannot be read here, whether it is torn or out of reach.
+A failure of the trial itself (diverged, out of memory, bad settings) is a result, not an exception: a retry would
+fail again. An exception that leaves this class is the worker's or the storage's, and worth a retry; so is a
+checkpoint that cannot be read here, corrupt or unreachable.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from ray.train._internal.storage import StorageContext
 from ray.tune import Trainable
 
 from trainables.checkpoint import load_checkpoint, local_copy, save_checkpoint
 from trainables.data import Dataset
-from trainables.device import default_device
+from trainables.device import DeviceDataset, default_device
 from trainables.errors import CheckpointError, TrainingDiverged
 from trainables.files import retry_with_backoff
 from trainables.settings import TrialSettings
-from trainables.training import DeviceDataset, Trainer
+from trainables.training import Trainer
+
+if TYPE_CHECKING:  # a private module of Ray, which may move
+    from ray.train._internal.storage import StorageContext
 
 logger = logging.getLogger(__name__)
 
-LONGEST_REASON = 500  # characters
+MAX_REASON_LENGTH = 500  # characters
 _SELF_EXPLAINING = (TrainingDiverged, CheckpointError, ValueError)
 
 
@@ -37,11 +39,10 @@ class MentorMixTrainable(Trainable):
 
     Use with `tune.with_parameters(MentorMixTrainable, dataset=...)`. The configuration holds
     `settings`, the fields of `TrialSettings`; `threads`, for torch on the CPU; `resume_from`, the folder or the URI
-    of a checkpoint to go on from, or None; and, not used here, `trial` and `attempt`, its numbers.
+    of a checkpoint to continue from, or None; and, not used here, `trial` and `attempt`, its numbers.
 
-    A result is `Trainer.train_epoch`'s metrics, with `device`, `cuda` or `cpu`, and `done` after the last epoch. A
-    trial that fails reports `failure`, the reason in one line, with `done`, `epoch`, and a `val_accuracy` of
-    NaN.
+    A result is `Trainer.train_epoch`'s metrics, with `device` (`cuda` or `cpu`) and `done` after the last epoch. A
+    trial that fails reports `failure`, the reason in one line, with `done`, `epoch`, and a `val_accuracy` of NaN.
     """
 
     _data: DeviceDataset | None
@@ -50,47 +51,38 @@ class MentorMixTrainable(Trainable):
     _epoch: int
 
     def setup(self, config: dict[str, Any], dataset: Dataset | None = None) -> None:
-        """Copy the dataset to the device and begin the trial.
-
-        Raises:
-            ValueError: if no dataset was given.
-        """
+        """Copies the dataset to the device and starts the trial. Raises ValueError without a dataset."""
         if dataset is None:
             raise ValueError("use tune.with_parameters(MentorMixTrainable, dataset=...)")
         self._dataset = dataset
         self._data = None
-        self._begin(config)
+        self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another trial in this process, on the data that are on the device already."""
-        self._begin(new_config)
+        """Starts another trial in this process, with the data that are on the device already."""
+        self._start(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train for one epoch; a trial taken up again after its last epoch reports that epoch again."""
+        """Trains for one epoch; a trial resumed after its last epoch reports that epoch again."""
         if self._trainer is not None and self._trainer.epoch < self._trainer.settings.epochs:
             self._attempt(self._trainer.train_epoch)
         if self._trainer is None:
-            return {
-                "failure": self._failure,
-                "done": True,
-                "epoch": self._epoch,
-                "val_accuracy": float("nan"),
-            }
+            return {"failure": self._failure, "done": True, "epoch": self._epoch, "val_accuracy": float("nan")}
         self._epoch = self._trainer.epoch
         device = self._trainer.data.device.type
         return {**self._trainer.metrics, "device": device, "done": self._epoch >= self._trainer.settings.epochs}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the trial's whole state; of a failed trial there is none."""
+        """Writes the trial's whole state; a failed trial has none."""
         if self._trainer is not None:
             save_checkpoint(self._trainer, Path(checkpoint_dir))
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Write a checkpoint and let Tune bring it to the storage; where that is full or away, wait for it.
+        """Writes a checkpoint that Tune uploads, with retries while the storage is full or unreachable.
 
         Raises:
-            OSError: if the storage could not be written for long.
+            StorageUnavailableError: if the last retry failed too.
         """
         storage = self._storage
         if checkpoint_dir is not None or storage is None:
@@ -99,11 +91,11 @@ class MentorMixTrainable(Trainable):
             return retry_with_backoff(lambda: self._save(folder, storage))
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
-        """Go on from a folder that `save_checkpoint` wrote.
+        """Continues from a folder that `save_checkpoint` wrote.
 
         Raises:
-            CheckpointError: if there is no whole checkpoint, or it does not fit the trial.
-            StorageUnavailableError: if it could not be read for long.
+            CheckpointError: if there is no intact checkpoint, or it does not fit the trial.
+            StorageUnavailableError: if it could not be read, nor with the last retry.
         """
         trainer = self._trainer
         if trainer is not None:
@@ -111,10 +103,10 @@ class MentorMixTrainable(Trainable):
             self._epoch = trainer.epoch
 
     def cleanup(self) -> None:
-        """Let go of the trial and its data."""
+        """Frees the trial and its data."""
         self._trainer = self._data = None
 
-    def _begin(self, config: dict[str, Any]) -> None:
+    def _start(self, config: dict[str, Any]) -> None:
         self._trainer = None
         self._failure = ""
         self._epoch = 0
@@ -137,13 +129,13 @@ class MentorMixTrainable(Trainable):
         try:
             return super().save(checkpoint_dir)
         except (OSError, RuntimeError) as error:
-            storage.current_checkpoint_index = before  # the driver counts those only that were stored
+            storage.current_checkpoint_index = before  # the driver counts only those that were stored
             if isinstance(error, OSError) or "cluster storage" not in str(error):
                 raise
             raise OSError("this machine does not see the run's folder in the storage") from error
 
     def _attempt(self, work: Callable[[], object]) -> None:
-        """Do `work`; whatever it raises ends the trial, and is kept as the reason."""
+        """Calls `work`; an error ends the trial and is kept as the reason."""
         try:
             work()
         except Exception as error:
@@ -155,7 +147,7 @@ class MentorMixTrainable(Trainable):
 
 
 def failure_reason(error: Exception) -> str:
-    """An error as one line, with its kind where the message alone does not say what it is about."""
+    """Returns an error in one line, with its class unless the message alone explains it."""
     message = " ".join(str(error).split())
     line = message if isinstance(error, _SELF_EXPLAINING) else f"{type(error).__name__}: {message}"
-    return line[:LONGEST_REASON]
+    return line[:MAX_REASON_LENGTH]

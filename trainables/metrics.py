@@ -1,6 +1,8 @@
-"""What a classifier's probabilities are worth against given labels: accuracy, intervals, confusion, calibration.
+"""Metrics of a classifier's probabilities on labelled images: accuracy, its interval, confusion, calibration.
 
-NumPy only. Which images and which labels they are, noisy or clean, the caller knows and must say.
+NumPy only, in a few lines each: scikit-learn and `scipy.stats` take a second to import, and `binomtest`'s Wilson
+interval differs in the last digit of the JSON. The caller knows which labels they are, noisy or clean, and must
+report it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ class Measurement:
     """A classifier measured on M labelled images.
 
     Attributes:
-        confusion: [K, K] int64; how many images of each label (row) were taken for each class (column).
+        confusion: [K, K] int64; number of images of each label (row) predicted as each class (column).
         calibration_error: expected, 0 … 1.
     """
 
@@ -29,36 +31,40 @@ class Measurement:
 
     @property
     def images(self) -> int:
-        """M."""
+        """Number of images, M."""
         return int(self.confusion.sum())
 
     @property
     def correct(self) -> int:
-        """Images taken for what their label says."""
+        """Number of images predicted as their label."""
         return int(self.confusion.trace())
 
     @property
     def accuracy(self) -> float:
-        """Share of the images, 0 … 1."""
+        """Fraction of correct images, 0 … 1."""
         return self.correct / self.images
 
 
 def measure(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Measurement:
-    """Compare what a classifier says with the labels.
+    """Compares a classifier's predictions with the labels.
 
     Args:
         probabilities: [M, K], each row a distribution; M at least 1.
         labels: [M] in [0, K).
     """
-    class_count = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
-    counts = np.bincount(labels * class_count + predicted, minlength=class_count**2)
-    confusion = counts.reshape(class_count, class_count).astype(np.int64)
+    confusion = confusion_matrix(labels, predicted, probabilities.shape[1])
     return Measurement(confusion, calibration_error(probabilities.max(axis=1), predicted == labels))
 
 
+def confusion_matrix(labels: NDArray[np.int64], others: NDArray[np.int64], class_count: int) -> NDArray[np.int64]:
+    """Counts [K, K] int64: images with each of `labels` (row) and each of `others` (column)."""
+    counts = np.bincount(labels * class_count + others, minlength=class_count**2)
+    return counts.reshape(class_count, class_count).astype(np.int64)
+
+
 def calibration_error(confidences: NDArray[np.float32], is_correct: NDArray[np.bool_]) -> float:
-    """The expected calibration error: how far confidence and accuracy are apart, over bins of equal width.
+    """Returns the expected calibration error: how far confidence and accuracy are apart, over bins of equal width.
 
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3, with their 15 bins.
 
@@ -75,13 +81,10 @@ def calibration_error(confidences: NDArray[np.float32], is_correct: NDArray[np.b
 
 
 def wilson_interval(correct: int, images: int) -> tuple[float, float]:
-    """The 95 % interval of an accuracy: the rates of success that `correct` of `images` do not rule out.
+    """Returns the 95 % Wilson score interval (low, high) of an accuracy; (0, 1) for no images.
 
     Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference. It holds for one
-    model on images drawn at random; it says nothing of other seeds, nor of having chosen this model among many.
-
-    Returns:
-        Low and high, within [0, 1]; (0, 1) for no images.
+    model on images drawn at random, not for other seeds, nor for a model chosen among many.
     """
     if images == 0:
         return 0.0, 1.0

@@ -1,6 +1,6 @@
-"""A trained network in one file: safetensors, which holds tensors and text and cannot hold code.
+"""A trained network in one file: safetensors, which holds tensors and text, and no code.
 
-The text is what it takes to use the weights again: the network, its input, its classes.
+The text describes how to use the weights: the network, its input, its classes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from trainables.errors import ModelFileError, one_line
 from trainables.files import write_atomically
 from trainables.settings import NetworkName, Precision, Settings
 
-MODEL_FORMAT = 1  # of the description; a newer one is refused
-DESCRIPTION_KEY = "tune_mentormix"  # of the file's text
+MODEL_FORMAT = 1  # version of the description; a newer one is refused
+DESCRIPTION_KEY = "tune_mentormix"  # in the file's metadata
 
 Side = Annotated[int, Field(ge=1, le=100_000)]  # pixels, or channels
 
 
 class ModelDescription(Settings):
-    """What a model file says of its weights.
+    """The description of the weights in a model file.
 
     The network takes pixels in [−1, 1]: those of an image, 0 … 255, by 127.5, less 1.
     """
@@ -34,7 +34,7 @@ class ModelDescription(Settings):
     network: NetworkName
     class_names: Annotated[tuple[str, ...], Field(min_length=2)]  # in label order
     input_shape: tuple[Side, Side, Side]  # of an image: height, width, channels
-    precision: Precision  # that the network was evaluated in
+    precision: Precision  # of the evaluation
     epoch: Annotated[int, Field(ge=0)]  # trained so far
 
 
@@ -46,12 +46,9 @@ class ModelFile(NamedTuple):
 
 
 def write_model(path: Path, model: ModelFile) -> None:
-    """Write a model file so that a crash leaves no part of one; equal models give equal files, byte for byte.
+    """Writes a model file atomically; equal models give equal files, byte for byte. Raises OSError.
 
     The description is one text in JSON: safetensors writes several in an order that changes from run to run.
-
-    Raises:
-        OSError: if it cannot be written.
     """
     text = {DESCRIPTION_KEY: model.description.model_dump_json()}
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.weights.items()}
@@ -60,10 +57,10 @@ def write_model(path: Path, model: ModelFile) -> None:
 
 
 def read_model(path: Path) -> ModelFile:
-    """Read a model file; nothing in it is executed.
+    """Reads a model file; nothing in it is executed.
 
     Raises:
-        ModelFileError: in one line, if there is none, it is damaged, or another program or a newer version wrote it.
+        ModelFileError: if it is missing or damaged, or another program or a newer version wrote it.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -73,7 +73,7 @@ class MentorMixObjective:
         if settings.mixup_alpha > 0:  # 4 and 5
             partner_index = algorithm.sample_partners(weights, settings.partner_temperature, self._generator)
             beta_samples = algorithm.sample_beta(settings.mixup_alpha, weights, self._generator)
-            shares = algorithm.mixing_shares(beta_samples, weights, settings.mixing)
+            shares = algorithm.mixing_coefficients(beta_samples, weights, settings.mixing)
             images = algorithm.mix(images, partner_index, shares)
             soft_labels = algorithm.mix(soft_labels, partner_index, shares)
 
@@ -108,7 +108,7 @@ class MentorMixObjective:
         """
         if step < self._weighting_start or self._settings.mentor == "uniform":
             return torch.ones(len(labels), device=labels.device)
-        with torch.no_grad(), self._running_statistics.held():
+        with torch.no_grad(), self._running_statistics.frozen():
             losses = cross_entropy(self._logits(images), labels, reduction="none")
         return self._example_weights(self._loss_average, percent, losses)
 

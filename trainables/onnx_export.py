@@ -21,7 +21,7 @@ CHECKED_IMAGES = 8
 
 
 def check_onnx_packages() -> None:
-    """Raises MissingPackageError, in one line, unless everything that `write_onnx` needs is installed."""
+    """Raises MissingPackageError unless all packages that `write_onnx` needs are installed."""
     missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
         raise MissingPackageError(
@@ -31,7 +31,7 @@ def check_onnx_packages() -> None:
 
 
 def write_onnx(path: Path, model: ModelFile) -> float:
-    """Write a classifier that computes in float32; the file appears only when ONNX Runtime says the same as PyTorch.
+    """Writes a float32 classifier; the file appears only if ONNX Runtime computes the same as PyTorch.
 
     Its input is `images` [N, H, W, C] uint8 for any N, its output `probabilities` [N, K]; the class names are in its
     metadata, a JSON list under `class_names`.

@@ -47,7 +47,7 @@ def learning_rate(schedule: LearningRateSchedule, initial: float, step: int, ste
     return initial * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def average_decay(horizon: float, step: int, steps: int) -> float:
+def ema_decay(horizon: float, step: int, steps: int) -> float:
     """Decay of the weight average after `step`: min(1 − 1/(horizon · steps), (1 + step)/(10 + step)).
 
     Args:

@@ -92,7 +92,7 @@ def sample_beta(alpha: float, like: Tensor, generator: Generator) -> Tensor:
     return (first / (first + second)).to(like.dtype)
 
 
-def mixing_shares(beta_samples: Tensor, weights: Tensor, rule: MixingRule) -> Tensor:
+def mixing_coefficients(beta_samples: Tensor, weights: Tensor, rule: MixingRule) -> Tensor:
     """Step 5: how much of the mixture is the example itself, λ_i; its partner has the rest.
 
     With m = max(λ, 1 − λ), the rule "hard" (the reference) gives m where the weight is at least 0.5, else

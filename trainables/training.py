@@ -1,7 +1,7 @@
-"""One trial's training: epochs of MentorMix steps, evaluation, and the whole state to go on from.
+"""One trial's training: epochs of MentorMix steps, evaluation, and the state that a checkpoint holds.
 
-What a step minimises is in `trainables.objective`; here it meets the optimiser and the data.
-Nothing is read from the device within an epoch: metrics add up there and are read once at its end.
+`trainables.objective` computes the loss; the optimizer, the EMA of the weights and the best weights so far are here.
+Within an epoch the host reads nothing from the device: metrics are summed there and read once at the end.
 """
 
 from __future__ import annotations
@@ -18,43 +18,89 @@ from torch.nn.functional import cross_entropy
 
 from trainables.augment import AUGMENTATIONS
 from trainables.data import Dataset
-from trainables.device import DeviceDataset, autocast, channels_last, default_device, set_switches
+from trainables.device import DeviceDataset, autocast, channels_last, configure_backends, default_device
 from trainables.errors import TrainingDiverged
-from trainables.models import build_network, kernels_and_rest
+from trainables.models import build_network, parameter_groups
 from trainables.objective import MentorMixObjective
-from trainables.schedules import average_decay, learning_rate
+from trainables.schedules import ema_decay, learning_rate
 from trainables.settings import TrialSettings
 
-__all__ = ["DeviceDataset", "Evaluation", "Trainer"]
-
 EVALUATION_BATCH = 250  # small enough that evaluation needs no more memory than training
-_ORDER_STREAM, _MIXING_STREAM, _AUGMENTATION_STREAM = 1, 2, 3  # apart: what is mixed does not change the order
+_ORDER_STREAM, _MIXING_STREAM, _AUGMENTATION_STREAM = 1, 2, 3  # separate: mixing does not change the order
 
 
 class Evaluation(NamedTuple):
-    """What a network scores on a set of images."""
+    """Scores of a network on a set of images."""
 
-    accuracy: float  # share of the images, 0 … 1
+    accuracy: float  # fraction of the images, 0 … 1
     loss: float  # mean cross-entropy, nats
+
+
+class BestWeights:
+    """The weights of the epoch with the highest validation accuracy so far, the first of equals; empty before any."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.weights: dict[str, Tensor] = {}
+
+    def update(self, metrics: dict[str, float], weights: dict[str, Tensor]) -> None:
+        """Copies the weights, on their device, if this epoch's `val_accuracy` is higher than any before."""
+        if not self.metrics or metrics["val_accuracy"] > self.metrics["val_accuracy"]:
+            self.metrics = dict(metrics)
+            self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what `load_state_dict` takes."""
+        return {"metrics": self.metrics, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Restores a saved state on `device`."""
+        self.metrics = state["metrics"]
+        self.weights = {name: weight.to(device) for name, weight in state["weights"].items()}
+
+
+class ModelEMA:
+    """An exponential moving average of the trained weights; batch-norm statistics are not averaged.
+
+    Attributes:
+        weights: parameter name → average.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """Starts at the network's present weights, and follows that network."""
+        trained = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        self._trained = [value.detach() for value in trained.values()]  # shares the network's memory
+        self.weights = {name: value.detach().clone() for name, value in trained.items()}
+
+    def update(self, decay: float) -> None:
+        """Average ← decay · average + (1 − decay) · weights."""
+        torch._foreach_lerp_(list(self.weights.values()), self._trained, 1 - decay)
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Restores saved averages. Raises ValueError if they are of another network."""
+        shapes = {name: weight.shape for name, weight in self.weights.items()}
+        if {name: weight.shape for name, weight in weights.items()} != shapes:
+            raise ValueError("the weight average is of another network")
+        with torch.no_grad():
+            for name, weight in weights.items():
+                self.weights[name].copy_(weight)
 
 
 class Trainer:
     """Trains one network with MentorMix, epoch by epoch.
 
-    Equal settings and data give equal results, bit for bit on a CPU with a fixed number of threads: building
-    a trainer seeds torch's global generator, and switches torch's deterministic algorithms on for a CPU and
-    off for a GPU, both for the whole process.
+    Equal settings and data give equal results, bit for bit on a CPU with a fixed number of threads: building a
+    trainer seeds torch's global generator and configures torch's backends, both for the whole process.
 
     Attributes:
-        settings: as given.
-        data: as given.
         network: with the weights being trained, not their average.
         epoch: epochs done.
         metrics: those of the last epoch; empty before the first.
+        best: the weights of the best epoch so far.
     """
 
     def __init__(self, settings: TrialSettings, data: DeviceDataset) -> None:
-        """Build the network and everything that goes with it, at step 0.
+        """Builds the network, the optimizer and the objective, at step 0.
 
         Raises:
             ValueError: if a batch is larger than the training set, or the network cannot be built.
@@ -68,45 +114,38 @@ class Trainer:
         self.data = data
         self.epoch = 0
         self.metrics: dict[str, float] = {}
-        self.best = BestEpoch()
+        self.best = BestWeights()
 
         self._augment = AUGMENTATIONS[settings.augmentation]
         self._steps_per_epoch = train_size // settings.batch_size
         self._steps = settings.epochs * self._steps_per_epoch
 
-        set_switches(data.device)
+        configure_backends(data.device)
         torch.manual_seed(settings.seed)
         self._order_generator = self._generator(_ORDER_STREAM)
         self._augmentation_generator = self._generator(_AUGMENTATION_STREAM)
 
         with data.device:
             self.network = channels_last(build_network(settings, data.num_classes, data.in_channels))
-        self._average = WeightAverage(self.network) if settings.ema > 0 else None
-        kernels, rest = kernels_and_rest(self.network)
+        self._ema = ModelEMA(self.network) if settings.ema > 0 else None
         decays = settings.decay_under_second_reweight or not settings.second_reweight
-        self._optimizer = torch.optim.SGD(
-            [
-                {"params": kernels, "weight_decay": settings.weight_decay if decays else 0.0},
-                {"params": rest, "weight_decay": 0.0},
-            ],
-            lr=settings.learning_rate,
-            momentum=0.9,
-        )
+        groups = parameter_groups(self.network, settings.weight_decay if decays else 0.0)
+        self._optimizer = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9)
         self._autocast = autocast(settings.precision, data.device)
         self._objective = MentorMixObjective(
             settings, self.network, data.num_classes, self._steps, self._generator(_MIXING_STREAM)
         )
 
     def train_epoch(self) -> dict[str, float]:
-        """Train for one epoch and evaluate on the validation images.
+        """Trains for one epoch and evaluates on the validation images.
 
-        A last batch that is not full is left out; the images are in another order every epoch.
+        The images are shuffled every epoch; a last batch that is not full is left out.
 
         Returns:
             `val_accuracy`, `val_loss` (nats); `train_loss`, the mean of the objective; `mean_weight` of the
             examples (step 3); `epoch`, epochs done; `epoch_seconds`, with evaluation; `images_per_second`
-            of training alone; and, where clean labels are known, `selected_clean_fraction`, the share of
-            all weight that lies on clean labels (0 where no example had any).
+            of training alone; and, if clean labels are known, `selected_clean_fraction`, the fraction of
+            all weight that lies on clean labels (0 if no example had any).
 
         Raises:
             TrainingDiverged: if the training or the validation loss is not finite.
@@ -134,11 +173,11 @@ class Trainer:
         }
         if self.data.is_clean is not None:
             self.metrics["selected_clean_fraction"] = clean_weight_sum / weight_sum if weight_sum > 0 else 0.0
-        self.best.note(self.metrics, self.weights())
+        self.best.update(self.metrics, self.weights())
         return dict(self.metrics)
 
     def train_step(self, step: int, batch_index: Tensor) -> Tensor:
-        """One MentorMix step, numbered as in `docs/method.md`; reads no tensor on the host.
+        """Runs one MentorMix step, numbered as in `docs/method.md`; reads no tensor on the host.
 
         Args:
             step: 0 … steps of the whole trial − 1.
@@ -147,13 +186,13 @@ class Trainer:
         Returns:
             [3]: the loss, the sum of the examples' weights, and the part of that sum on clean labels.
         """
-        images = unit_floats(self.data.train_images.index_select(0, batch_index))
-        images = normalised(self._augment(images, self._augmentation_generator))
+        images = to_float(self.data.train_images.index_select(0, batch_index))
+        images = normalize(self._augment(images, self._augmentation_generator))
         labels = self.data.train_labels.index_select(0, batch_index)
         loss, weights = self._objective(step, images, labels)  # 1 to 7
-        self._descend(step, loss)  # 8
-        if self._average is not None:  # 9
-            self._average.update(average_decay(self.settings.ema, step, self._steps))
+        self._optimizer_step(step, loss)  # 8
+        if self._ema is not None:  # 9
+            self._ema.update(ema_decay(self.settings.ema, step, self._steps))
 
         is_clean = self.data.is_clean
         on_clean = weights if is_clean is None else weights * is_clean.index_select(0, batch_index)
@@ -161,7 +200,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor) -> Evaluation:
-        """Accuracy and loss of the averaged weights, with the ordinary running statistics.
+        """Measures accuracy and loss of the averaged weights, with the ordinary running statistics.
 
         Args:
             images: [M, H, W, C] uint8, M at least 1, on the trainer's device.
@@ -169,24 +208,23 @@ class Trainer:
         """
         self.network.eval()
         totals = torch.zeros(2, device=self.data.device)
-        for some_images, some_labels in zip(
-            torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True
-        ):
-            inputs = normalised(unit_floats(some_images))
+        batches = zip(torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True)
+        for batch_images, batch_labels in batches:
+            inputs = normalize(to_float(batch_images))
             with self._autocast:
                 logits = functional_call(self.network, self._averaged_weights(), (inputs,)).float()
-            losses = cross_entropy(logits, some_labels, reduction="sum")
-            totals += torch.stack([(logits.argmax(dim=1) == some_labels).sum(), losses])
+            losses = cross_entropy(logits, batch_labels, reduction="sum")
+            totals += torch.stack([(logits.argmax(dim=1) == batch_labels).sum(), losses])
         self.network.train()
         correct, loss_sum = totals.tolist()
         return Evaluation(correct / len(labels), loss_sum / len(labels))
 
     def weights(self) -> dict[str, Tensor]:
-        """The network's weights as evaluation uses them: trained ones averaged, running statistics as they are."""
+        """Returns the weights as evaluation uses them: trained ones averaged, running statistics as they are."""
         return {**self.network.state_dict(), **self._averaged_weights()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a fresh trainer of the same settings and data needs to go on bit-identically.
+        """Returns all that a fresh trainer of the same settings and data needs to continue bit-identically.
 
         Tensors, plain numbers, lists and dictionaries only, sharing memory with the trainer.
         """
@@ -201,11 +239,11 @@ class Trainer:
             "order_generator": self._order_generator.get_state(),
             "augmentation_generator": self._augmentation_generator.get_state(),
             "torch_generator": torch.get_rng_state(),
-            "cuda_generator": torch.cuda.get_rng_state(self.data.device) if self._on_cuda else None,
+            "cuda_generator": torch.cuda.get_rng_state(self.data.device) if self.data.device.type == "cuda" else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state.
+        """Continues from a saved state.
 
         Raises:
             KeyError, RuntimeError, ValueError: if it is not the state of such a trainer, which is then unusable.
@@ -213,26 +251,26 @@ class Trainer:
         self.epoch = state["epoch"]
         self.metrics = state["metrics"]
         self.network.load_state_dict(state["network"])
-        self.best.load_state_dict(state["best"], self.network.state_dict())
-        if self._average is not None:
-            self._average.load(state["average"])
+        self.best.load_state_dict(state["best"], self.data.device)
+        if self._ema is not None:
+            self._ema.load(state["average"])
         own_groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state["momentum"], "param_groups": own_groups})
         self._objective.load_state_dict(state["objective"])
         self._order_generator.set_state(state["order_generator"])
         self._augmentation_generator.set_state(state["augmentation_generator"])
         torch.set_rng_state(state["torch_generator"])
-        if self._on_cuda:
+        if self.data.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_generator"], self.data.device)
 
     def _batches(self) -> Iterator[Tensor]:
-        """The epoch's batches: indices [B] of training images, each image at most once."""
+        """Returns the epoch's batches: indices [B] of training images, each image at most once."""
         order = torch.randperm(len(self.data.train_labels), generator=self._order_generator, device=self.data.device)
         batch_size = self.settings.batch_size
         return iter(torch.split(order[: self._steps_per_epoch * batch_size], batch_size))
 
-    def _descend(self, step: int, loss: Tensor) -> None:
-        """Step 8: one step of SGD, at the rate the schedule has for it."""
+    def _optimizer_step(self, step: int, loss: Tensor) -> None:
+        """Step 8: one step of SGD, at the scheduled learning rate."""
         rate = learning_rate(self.settings.lr_schedule, self.settings.learning_rate, step, self._steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -241,91 +279,28 @@ class Trainer:
         self._optimizer.step()
 
     def _averaged_weights(self) -> dict[str, Tensor]:
-        return {} if self._average is None else self._average.weights
+        return {} if self._ema is None else self._ema.weights
 
     def _finite(self, name: str, loss: float) -> float:
         if not math.isfinite(loss):
             raise TrainingDiverged(f"{name} is {loss} in epoch {self.epoch}")
         return loss
 
-    @property
-    def _on_cuda(self) -> bool:
-        return self.data.device.type == "cuda"
-
     def _generator(self, stream: int) -> torch.Generator:
         return torch.Generator(self.data.device).manual_seed(self.settings.seed + stream * 2**31)
 
 
 def begin_training(settings: TrialSettings, dataset: Dataset, threads: int) -> Trainer:
-    """A trial at step 0, on a GPU if there is one; `threads`, of torch on a CPU, hold for the whole process."""
+    """Returns a trainer at step 0, on a GPU if there is one; `threads`, for torch on a CPU, hold for the process."""
     torch.set_num_threads(threads)
     return Trainer(settings, DeviceDataset(dataset, default_device()))
 
 
-def unit_floats(images: Tensor) -> Tensor:
-    """Images [B, H, W, C] uint8 → [B, C, H, W] float32 in [0, 1]."""
+def to_float(images: Tensor) -> Tensor:
+    """Converts images [B, H, W, C] uint8 to [B, C, H, W] float32 in [0, 1]."""
     return images.permute(0, 3, 1, 2).float().div(255)
 
 
-def normalised(images: Tensor) -> Tensor:
-    """Pixels [B, C, H, W] in [0, 1] → [−1, 1], channels-last."""
+def normalize(images: Tensor) -> Tensor:
+    """Scales pixels [B, C, H, W] from [0, 1] to [−1, 1], channels-last."""
     return images.mul(2).sub(1).contiguous(memory_format=torch.channels_last)
-
-
-class BestEpoch:
-    """The epoch with the highest validation accuracy so far, the first of equals; empty before any."""
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}
-        self.weights: dict[str, Tensor] = {}
-
-    def note(self, metrics: dict[str, float], weights: dict[str, Tensor]) -> None:
-        """Copy the weights, which stay on their device, if this epoch is better than all before it.
-
-        Args:
-            metrics: `Trainer.train_epoch`'s, with `val_accuracy`.
-            weights: as evaluation uses them; they may share memory with the network.
-        """
-        if not self.metrics or metrics["val_accuracy"] > self.metrics["val_accuracy"]:
-            self.metrics = dict(metrics)
-            self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` takes."""
-        return {"metrics": self.metrics, "weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any], like: dict[str, Tensor]) -> None:
-        """Go on from a saved state, on the device that `like` is on."""
-        self.metrics = state["metrics"]
-        self.weights = {name: weight.to(like[name].device) for name, weight in state["weights"].items()}
-
-
-class WeightAverage:
-    """Averages what is trained; running statistics of batch norm are not, and stay the network's own.
-
-    Attributes:
-        weights: parameter name → average.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        """Start at the network's present weights, and follow that network."""
-        trained = {name: value for name, value in network.named_parameters() if value.requires_grad}
-        self._trained = [value.detach() for value in trained.values()]  # shares the network's memory
-        self.weights = {name: value.detach().clone() for name, value in trained.items()}
-
-    def update(self, decay: float) -> None:
-        """Average ← decay · average + (1 − decay) · weights."""
-        torch._foreach_lerp_(list(self.weights.values()), self._trained, 1 - decay)
-
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over saved averages.
-
-        Raises:
-            ValueError: if they are of another network.
-        """
-        shapes = {name: weight.shape for name, weight in self.weights.items()}
-        if {name: weight.shape for name, weight in weights.items()} != shapes:
-            raise ValueError("the weight average is of another network")
-        with torch.no_grad():
-            for name, weight in weights.items():
-                self.weights[name].copy_(weight)

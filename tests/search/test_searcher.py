@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from trainables.checkpoint_manifest import STATE_FILE, write_whole
+from trainables.checkpoint_manifest import STATE_FILE, write_checkpoint
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import Checkpoint, EventJournal, Proposed, RunStarted
 from tune_mentormix.experiment.experiment import Experiment, Trial
@@ -61,7 +61,7 @@ def test_a_lost_trial_is_the_next_attempt_from_its_newest_whole_checkpoint(
     journal, searcher = journal_and_searcher
     searcher.suggest("first")
     for epoch in (1, 2):
-        write_whole(tmp_path / str(epoch), lambda file: file.write(b"state"))
+        write_checkpoint(tmp_path / str(epoch), lambda file: file.write(b"state"))
         journal.record(Checkpoint(trial=0, epoch=epoch, path=str(epoch)))
     (tmp_path / "2" / STATE_FILE).write_bytes(b"torn")
     searcher.on_trial_complete("first", error=True)

@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from trainables.checkpoint import load_checkpoint, read_weights, save_checkpoint
+from trainables.device import DeviceDataset
 from trainables.settings import TrialSettings
-from trainables.training import BestEpoch, DeviceDataset, Trainer
+from trainables.training import BestWeights, Trainer
 
 
 def test_the_first_of_the_best_epochs_is_kept_as_it_was() -> None:
-    best, weight = BestEpoch(), torch.zeros(2)
+    best, weight = BestWeights(), torch.zeros(2)
     for epoch, accuracy in enumerate((0.2, 0.6, 0.6, 0.4), start=1):
         weight.fill_(epoch)
-        best.note({"val_accuracy": accuracy, "epoch": epoch}, {"w": weight})
+        best.update({"val_accuracy": accuracy, "epoch": epoch}, {"w": weight})
     assert best.metrics == {"val_accuracy": 0.6, "epoch": 2}
     assert best.weights["w"].tolist() == [2, 2]
 

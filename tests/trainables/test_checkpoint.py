@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from trainables.checkpoint import load_checkpoint, save_checkpoint
-from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, is_whole, write_whole
+from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, is_intact, write_checkpoint
+from trainables.device import DeviceDataset
 from trainables.errors import CheckpointError
 from trainables.settings import TrialSettings
-from trainables.training import DeviceDataset, Trainer
+from trainables.training import Trainer
 
 EPOCHS = 3
 SETTINGS = TrialSettings(epochs=EPOCHS, burn_in=40, second_reweight=True, mixup_alpha=2, seed=7)
@@ -27,7 +28,8 @@ import torch
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.data import load_dataset
 from trainables.settings import DataSettings, TrialSettings
-from trainables.training import DeviceDataset, Trainer
+from trainables.device import DeviceDataset
+from trainables.training import Trainer
 
 torch.set_num_threads(1)
 settings = TrialSettings.model_validate_json(sys.argv[1])
@@ -106,18 +108,18 @@ def test_saving_again_replaces_the_checkpoint_and_leaves_nothing_else(
     load_checkpoint(trainer, checkpoints[1])
     save_checkpoint(trainer, tmp_path)
 
-    assert is_whole(tmp_path)
+    assert is_intact(tmp_path)
     assert_identical(state(tmp_path), state(checkpoints[1]))
     assert {path.name for path in tmp_path.iterdir()} == {STATE_FILE, MANIFEST_FILE}
 
 
 def test_a_folder_that_is_missing_empty_or_half_written_is_not_whole(checkpoints: list[Path], tmp_path: Path) -> None:
-    assert not is_whole(tmp_path / "missing")
-    assert not is_whole(tmp_path)
+    assert not is_intact(tmp_path / "missing")
+    assert not is_intact(tmp_path)
     (tmp_path / STATE_FILE).write_bytes((checkpoints[0] / STATE_FILE).read_bytes())
-    assert not is_whole(tmp_path)
+    assert not is_intact(tmp_path)
     (tmp_path / MANIFEST_FILE).write_bytes((checkpoints[0] / MANIFEST_FILE).read_bytes())
-    assert is_whole(tmp_path)
+    assert is_intact(tmp_path)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
@@ -144,8 +146,8 @@ def test_a_damaged_checkpoint_is_refused_clearly(
     }[damage]
     (tmp_path / file_name).write_bytes(damaged)
 
-    assert not is_whole(tmp_path)
-    with pytest.raises(CheckpointError, match=f"^no whole checkpoint in {tmp_path}$"):
+    assert not is_intact(tmp_path)
+    with pytest.raises(CheckpointError, match=f"^no intact checkpoint in {tmp_path}$"):
         load_checkpoint(Trainer(SETTINGS, data), tmp_path)
 
 
@@ -162,7 +164,7 @@ def test_a_file_that_would_execute_code_is_not_executed(data: DeviceDataset, tmp
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return print, ("executed",)
 
-    write_whole(tmp_path, lambda file: pickle.dump(Harmful(), file, protocol=2))
+    write_checkpoint(tmp_path, lambda file: pickle.dump(Harmful(), file, protocol=2))
 
     with pytest.raises(CheckpointError, match="holds no trial"):
         load_checkpoint(Trainer(SETTINGS, data), tmp_path)

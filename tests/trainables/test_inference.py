@@ -9,12 +9,13 @@ import pytest
 
 from trainables.checkpoint import read_weights, save_checkpoint
 from trainables.data import Dataset
+from trainables.device import DeviceDataset
 from trainables.inference import Classifier, load_classifier
 from trainables.metrics import measure
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.onnx_export import TOLERANCE, write_onnx
 from trainables.settings import TrialSettings
-from trainables.training import DeviceDataset, Trainer
+from trainables.training import Trainer
 
 EPOCHS = 2
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trainables import files
-from trainables.checkpoint_manifest import MANIFEST_FILE, is_whole
+from trainables.checkpoint_manifest import MANIFEST_FILE, is_intact
 from trainables.data import Dataset
 from trainables.errors import CheckpointError, StorageUnavailableError, TrainingDiverged
 from trainables.mentormix import MentorMixTrainable, failure_reason
@@ -146,7 +146,7 @@ def test_a_trial_that_fails_says_why_in_one_line_and_does_not_raise(
     assert result["done"]
     assert result["epoch"] == 0
     assert math.isnan(result["val_accuracy"])
-    assert not is_whole(tmp_path)
+    assert not is_intact(tmp_path)
 
 
 def test_a_failed_trial_does_not_harm_the_next_in_the_process() -> None:
@@ -159,7 +159,7 @@ def test_a_failed_trial_does_not_harm_the_next_in_the_process() -> None:
 
 
 def test_a_checkpoint_that_is_not_there_is_no_fault_of_the_trial(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=f"^no whole checkpoint in {tmp_path}$"):
+    with pytest.raises(CheckpointError, match=f"^no intact checkpoint in {tmp_path}$"):
         digits_trainable(resume_from=tmp_path)
 
 

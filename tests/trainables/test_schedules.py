@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from trainables.schedules import (
     WARM_UP_STEPS,
-    average_decay,
     burn_in_end,
+    ema_decay,
     learning_rate,
     percent_done,
     weighting_start,
@@ -64,9 +64,9 @@ def test_a_short_trial_sees_the_rates_of_a_long_one(schedule: LearningRateSchedu
 def test_the_weight_average_is_the_reference_s_at_its_own_length() -> None:
     for step in (0, 5, 1000, 80_000, 199_999):
         expected = min(0.9999, (1 + step) / (10 + step))
-        assert average_decay(0.05, step, REFERENCE_STEPS) == pytest.approx(expected, rel=1e-12)
+        assert ema_decay(0.05, step, REFERENCE_STEPS) == pytest.approx(expected, rel=1e-12)
 
 
 @given(horizon=st.floats(1e-6, 1), steps=st.integers(1, 10_000), share=st.floats(0, 0.999))
 def test_the_weight_average_s_decay_is_a_share(horizon: float, steps: int, share: float) -> None:
-    assert 0 <= average_decay(horizon, int(share * steps), steps) < 1
+    assert 0 <= ema_decay(horizon, int(share * steps), steps) < 1

@@ -15,7 +15,7 @@ from trainables.settings import MixingRule
 from trainables.step import (
     example_weights,
     mix,
-    mixing_shares,
+    mixing_coefficients,
     one_hot,
     percentile_loss,
     sample_beta,
@@ -83,7 +83,7 @@ def test_mixing_is_the_reference_s(mentormix_reference: GoldenValues, alpha: str
     reference = {name: torch.tensor(value) for name, value in mentormix_reference.items()}
     partner_index = reference[f"mix_a{alpha}_partner_index"].long()
 
-    own_shares = mixing_shares(reference[f"mix_a{alpha}_beta_sample"], reference["mix_weights"], "hard")
+    own_shares = mixing_coefficients(reference[f"mix_a{alpha}_beta_sample"], reference["mix_weights"], "hard")
 
     for kind in ("images", "labels"):
         mixed = mix(reference[f"mix_{kind}"], partner_index, own_shares)
@@ -151,19 +151,19 @@ def test_beta_samples_have_the_mean_and_spread_of_their_distribution(alpha: floa
 def test_the_heavier_an_example_the_larger_its_share(rule: MixingRule, pairs: list[tuple[float, float]]) -> None:
     beta_samples, weights = torch.tensor(pairs).unbind(dim=1)
 
-    own_shares = mixing_shares(beta_samples, weights, rule)
+    own_shares = mixing_coefficients(beta_samples, weights, rule)
 
     assert ((own_shares >= 0) & (own_shares <= 1)).all()
     assert (own_shares[weights >= 0.5] >= 0.5 - TOLERANCE).all()
     assert (own_shares[weights < 0.5] <= 0.5 + TOLERANCE).all()
-    assert torch.equal(own_shares, mixing_shares(1 - (1 - beta_samples), weights, rule))
+    assert torch.equal(own_shares, mixing_coefficients(1 - (1 - beta_samples), weights, rule))
 
 
 def test_both_rules_agree_where_weights_are_0_or_1() -> None:
     beta_samples, weights = torch.rand(50, generator=generator()), torch.tensor([0.0, 1.0]).repeat(25)
 
     assert torch.equal(
-        mixing_shares(beta_samples, weights, "hard"), mixing_shares(beta_samples, weights, "interpolated")
+        mixing_coefficients(beta_samples, weights, "hard"), mixing_coefficients(beta_samples, weights, "interpolated")
     )
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from trainables.data import Dataset
+from trainables.device import DeviceDataset
 from trainables.errors import TrainingDiverged
 from trainables.settings import TrialSettings
-from trainables.training import DeviceDataset, Trainer
+from trainables.training import Trainer
 
 REPORTED = {
     "val_accuracy",

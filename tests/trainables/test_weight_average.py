@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.training import WeightAverage
+from trainables.training import ModelEMA
 
 
 def test_an_average_moves_from_the_first_weights_towards_the_present_ones() -> None:
     network = nn.Linear(3, 2)
     first = network.weight.detach().clone()
-    average = WeightAverage(network)
+    average = ModelEMA(network)
 
     with torch.no_grad():
         network.weight += 1
@@ -27,7 +27,7 @@ def test_an_average_moves_from_the_first_weights_towards_the_present_ones() -> N
 
 def test_a_decay_of_0_is_the_present_weights() -> None:
     network = nn.Linear(3, 2)
-    average = WeightAverage(network)
+    average = ModelEMA(network)
 
     with torch.no_grad():
         network.weight += 1
@@ -40,9 +40,9 @@ def test_what_is_not_trained_is_not_averaged() -> None:
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     network[0].requires_grad_(requires_grad=False)
 
-    assert set(WeightAverage(network).weights) == {"1.weight", "1.bias"}
+    assert set(ModelEMA(network).weights) == {"1.weight", "1.bias"}
 
 
 def test_averages_of_another_network_are_refused() -> None:
     with pytest.raises(ValueError, match="another network"):
-        WeightAverage(nn.Linear(3, 2)).load(WeightAverage(nn.Linear(2, 3)).weights)
+        ModelEMA(nn.Linear(3, 2)).load(ModelEMA(nn.Linear(2, 3)).weights)

@@ -29,6 +29,7 @@ from trainables.data.sources import (
 )
 from trainables.data.splits import stratified_choice, stratified_split
 from trainables.errors import DatasetError
+from trainables.metrics import confusion_matrix
 from trainables.settings import DatasetName, DataSettings, LabelsKind
 
 __all__ = ["DATASETS", "Dataset", "DatasetError", "load_dataset", "load_test_split"]
@@ -46,7 +47,7 @@ _SPLIT_STREAM, _NOISE_STREAM, _SUBSET_STREAM = 0, 1, 2  # random streams: the sp
 
 @dataclass(frozen=True)
 class Dataset:
-    """What trials train and validate on.
+    """The images and labels that trials train and validate on.
 
     Attributes:
         name: the dataset's name in the settings.
@@ -55,9 +56,9 @@ class Dataset:
         train_labels: [N] int64 in [0, K), as given: noisy.
         validation_images: [M, H, W, C] uint8.
         validation_labels: [M] int64.
-        train_clean_labels: [N] int64 where known; for the eye only, never for training.
+        train_clean_labels: [N] int64 where known; for reports only, never for training.
         validation_clean_labels: [M] int64 where known.
-        validation_labels_kind: which labels `validation_labels` are; every accuracy is printed with it.
+        validation_labels_kind: of `validation_labels`; every accuracy is printed with it.
         fingerprint: sha256 over class names, images and labels; equal exactly if the data are equal.
     """
 
@@ -88,8 +89,7 @@ class Dataset:
         if self.train_clean_labels is None:
             return None
         class_count = len(self.class_names)
-        pairs = self.train_clean_labels * class_count + self.train_labels
-        counts = np.bincount(pairs, minlength=class_count**2).reshape(class_count, class_count)
+        counts = confusion_matrix(self.train_clean_labels, self.train_labels, class_count)
         matrix: NDArray[np.float64] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         return matrix
 

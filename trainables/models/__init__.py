@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -23,41 +23,39 @@ NETWORKS: dict[OwnNetwork, Callable[[int, int], nn.Module]] = {
 
 
 def build_network(settings: TrialSettings, num_classes: int, in_channels: int) -> nn.Module:
-    """Build the network of a trial: one of `NETWORKS`, or one of torchvision's.
+    """Builds the network of a trial: one of `NETWORKS`, or one of torchvision's.
 
     Raises:
-        NetworkError: if torchvision has no such network, its weights cannot be had, or `in_channels` does not fit.
+        NetworkError: if torchvision has no such network, its weights are unavailable, or `in_channels` does not fit.
     """
     if not settings.network.startswith(TORCHVISION_PREFIX):
         return NETWORKS[cast(OwnNetwork, settings.network)](num_classes, in_channels)
-    from trainables.models.torchvision_models import (
-        build_backbone,  # imports torchvision, which most trials do not need
-    )
+    from trainables.models.torchvision_models import build_torchvision_model  # slow to import, rarely needed
 
-    return build_backbone(settings.network, settings.pretrained, num_classes, in_channels)
+    return build_torchvision_model(settings.network, settings.pretrained, num_classes, in_channels)
 
 
 def check_network(name: NetworkName, pretrained: bool) -> None:
-    """Make sure, before anything is created, that trials can build a network; downloads pretrained weights.
+    """Checks before a search that trials can build the network, and downloads pretrained weights.
 
     Raises:
-        NetworkError: in one line, if torchvision has no such network, or its weights cannot be had.
+        NetworkError: if torchvision has no such network, or its weights are unavailable.
     """
     if name.startswith(TORCHVISION_PREFIX):
-        from trainables.models.torchvision_models import check_backbone
+        from trainables.models.torchvision_models import check_torchvision_model
 
-        check_backbone(name, pretrained)
+        check_torchvision_model(name, pretrained)
 
 
 class RunningStatistics:
-    """The batch-norm layers of a network, to hold their running statistics still."""
+    """The running statistics of a network's batch-norm layers."""
 
     def __init__(self, network: nn.Module) -> None:
         self._layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Within the context batch norm in training mode uses the batch's statistics and records none."""
+    def frozen(self) -> Iterator[None]:
+        """Freezes them: within the context, batch norm in training mode uses the batch's statistics, records none."""
         tracked = [layer.track_running_stats for layer in self._layers]
         for layer in self._layers:
             layer.track_running_stats = False
@@ -68,9 +66,10 @@ class RunningStatistics:
                 layer.track_running_stats = was_tracked
 
 
-def kernels_and_rest(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What is trained, in two parts: kernels of convolutions and dense layers, which L2 shrinks, and all else."""
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Returns the optimizer's two groups: kernels of convolutions and dense layers, which decay, and all else."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    kernels = [parameter for parameter in trained if parameter.dim() > 1]
-    rest = [parameter for parameter in trained if parameter.dim() <= 1]
-    return kernels, rest
+    return [
+        {"params": [parameter for parameter in trained if parameter.dim() > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},
+    ]

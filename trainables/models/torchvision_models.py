@@ -1,7 +1,7 @@
-"""torchvision's classification networks, from scratch or with pretrained weights, behind one input: [−1, 1] images.
+"""torchvision's classification networks, from scratch or pretrained, for images in [−1, 1].
 
-Fine-tuning a pretrained network is the first recommendation of Jiang et al. (2020) for noisy labels. Apart from
-`trainables.models`, so that trials that need none of them do not wait for torchvision to be imported.
+Fine-tuning a pretrained network is the first recommendation of Jiang et al. (2020) for noisy labels. A separate
+module, so that other trials do not wait for torchvision to be imported.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from trainables.settings import TORCHVISION_PREFIX
 _AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")  # of GoogLeNet and Inception, which would return several logits
 
 
-class Backbone(nn.Module):
-    """A classifier behind the input size and normalisation of its pretrained weights' own transforms.
+class TorchvisionModel(nn.Module):
+    """A classifier that takes images in [−1, 1] and applies the size and normalization of its weights' transforms.
 
     Images are resized as a whole, not cropped, and grey ones repeated to three channels.
     """
@@ -32,11 +32,11 @@ class Backbone(nn.Module):
     _shift: Tensor
 
     def __init__(self, classifier: nn.Module, transforms: Any) -> None:
-        """Put `classifier` behind `transforms`, an `ImageClassification` of torchvision."""
+        """Adds `transforms`, an `ImageClassification` of torchvision, in front of `classifier`."""
         super().__init__()
         self.classifier = classifier
         self._side = transforms.crop_size[0]  # pixels
-        # [−1, 1] → [0, 1] → mean 0 and deviation 1 over the pretraining images, in one go.
+        # [−1, 1] → [0, 1] → mean 0 and deviation 1 over the pretraining images, in one step.
         mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (transforms.mean, transforms.std))
         self.register_buffer("_scale", 0.5 / deviation, persistent=False)
         self.register_buffer("_shift", (0.5 - mean) / deviation, persistent=False)
@@ -49,21 +49,21 @@ class Backbone(nn.Module):
         return logits
 
 
-def build_backbone(name: str, pretrained: bool, num_classes: int, in_channels: int) -> nn.Module:
-    """Build a network of torchvision with a new head, which is never pretrained.
+def build_torchvision_model(name: str, pretrained: bool, num_classes: int, in_channels: int) -> nn.Module:
+    """Builds a network of torchvision with a new head, which is never pretrained.
 
     Args:
         name: with the prefix `torchvision/`.
-        pretrained: begin at torchvision's default weights, downloaded where they are not at hand.
+        pretrained: start from torchvision's default weights, downloaded if they are missing.
         num_classes: K.
         in_channels: 1 or 3.
 
     Raises:
-        NetworkError: if torchvision has no such network, its weights cannot be had, or `in_channels` is another.
+        NetworkError: if torchvision has no such network, its weights are unavailable, or `in_channels` is another.
     """
     if in_channels not in (1, 3):
         raise NetworkError(f"network {name} takes images of 1 or 3 channels, got {in_channels}")
-    check_backbone(name, pretrained)
+    check_torchvision_model(name, pretrained)
     short_name = name.removeprefix(TORCHVISION_PREFIX)
     weights = models.get_model_weights(short_name).DEFAULT
     classifier = models.get_model(short_name, weights=weights if pretrained else None, progress=False)
@@ -72,14 +72,14 @@ def build_backbone(name: str, pretrained: bool, num_classes: int, in_channels: i
             setattr(classifier, head, None)
             classifier.aux_logits = False
     _replace_head(classifier, num_classes)
-    return Backbone(classifier, weights.transforms())
+    return TorchvisionModel(classifier, weights.transforms())
 
 
-def check_backbone(name: str, pretrained: bool) -> None:
-    """Make sure that a network of torchvision can be built, downloading its weights if they are asked for.
+def check_torchvision_model(name: str, pretrained: bool) -> None:
+    """Checks that a network of torchvision can be built, downloading its weights if they are wanted.
 
     Raises:
-        NetworkError: in one line, if torchvision has no such network, or its weights cannot be had.
+        NetworkError: if torchvision has no such network, or its weights are unavailable.
     """
     known = models.list_models(module=models)
     short_name = name.removeprefix(TORCHVISION_PREFIX)
@@ -92,7 +92,7 @@ def check_backbone(name: str, pretrained: bool) -> None:
 
 
 def _check_weights(name: str, url: str) -> None:
-    """Make sure that the weights are where torchvision looks for them, and hold tensors and nothing else."""
+    """Checks that the weights are where torchvision looks for them, and hold tensors and nothing else."""
     path = Path(hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     if not path.is_file():
         digest = hub.HASH_REGEX.search(path.name)  # torchvision's file names hold the beginning of their sha256
@@ -105,13 +105,13 @@ def _check_weights(name: str, url: str) -> None:
                 f"get {url} elsewhere and put it there: {path}"
             ) from error
     try:
-        torch.load(path, map_location="meta", weights_only=True)  # torchvision itself would run what a file says
+        torch.load(path, map_location="meta", weights_only=True)  # torchvision itself would run code in the file
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise NetworkError(f"{path} holds no weights of {name}: replace it with {url}") from error
 
 
 def _replace_head(classifier: nn.Module, num_classes: int) -> None:
-    """Put a new head for K classes in place of the old one: the last dense layer, or SqueezeNet's convolution."""
+    """Replaces the head by a new one for K classes: the last dense layer, or SqueezeNet's convolution."""
     layers = [(name, layer) for name, layer in classifier.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     name, old = layers[-1]
     new: nn.Module

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, is_whole
+from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, is_intact
 from trainables.errors import one_line
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import FORMAT, SearchSettings, check_name, refuse_newer
@@ -285,7 +285,7 @@ def _whole_checkpoint(experiment: Experiment, path: str) -> str | None:
     folder = experiment.path.resolve() / path
     local = local_path(folder)
     try:
-        return str(folder) if (is_whole(local) if local else _is_all_there(folder)) else None
+        return str(folder) if (is_intact(local) if local else _is_all_there(folder)) else None
     except StorageError:
         raise
     except OSError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.checkpoint import load_checkpoint, save_checkpoint
-from trainables.checkpoint_manifest import is_whole
+from trainables.checkpoint_manifest import is_intact
 from trainables.data import Dataset
 from trainables.errors import one_line
 from trainables.model_file import ModelDescription, ModelFile, write_model
@@ -54,7 +54,7 @@ def train_in_full(
     _claim(out, exported)
     trainer = begin_training(settings, dataset, exported.threads)
     checkpoints = sorted(out.glob("checkpoint-*"))
-    whole = [folder for folder in checkpoints if is_whole(folder)]
+    whole = [folder for folder in checkpoints if is_intact(folder)]
     if whole:
         load_checkpoint(trainer, whole[-1])
     while trainer.epoch < settings.epochs:

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from trainables.models import NETWORKS, RunningStatistics, kernels_and_rest
+from trainables.models import NETWORKS, RunningStatistics, parameter_groups
 from trainables.settings import OwnNetwork, TrialSettings
 
 
@@ -58,7 +58,7 @@ def test_held_statistics_neither_move_nor_change_what_the_network_computes(name:
     images = 3 * torch.randn(16, 1, 8, 8) + 1
     before = {buffer_name: buffer.clone() for buffer_name, buffer in network.named_buffers()}
 
-    with RunningStatistics(network).held():
+    with RunningStatistics(network).frozen():
         held = network(images)
 
     assert before
@@ -70,18 +70,19 @@ def test_held_statistics_neither_move_nor_change_what_the_network_computes(name:
 def test_statistics_are_recorded_again_after_an_error_in_the_pass() -> None:
     network = nn.BatchNorm2d(2)
 
-    with pytest.raises(ValueError, match="4D"), RunningStatistics(network).held():
+    with pytest.raises(ValueError, match="4D"), RunningStatistics(network).frozen():
         network(torch.zeros(2))
 
     assert network.track_running_stats
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_only_kernels_of_convolutions_and_dense_layers_are_kernels(name: OwnNetwork) -> None:
+def test_weight_decay_is_for_kernels_of_convolutions_and_dense_layers_alone(name: OwnNetwork) -> None:
     network = NETWORKS[name](7, 3)
     expected = {id(module.weight) for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)}
 
-    kernels, rest = kernels_and_rest(network)
+    decay, no_decay = parameter_groups(network, weight_decay=0.1)
 
-    assert {id(kernel) for kernel in kernels} == expected
-    assert len(kernels) + len(rest) == len(list(network.parameters()))
+    assert {id(kernel) for kernel in decay["params"]} == expected
+    assert len(decay["params"]) + len(no_decay["params"]) == len(list(network.parameters()))
+    assert (decay["weight_decay"], no_decay["weight_decay"]) == (0.1, 0.0)

@@ -13,7 +13,7 @@ from torchvision.transforms.functional import to_pil_image
 from trainables.device import DeviceDataset
 from trainables.errors import NetworkError
 from trainables.models import build_network, check_network
-from trainables.models.torchvision_models import Backbone, build_backbone
+from trainables.models.torchvision_models import TorchvisionModel, build_torchvision_model
 from trainables.settings import TrialSettings
 from trainables.training import Trainer
 
@@ -61,7 +61,7 @@ def saved_network(weights_folder: Path) -> nn.Module:
 def test_every_family_of_networks_takes_small_images_and_gives_our_classes(family: str) -> None:
     device = "cpu" if family.startswith("regnet") else "meta"  # a RegNet computes its shape with tensors
     with torch.device(device):
-        network = build_backbone(f"torchvision/{family}", pretrained=False, num_classes=7, in_channels=3)
+        network = build_torchvision_model(f"torchvision/{family}", pretrained=False, num_classes=7, in_channels=3)
         assert network(torch.zeros(2, 3, 8, 8)).shape == (2, 7)
 
 
@@ -77,13 +77,13 @@ def test_images_arrive_as_the_weights_own_transforms_give_them() -> None:
     transforms = models.SqueezeNet1_1_Weights.DEFAULT.transforms()
     image = torch.randint(0, 256, (3, 256, 256), dtype=torch.uint8)  # of the size where the transforms only crop
 
-    arrived = Backbone(nn.Identity(), transforms)(image[None, :, 16:240, 16:240] / 127.5 - 1)
+    arrived = TorchvisionModel(nn.Identity(), transforms)(image[None, :, 16:240, 16:240] / 127.5 - 1)
 
     torch.testing.assert_close(arrived[0], transforms(to_pil_image(image)), atol=1e-5, rtol=0)
 
 
 def test_a_grey_image_is_classified_like_the_same_one_in_colour() -> None:
-    network = build_backbone(SMALL, pretrained=False, num_classes=7, in_channels=1).eval()
+    network = build_torchvision_model(SMALL, pretrained=False, num_classes=7, in_channels=1).eval()
     grey = torch.rand(2, 1, 40, 50)
 
     with torch.no_grad():
@@ -132,4 +132,4 @@ def test_a_file_that_holds_no_weights_is_named(weights_folder: Path) -> None:
 
 def test_images_of_another_kind_are_refused() -> None:
     with pytest.raises(NetworkError, match="takes images of 1 or 3 channels, got 4"):
-        build_backbone(SMALL, pretrained=False, num_classes=7, in_channels=4)
+        build_torchvision_model(SMALL, pretrained=False, num_classes=7, in_channels=4)

@@ -101,7 +101,7 @@ def test_a_first_line_torn_leaves_an_empty_journal(tmp_path: Path) -> None:
     assert len(list(read_events(tmp_path / "j"))) == 1
 
 
-def test_damage_in_the_middle_is_said_with_its_line(tmp_path: Path) -> None:
+def test_damage_in_the_middle_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "j"
     append_reports(path, 1, 2, 3)
     lines = path.read_bytes().splitlines(keepends=True)

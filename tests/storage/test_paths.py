@@ -1,4 +1,4 @@
-"""Places to store experiments: which are taken, and what is said about those that cannot be used."""
+"""Places to store experiments: which are taken, and the errors of those that cannot be used."""
 
 import subprocess
 import sys

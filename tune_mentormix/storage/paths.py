@@ -379,4 +379,5 @@ def _reason(error: OSError) -> str:
         return "does not exist: create the bucket first"
     if _DENIED.search(f"{code} {detail}".lower()):
         return "refuses access: credentials are those of the environment (AWS_ACCESS_KEY_ID, …) or of the machine"
-    return f"cannot be used: {detail.split('Details: ')[-1].partition(chr(10))[0][:300]}"
+    reason, *_ = detail.split("Details: ")[-1].split("\n")
+    return f"cannot be used: {reason[:300]}"

@@ -105,14 +105,14 @@ def test_events_wait_while_the_disk_is_full_and_are_written_in_order(
         ("report", 2),
         ("proposed", None),
     ]
-    said = warnings.messages
-    assert len(said) == 2
-    assert "No space left on device" in said[0]
-    assert "is written again" in said[1]
+    messages = warnings.messages
+    assert len(messages) == 2
+    assert "No space left on device" in messages[0]
+    assert "is written again" in messages[1]
 
 
 @needs_a_full_device
-def test_a_disk_that_stays_full_is_given_up_on_in_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_stays_full_is_a_permanent_error_in_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "RETRY_TIMEOUT_SECONDS", 0.2)
     journal = Journal(path)
     journal.append("finished", trial=0, epoch=1)

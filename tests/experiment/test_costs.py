@@ -1,17 +1,20 @@
 """What a search cost, from its events alone."""
 
+from pathlib import Path
+
 import pytest
 
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.experiment.events import Event, RunStarted, parse_event
-from tune_mentormix.experiment.experiment import Cost
+from tune_mentormix.experiment.events import Event, Proposed, RunStarted, parse_event
+from tune_mentormix.experiment.experiment import ComputeUsage, Experiment
 
 
-def cost_of_events(*events: Event) -> Cost:
-    cost = Cost(SearchSettings(cpus_per_trial=2.0))
-    for event in events:
-        cost.apply(event)
-    return cost
+def cost_of_events(*events: Event) -> ComputeUsage:
+    experiment = Experiment(Path("results/a"), SearchSettings(cpus_per_trial=2.0))
+    for event in (Proposed(trial=0, config={}), *events):
+        experiment.apply(event)
+    assert experiment.trials[0].usage == experiment.usage, "there is only one trial"
+    return experiment.usage
 
 
 def run_started(**resources: float) -> Event:

@@ -99,7 +99,7 @@ def test_an_epoch_run_again_counts_once_in_the_curve_and_twice_in_the_cost() -> 
         report(0, 3, 0.3, 2),
     )
     assert experiment.trials[0].curve == {1: 0.1, 2: 0.2, 3: 0.3}
-    assert experiment.trials[0].as_json()["restarts"] == 1
+    assert experiment.trials[0].record().restarts == 1
     assert experiment.epochs_run == 4
 
 
@@ -126,8 +126,9 @@ def test_experiments_are_read_from_their_folders(tmp_path: Path) -> None:
     (tmp_path / "not-an-experiment").mkdir()
     assert [e.name for e in list_experiments(tmp_path)] == ["a", "b"]
     status = read_experiment(tmp_path, "b").status()
-    assert (status["state"], status["best"]["val_accuracy"]) == ("finished", 0.5)
-    assert read_experiment(tmp_path, "a").status()["state"] == "interrupted"
+    assert status.best is not None
+    assert (status.state, status.best.val_accuracy) == ("finished", 0.5)
+    assert read_experiment(tmp_path, "a").status().state == "interrupted"
 
 
 def test_a_file_that_names_no_format_is_refused(tmp_path: Path) -> None:

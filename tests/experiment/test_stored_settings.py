@@ -36,7 +36,7 @@ def test_no_trial_is_taken_back(extended: Experiment, tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheduler", ["pbt", "hyperband", "median"])
 def test_a_search_whose_scheduler_is_gone_is_not_resumed(scheduler: str, tmp_path: Path) -> None:
     experiment = written(tmp_path, num_samples=5, scheduler=scheduler)
-    assert experiment.status()["settings"]["scheduler"] == scheduler, "it can still be shown"
+    assert experiment.status().settings["scheduler"] == scheduler, "it can still be shown"
     with pytest.raises(
         RequestError, match=rf"^unknown scheduler '{scheduler}' \(known: asha, none\) \(search.yaml\)$"
     ):

@@ -162,7 +162,7 @@ def test_importance_has_an_interval_and_counts_only_trials_of_mentormix(built: R
 
 def test_cost_is_epoch_time_times_resources(tmp_path: Path) -> None:
     experiment = simulate_search(tmp_path, "gpu", 3, epochs=5, cpus_per_trial=2, gpus_per_trial=0.5)
-    cost = build_report(experiment).cost
+    cost = build_report(experiment).experiment.usage
     assert cost.training_seconds == pytest.approx(15 * 4.0)
     assert (cost.cpu_hours, cost.gpu_hours) == pytest.approx((120 / 3600, 30 / 3600))
 

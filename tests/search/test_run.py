@@ -29,16 +29,16 @@ def events_of(experiment: Experiment, kind: str) -> list[dict[str, Any]]:
 
 def test_a_search_runs_every_trial_asked_for_and_reports_every_epoch(finished_search: Experiment) -> None:
     status = read_experiment(finished_search.path.parent, "done").status()
-    assert status["state"] == "finished"
-    assert sum(status["trials"].values()) == status["num_samples"] == 5
-    assert status["trials"]["finished"] + status["trials"]["stopped_early"] == 5
+    assert status.state == "finished"
+    assert sum(status.trials.model_dump().values()) == status.num_samples == 5
+    assert status.trials.finished + status.trials.stopped_early == 5
     for trial in finished_search.trials.values():
         assert list(trial.curve) == list(range(1, trial.epoch + 1))
 
 
 def test_the_controls_run_first_and_to_the_end(finished_search: Experiment) -> None:
     assert [finished_search.trials[number].control for number in range(4)] == ["published", "mixup", "plain", None]
-    assert set(finished_search.status()["controls"]) == {"published", "mixup", "plain"}
+    assert set(finished_search.status().controls) == {"published", "mixup", "plain"}
     published, mixup, plain = (finished_search.trials[number].config for number in range(3))
     assert (published["mixup_alpha"], published["loss_p_percentile"], published["burn_in"]) == (8, 0.6, 10)
     assert (mixup["mentor"], mixup["mixup_alpha"]) == ("uniform", 8)
@@ -146,7 +146,7 @@ def test_a_finished_search_that_was_moved_is_extended_with_the_same_study(copied
     extended = resume_search(
         copied_search.path.parent, "done", {"num_samples": 7}, lambda experiment: seen.append(experiment.epochs_run)
     )
-    assert extended.status()["num_samples"] == len(extended.trials) == 7
+    assert extended.status().num_samples == len(extended.trials) == 7
     assert [event["trial"] for event in events_of(extended, "proposed")] == list(range(7))
     assert len({json.dumps(trial.config) for trial in extended.trials.values()}) == 7
     assert seen == sorted(seen), "progress was shown while it ran"

@@ -24,7 +24,7 @@ def test_the_list_holds_every_search_and_says_why_one_cannot_be_read(served: Ser
 
 def test_status_is_what_the_command_prints_as_json(served: Served) -> None:
     answer = served.get("/api/v1/experiments/birds").json()
-    expected = json.loads(json.dumps(read_experiment(served.storage, "birds").status()))
+    expected = json.loads(read_experiment(served.storage, "birds").status().model_dump_json())
     assert {key: answer[key] for key in expected} == expected
 
 

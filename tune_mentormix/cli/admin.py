@@ -117,7 +117,7 @@ def _clean(storage: Location, names: list[str], whole: bool, yes: bool, as_json:
     for usage in removed:
         remove_whole(storage, usage.name) if whole else remove_old_checkpoints(storage, usage.name)
     if as_json:
-        console.print_json([usage.as_json() | {"removed": usage in removed} for usage in usages])
+        console.print_json([usage.model_dump() | {"removed": usage in removed} for usage in usages])
     elif removed:
         console.print_note(f"deleted {format_bytes(sum(usage.removable for usage in removed))}")
 

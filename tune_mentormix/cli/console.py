@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -41,8 +42,8 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+    """Prints one JSON document, which may hold pydantic models, on stdout."""
+    print(json.dumps(document, indent=2, allow_nan=False, default=BaseModel.model_dump))
 
 
 def print_error(message: str) -> None:

@@ -123,6 +123,6 @@ def predict(
 
     predictions = predict_images(exported, images)
     if as_json:
-        console.print_json([prediction.as_json() for prediction in predictions])
+        console.print_json(predictions)
     else:
         print_predictions(predictions)

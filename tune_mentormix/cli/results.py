@@ -110,7 +110,7 @@ def compare(
 
     comparison = compare_searches([read_experiment(storage, name) for name in names])
     if as_json:
-        console.print_json(comparison.as_json())
+        console.print_json(comparison.record())
     else:
         print_comparison(comparison)
     if out:

@@ -150,7 +150,7 @@ def trials(name: Name, storage: Storage = STORAGE, as_json: AsJson = False) -> N
     """Show every trial of a search."""
     experiment = read_experiment(storage, name)
     if as_json:
-        console.print_json([experiment.trials[number].as_json() for number in sorted(experiment.trials)])
+        console.print_json([experiment.trials[number].record() for number in sorted(experiment.trials)])
     else:
         console.print_trials(experiment)
 
@@ -160,7 +160,7 @@ def list_(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
     """Show all searches of a storage folder."""
     experiments = list_experiments(storage)
     if as_json:
-        console.print_json([_without_settings(experiment) for experiment in experiments])
+        console.print_json([experiment.status().model_dump(exclude={"settings"}) for experiment in experiments])
     else:
         console.print_list(experiments, storage)
 
@@ -221,7 +221,3 @@ def _watched(storage: Location, name: str) -> Experiment:
                 return experiment
             show(experiment)
             time.sleep(console.WATCH_SECONDS)
-
-
-def _without_settings(experiment: Experiment) -> dict[str, Any]:
-    return {key: value for key, value in experiment.status().items() if key != "settings"}

@@ -27,7 +27,8 @@ from tune_mentormix.cluster.jobs_api import ClusterError, JobsApi, NoAnswerError
 from tune_mentormix.config.settings import FORMAT, SearchSettings, default_name, refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import changed_settings, resumed_settings
-from tune_mentormix.experiment.experiment import SEARCH_FILE, SearchState, experiment_path, read_experiment
+from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, read_experiment
+from tune_mentormix.experiment.schemas import SearchState
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, list_folder, write_exclusively
 from tune_mentormix.storage.yaml_files import dump_yaml, read_yaml

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -32,6 +32,14 @@ from tune_mentormix.experiment.events import (
     replay,
 )
 from tune_mentormix.experiment.provenance import Provenance
+from tune_mentormix.experiment.schemas import (
+    BestTrial,
+    SearchState,
+    SearchStatus,
+    TrialCounts,
+    TrialRecord,
+    TrialState,
+)
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import (
@@ -45,11 +53,26 @@ from tune_mentormix.storage.paths import (
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 SEARCH_FILE = "search.yaml"
+CHECKPOINTS_KEPT = 2  # of a trial: should the newest be torn, the one before it is whole
+SECONDS_PER_HOUR = 3600.0
 
-TrialState = Literal["pending", "running", "stopped_early", "finished", "failed"]
-SearchState = Literal["running", "interrupted", "finished"]
 ENDED_EARLY = ("patience", "exhausted")  # why a search may be over before `num_samples` trials
-TRIAL_STATES: tuple[TrialState, ...] = ("pending", "running", "stopped_early", "finished", "failed")
+TRIAL_STATES: tuple[TrialState, ...] = get_args(TrialState)
+
+
+@dataclass
+class ComputeUsage:
+    """Training time by the trials' own clocks; starting workers and waiting are not in it."""
+
+    training_seconds: float = 0.0
+    cpu_hours: float = 0.0  # CPU cores held by training, times hours
+    gpu_hours: float = 0.0  # GPUs, or fractions of them, held by training, times hours
+
+    def add(self, seconds: float, cpus: float, gpus: float) -> None:
+        """Adds one epoch."""
+        self.training_seconds += seconds
+        self.cpu_hours += seconds * cpus / SECONDS_PER_HOUR
+        self.gpu_hours += seconds * gpus / SECONDS_PER_HOUR
 
 
 @dataclass
@@ -66,6 +89,7 @@ class Trial:
     checkpoints: list[tuple[int, str]] = field(default_factory=list)  # epoch, path in the experiment; oldest first
     error: str | None = None
     node: str | None = None  # the machine that trains it, or did last; None until its first report
+    usage: ComputeUsage = field(default_factory=ComputeUsage)
 
     @property
     def epoch(self) -> int:
@@ -98,19 +122,23 @@ class Trial:
         """Epoch → validation accuracy, in order."""
         return {epoch: self.reports[epoch]["val_accuracy"] for epoch in sorted(self.reports)}
 
-    def as_json(self) -> dict[str, Any]:
+    def summary(self) -> BestTrial:
+        """What `status --json` shows of the best trial."""
+        return BestTrial(trial_id=self.number, val_accuracy=self.val_accuracy, epoch=self.epoch, config=self.config)
+
+    def record(self) -> TrialRecord:
         """What `trials --json` shows."""
-        return {
-            "trial": self.number,
-            "state": self.state,
-            "control": self.control,
-            "config": self.config,
-            "curve": self.curve,
-            "best_epoch": self.best_epoch,
-            "restarts": self.attempt - 1,
-            "node": self.node,
-            "error": self.error,
-        }
+        return TrialRecord(
+            trial=self.number,
+            state=self.state,
+            control=self.control,
+            config=self.config,
+            curve=self.curve,
+            best_epoch=self.best_epoch,
+            restarts=self.attempt - 1,
+            node=self.node,
+            error=self.error,
+        )
 
 
 @dataclass
@@ -128,6 +156,8 @@ class Experiment:
     ended: str | None = None  # why the last run ended; None while it runs, or where it was killed
     seconds: float = 0.0  # that runs took, without the time between them
     last_event: float = 0.0  # Unix seconds
+    last_run: RunStarted = field(default_factory=RunStarted)
+    usage: ComputeUsage = field(default_factory=ComputeUsage)  # an epoch that was run twice counts twice
 
     @property
     def name(self) -> str:
@@ -160,6 +190,7 @@ class Experiment:
                 trial.attempt = event.attempt or trial.attempt
                 trial.node = event.node or trial.node
                 self.epochs_run += 1
+                self._add_usage(trial, event)
             case Checkpoint():
                 self.trials[event.trial].checkpoints.append((event.epoch, event.path))
             case Proposed():
@@ -175,6 +206,7 @@ class Experiment:
                 trial = self.trials[event.trial]
                 trial.state, trial.error, trial.node = "failed", event.error, event.node or trial.node
             case RunStarted():
+                self.last_run = event
                 self.runs, self.ended = event.run or self.runs + 1, None
                 self.num_samples, self.rungs = event.num_samples or self.num_samples, event.rungs
                 self._set_unfinished("pending")
@@ -183,6 +215,17 @@ class Experiment:
                 self._set_unfinished("pending")
             case RuledOut():
                 pass
+
+    def _add_usage(self, trial: Trial, report: Report) -> None:
+        """Counts an epoch with the resources of its own run: a resume may give trials others than before."""
+        seconds = report.metrics.get("epoch_seconds")
+        if not isinstance(seconds, int | float):
+            return
+        run, settings = self.last_run, self.settings
+        cpus = settings.cpus_per_trial if run.cpus_per_trial is None else run.cpus_per_trial
+        gpus = settings.gpus() if run.gpus_per_trial is None else run.gpus_per_trial
+        for usage in (self.usage, trial.usage):
+            usage.add(seconds, cpus, gpus)
 
     def _set_unfinished(self, state: TrialState) -> None:
         for trial in self.unfinished():
@@ -241,28 +284,22 @@ class Experiment:
         all_proposed = len(self.trials) >= self.num_samples or self.ended in ENDED_EARLY
         return "finished" if self.runs and all_proposed and not self.unfinished() else "interrupted"
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> SearchStatus:
         """What `status --json` shows."""
         best = self.best()
-        return {
-            "name": self.name,
-            "state": self.state(),
-            "ended": self.ended,
-            "trials": self.counts(),
-            "num_samples": self.num_samples,
-            "epochs_run": self.epochs_run,
-            "split": "validation",
-            "labels": self.labels_kind,
-            "best": best
-            and {
-                "trial_id": best.number,
-                "val_accuracy": best.val_accuracy,
-                "epoch": best.epoch,
-                "config": best.config,
-            },
-            "controls": {name: trial.val_accuracy for name, trial in self.controls().items()},
-            "settings": self.settings_record(),
-        }
+        return SearchStatus(
+            name=self.name,
+            state=self.state(),
+            ended=self.ended,
+            trials=TrialCounts(**self.counts()),
+            num_samples=self.num_samples,
+            epochs_run=self.epochs_run,
+            split="validation",
+            labels=self.labels_kind,
+            best=best.summary() if best else None,
+            controls={name: trial.val_accuracy for name, trial in self.controls().items()},
+            settings=self.settings_record(),
+        )
 
     @property
     def labels_kind(self) -> str:
@@ -369,41 +406,3 @@ def list_experiments(storage: Location) -> list[Experiment]:
 def _others(storage: Location) -> str:
     names = folders_holding(storage, SEARCH_FILE)
     return f"; there are: {', '.join(names[:10])}" if names else " (nothing was searched there yet)"
-
-
-CHECKPOINTS_KEPT = 2  # of a trial: should the newest be torn, the one before it is whole
-
-SECONDS_PER_HOUR = 3600.0
-
-
-class Cost:
-    """Training time by the trials' own clocks; starting workers and waiting are not in it."""
-
-    def __init__(self, settings: SearchSettings) -> None:
-        """`settings` of the search: the resources of one trial where a run did not record its own."""
-        self._settings = settings
-        self._take_resources({})
-        self.training_seconds = 0.0
-        self.cpu_hours = 0.0  # CPU cores held by training, times hours
-        self.gpu_hours = 0.0  # GPUs, or shares of them, held by training, times hours
-
-    def apply(self, event: Event) -> None:
-        """Takes one event of the journal into account; a resume may give trials other resources than before."""
-        if isinstance(event, RunStarted):
-            self._take_resources(event.model_dump(include={"cpus_per_trial", "gpus_per_trial"}, exclude_unset=True))
-        elif isinstance(event, Report):
-            seconds = event.metrics.get("epoch_seconds") or 0.0
-            self.training_seconds += seconds
-            self.cpu_hours += seconds * self._cpus / SECONDS_PER_HOUR
-            self.gpu_hours += seconds * self._gpus / SECONDS_PER_HOUR
-
-    def _take_resources(self, run: dict[str, Any]) -> None:
-        self._cpus = float(run.get("cpus_per_trial", self._settings.cpus_per_trial))
-        self._gpus = float(run.get("gpus_per_trial", self._settings.gpus_per_trial) or 0.0)
-
-
-def cost_of(experiment: Experiment) -> Cost:
-    """Of all runs of the experiment so far."""
-    cost = Cost(experiment.settings)
-    replay(experiment.path / JOURNAL_FILE, cost.apply)
-    return cost

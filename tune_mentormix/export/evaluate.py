@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel
 
 import tune_mentormix
 from trainables.data import Dataset, load_test_split
@@ -145,17 +146,12 @@ def _append(exported: ExportedFolder, fields: dict[str, Any]) -> None:
         raise RequestError(f"the test set stays sealed, since its opening could not be recorded: {reason}") from error
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What one image shows, as far as the network can tell."""
+class Prediction(BaseModel):
+    """The class that the network gives one image."""
 
     image: str
     label: str
     probability: float  # of that label
-
-    def as_json(self) -> dict[str, Any]:
-        """What `predict --json` shows of it."""
-        return asdict(self)
 
 
 def predict_images(exported: ExportedFolder, paths: Sequence[Path]) -> list[Prediction]:
@@ -175,6 +171,6 @@ def predict_images(exported: ExportedFolder, paths: Sequence[Path]) -> list[Pred
     probabilities = classifier.classify(images)
     names = classifier.description.class_names
     return [
-        Prediction(str(path), names[int(row.argmax())], float(row.max()))
+        Prediction(image=str(path), label=names[int(row.argmax())], probability=float(row.max()))
         for path, row in zip(paths, probabilities, strict=True)
     ]

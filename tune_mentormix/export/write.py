@@ -22,8 +22,7 @@ from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.onnx_export import check_onnx_packages, write_onnx
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.events import read_events
-from tune_mentormix.experiment.experiment import Cost, Experiment, Trial, newest_checkpoint
+from tune_mentormix.experiment.experiment import ComputeUsage, Experiment, Trial, newest_checkpoint
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, git_commit, package_versions
 from tune_mentormix.export.manifest import (
     CARD_FILE,
@@ -41,7 +40,6 @@ from tune_mentormix.export.manifest import (
 from tune_mentormix.export.model_card import model_card, reproduce_script
 from tune_mentormix.export.reference_flags import reference_flags
 from tune_mentormix.results.confirmation import confirmed_winner
-from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import write_yaml
 
@@ -257,16 +255,10 @@ def metric_records(metrics: Mapping[str, float | None], epoch: int, labels: str)
 
 def compute_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
     """CPU-hours and GPU-hours of the whole search, and of this trial."""
-    journal = experiment.path / JOURNAL_FILE
-    whole, own = Cost(experiment.settings), Cost(experiment.settings)
-    for event in read_events(journal):
-        whole.apply(event)
-        if getattr(event, "trial", trial.number) == trial.number:  # those of no trial say what a run gives each
-            own.apply(event)
     return {
         "counted": "seconds of every epoch, run twice or not, × cpus_per_trial, gpus_per_trial",
-        "search": {"epochs": experiment.epochs_run, **_hours(whole)},
-        "trial": {"epochs": trial.epoch, **_hours(own)},
+        "search": {"epochs": experiment.epochs_run, **_hours(experiment.usage)},
+        "trial": {"epochs": trial.epoch, **_hours(trial.usage)},
     }
 
 
@@ -274,8 +266,8 @@ def _trial_metrics(experiment: Experiment, trial: Trial) -> list[dict[str, Any]]
     return metric_records(trial.reports.get(trial.epoch, {}), trial.epoch, experiment.labels_kind)
 
 
-def _hours(cost: Cost) -> dict[str, float]:
-    return {"cpu_hours": round(cost.cpu_hours, 6), "gpu_hours": round(cost.gpu_hours, 6)}
+def _hours(usage: ComputeUsage) -> dict[str, float]:
+    return {"cpu_hours": round(usage.cpu_hours, 6), "gpu_hours": round(usage.gpu_hours, 6)}
 
 
 def exporter() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from trainables.errors import one_line
 from tune_mentormix.config.search_space import parse_space
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import SEARCH_FILE, Cost, Experiment, Trial, cost_of
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, Trial
 from tune_mentormix.experiment.optuna_study import rebuild_study
 from tune_mentormix.report.figures import Figure
 from tune_mentormix.report.html import templates_of
@@ -69,7 +69,6 @@ class Report:
     label_noise: LabelNoise | None
     noise_rate_bound: float | None
     trials: list[Trial]
-    cost: Cost
     settings: str  # search.yaml
 
 
@@ -137,7 +136,6 @@ def build_report(experiment: Experiment) -> Report:
         label_noise=label_noise(experiment),
         noise_rate_bound=noise_rate_bound(experiment),
         trials=trials,
-        cost=cost_of(experiment),
         settings=dump_yaml(record, width=100),
     )
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import replay
 from tune_mentormix.experiment.experiment import (
     CHECKPOINTS_KEPT,
     Experiment,
-    SearchState,
     Trial,
     list_experiments,
     read_experiment,
 )
+from tune_mentormix.experiment.schemas import SearchState
 from tune_mentormix.results.ablation import ABLATION_FOLDER
 from tune_mentormix.results.confirmation import (
     CONFIRMATION_FOLDER,
@@ -35,19 +35,16 @@ from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, list_fold
 _CHECKPOINT = re.compile(r"(?:.*/)?runs/\d+/[^/]+/checkpoint_[^/]+(?=/)")
 
 
-@dataclass(frozen=True)
-class DiskUsage:
+class DiskUsage(BaseModel):
     """The storage that one experiment takes."""
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
     state: SearchState
     bytes: int
     checkpoints: int  # their number
     removable: int  # bytes that can be removed
-
-    def as_json(self) -> dict[str, Any]:
-        """What `gc --json` shows."""
-        return asdict(self)
 
 
 def disk_usage(storage: Location, names: list[str], whole: bool = False) -> list[DiskUsage]:

@@ -5,11 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tune_mentormix.experiment.experiment import Cost, Experiment, cost_of
+from pydantic import BaseModel
+
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.schemas import SearchOverview
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.summary import CONTROL_TITLES, SearchSummary, counts_in_words, summarize
 
 _NOT_COMPARED = ("format", "name", "storage", "cache_dir")  # say nothing about what a search finds
+
+
+class ComparedSearchRecord(SearchOverview):
+    """One search of a comparison in JSON."""
+
+    finding: str
+    cpu_hours: float
+    gpu_hours: float
+    seconds: float
+
+
+class ComparisonRecord(BaseModel):
+    """A comparison in JSON."""
+
+    comparable: bool
+    obstacles: list[str]
+    reservations: list[str]
+    differing: dict[str, dict[str, Any]]  # setting → its value in each search, by name
+    searches: list[ComparedSearchRecord]
 
 
 @dataclass(frozen=True)
@@ -18,17 +40,16 @@ class ComparedSearch:
 
     experiment: Experiment
     finding: SearchSummary
-    cost: Cost
 
-    def as_json(self) -> dict[str, Any]:
+    def record(self) -> ComparedSearchRecord:
         """What `compare --json` shows of it."""
-        status = self.experiment.status()
-        return {key: value for key, value in status.items() if key != "settings"} | {
-            "finding": self.finding.headline,
-            "cpu_hours": self.cost.cpu_hours,
-            "gpu_hours": self.cost.gpu_hours,
-            "seconds": self.experiment.seconds,
-        }
+        return ComparedSearchRecord(
+            **self.experiment.status().model_dump(exclude={"settings"}),
+            finding=self.finding.headline,
+            cpu_hours=self.experiment.usage.cpu_hours,
+            gpu_hours=self.experiment.usage.gpu_hours,
+            seconds=self.experiment.seconds,
+        )
 
 
 @dataclass(frozen=True)
@@ -40,21 +61,21 @@ class Comparison:
     obstacles: list[str]  # why accuracies cannot be compared; none: they can
     reservations: list[str]  # what to mind when comparing them
 
-    def as_json(self) -> dict[str, Any]:
+    def record(self) -> ComparisonRecord:
         """What `compare --json` shows."""
         names = [search.experiment.name for search in self.searches]
-        return {
-            "comparable": not self.obstacles,
-            "obstacles": self.obstacles,
-            "reservations": self.reservations,
-            "differing": {key: dict(zip(names, values, strict=True)) for key, values in self.differing.items()},
-            "searches": [search.as_json() for search in self.searches],
-        }
+        return ComparisonRecord(
+            comparable=not self.obstacles,
+            obstacles=self.obstacles,
+            reservations=self.reservations,
+            differing={key: dict(zip(names, values, strict=True)) for key, values in self.differing.items()},
+            searches=[search.record() for search in self.searches],
+        )
 
 
 def compare(experiments: list[Experiment]) -> Comparison:
     """Puts at least two searches side by side."""
-    searches = [ComparedSearch(experiment, summarize(experiment), cost_of(experiment)) for experiment in experiments]
+    searches = [ComparedSearch(experiment, summarize(experiment)) for experiment in experiments]
     return Comparison(searches, _differing(experiments), _obstacles(experiments), _reservations(experiments))
 
 
@@ -138,7 +159,7 @@ def _results(search: ComparedSearch) -> dict[str, str]:
         },
         "finding": search.finding.headline,
         "epochs run": f"{experiment.epochs_run:,}",
-        "CPU-hours": format_value(search.cost.cpu_hours),
-        "GPU-hours": format_value(search.cost.gpu_hours),
+        "CPU-hours": format_value(search.experiment.usage.cpu_hours),
+        "GPU-hours": format_value(search.experiment.usage.gpu_hours),
         "time": format_duration(experiment.seconds),
     }

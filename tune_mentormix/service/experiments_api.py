@@ -53,7 +53,7 @@ def list_searches(service: Shared, limit: Limit = 100, offset: Offset = 0) -> Se
 def status(service: Shared, name: Name) -> SearchStatus:
     """How one search stands."""
     with service.library.open(name) as reading:
-        return SearchStatus.model_validate(finite(reading.experiment.status()))
+        return SearchStatus.model_validate(finite(reading.experiment.status().model_dump()))
 
 
 @router.get("/experiments/{name}/trials")
@@ -104,7 +104,7 @@ def curves(service: Shared, name: Name, limit: Limit = 100, offset: Offset = 0) 
 def best(service: Shared, name: Name) -> BestAnswer:
     """The best trial so far."""
     with service.library.open(name) as reading:
-        return BestAnswer.model_validate(finite(reading.experiment.status()))
+        return BestAnswer.model_validate(finite(reading.experiment.status().model_dump()))
 
 
 _MADE: dict[int | str, dict[str, Any]] = {202: {"model": Preparing, "description": "It is being made: ask again."}}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tune_mentormix.cluster.jobs import Job, recorded_jobs
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import SearchState
+from tune_mentormix.experiment.schemas import SearchState
 from tune_mentormix.service.cluster_jobs import Jobs
 from tune_mentormix.service.library import Library, NotFoundError
 from tune_mentormix.service.logs import LOGGER

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import SEARCH_FILE, SearchState, experiment_path
+from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path
+from tune_mentormix.experiment.schemas import SearchState
 from tune_mentormix.service.logs import LOGGER
 from tune_mentormix.service.reading import Reading, Version
 from tune_mentormix.service.summary import Summary, summarise

@@ -55,7 +55,7 @@ class Summary:
 def summarise(reading: Reading) -> Summary:
     """Of what was read."""
     experiment = reading.experiment
-    status = {key: value for key, value in experiment.status().items() if key not in ("settings", "state")}
+    status = experiment.status().model_dump(exclude={"settings", "state"})
     return Summary(
         name=experiment.name,
         version=reading.read_version or (),

@@ -24,12 +24,12 @@ MAX_HUE = 0.2  # turns
 
 
 def draw_crop(images: Tensor, generator: Generator) -> Tensor:
-    """[B, 2] int64: the top row and left column to crop at, in an image padded by `CROP_PADDING`."""
+    """Draws [B, 2] int64: the top row and left column to crop at, in an image padded by `CROP_PADDING`."""
     return torch.randint(2 * CROP_PADDING + 1, (len(images), 2), generator=generator, device=images.device)
 
 
 def crop(images: Tensor, corners: Tensor) -> Tensor:
-    """Pad with zeros and cut out an image of the old size, its top left at `corners` [B, 2] of the padded one."""
+    """Pads with zeros and cuts out an image of the old size, its top left at `corners` [B, 2] of the padded one."""
     batch, channels, height, width = (torch.arange(size, device=images.device) for size in images.shape)
     padded = pad(images, [CROP_PADDING] * 4)
     rows = corners[:, 0, None] + height  # [B, H]
@@ -40,12 +40,12 @@ def crop(images: Tensor, corners: Tensor) -> Tensor:
 
 
 def draw_flip(images: Tensor, generator: Generator) -> Tensor:
-    """[B] bool: which images to mirror, half of them."""
+    """Draws [B] bool: which images to mirror, half of them."""
     return torch.rand(len(images), generator=generator, device=images.device) < 0.5
 
 
 def flip(images: Tensor, is_flipped: Tensor) -> Tensor:
-    """Mirror the images where `is_flipped` [B], left to right."""
+    """Mirrors the images where `is_flipped` [B], left to right."""
     return torch.where(per_image(is_flipped), images.flip(-1), images)
 
 
@@ -60,7 +60,7 @@ class ColourJitter(NamedTuple):
 
 
 def draw_colour_jitter(images: Tensor, generator: Generator) -> ColourJitter:
-    """Brightness ±32/255, contrast and saturation 0.5 … 1.5, hue ±0.2; contrast first or last, as often."""
+    """Draws brightness ±32/255, contrast and saturation 0.5 … 1.5, hue ±0.2; contrast first or last, as often."""
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(len(images), generator=generator, device=images.device)
@@ -77,7 +77,7 @@ def draw_colour_jitter(images: Tensor, generator: Generator) -> ColourJitter:
 
 
 def colour_jitter(images: Tensor, jitter: ColourJitter) -> Tensor:
-    """Brightness, contrast or not yet, saturation, hue, contrast if not yet: the reference's two orders.
+    """Changes brightness, saturation and hue, and contrast before or after the two: the reference's two orders.
 
     Saturation and contrast are torchvision's blends with grey, clamped after each. The reference scales the S of HSV,
     blends with the mean of each channel, and clamps once at the end (TensorFlow's definitions).
@@ -90,7 +90,7 @@ def colour_jitter(images: Tensor, jitter: ColourJitter) -> Tensor:
 
 
 def draw_cutout(images: Tensor, generator: Generator) -> Tensor:
-    """[B, 2] int64: row and column of the middle of the hole, any pixel as likely."""
+    """Draws [B, 2] int64: row and column of the middle of the hole, any pixel as likely."""
     rows, columns = (
         torch.randint(size, (len(images),), generator=generator, device=images.device) for size in images.shape[2:]
     )
@@ -98,7 +98,7 @@ def draw_cutout(images: Tensor, generator: Generator) -> Tensor:
 
 
 def cutout(images: Tensor, middles: Tensor) -> Tensor:
-    """Zero a square of half the image's height around `middles` [B, 2]; smaller at the border (DeVries 2017)."""
+    """Zeroes a square of half the image's height around `middles` [B, 2]; smaller at the border (DeVries 2017)."""
     _, _, height, width = images.shape
     side = height // 2
     first = middles - side // 2  # [B, 2]
@@ -141,23 +141,23 @@ AUGMENTATIONS: dict[AugmentationName, Callable[[Tensor, Generator], Tensor]] = {
 
 
 def adjust_brightness(images: Tensor, deltas: Tensor) -> Tensor:
-    """Add `deltas`; torchvision multiplies instead, so this one is defined by the reference implementation."""
+    """Adds `deltas`; torchvision multiplies instead, so this one is defined by the reference implementation."""
     return (images + per_image(deltas)).clamp(0, 1)
 
 
 def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend with the image's mean grey: factor 0 is that grey, 1 the image."""
+    """Blends with the image's mean grey: factor 0 is that grey, 1 the image."""
     mean_grey = grey(images).mean(dim=(1, 2, 3), keepdim=True)
     return torch.lerp(mean_grey, images, per_image(factors)).clamp(0, 1)
 
 
 def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend with the grey image: factor 0 is grey, 1 the image."""
+    """Blends with the grey image: factor 0 is grey, 1 the image."""
     return torch.lerp(grey(images), images, per_image(factors)).clamp(0, 1)
 
 
 def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn the hue by a share of the colour circle, −0.5 … 0.5; saturation and value stay."""
+    """Turns the hue by a fraction of the colour circle, −0.5 … 0.5; saturation and value stay."""
     hue, saturation, value = _hue_saturation_value(images)
     hue = hue + per_image(turns)
     # HSV → RGB without cases: each channel is the value, less a ramp of the hue's distance from that channel's colour
@@ -168,18 +168,18 @@ def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
 
 
 def grey(images: Tensor) -> Tensor:
-    """Luminance [B, 1, H, W] with ITU-R 601-2 weights, as torchvision and Pillow have them."""
+    """Returns the luminance [B, 1, H, W] with ITU-R 601-2 weights, as torchvision and Pillow have them."""
     red, green, blue = images.unbind(dim=1)
     return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
 
 
 def per_image(values: Tensor) -> Tensor:
-    """[B] → [B, 1, 1, 1]."""
+    """Reshapes [B] to [B, 1, 1, 1]."""
     return values.view(-1, 1, 1, 1)
 
 
 def _hue_saturation_value(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[B, 1, H, W] each; hue in turns, 0 for greys."""
+    """Converts RGB to HSV, each [B, 1, H, W]; hue in turns, 0 for greys."""
     red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
     value, minimum = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
     chroma = value - minimum

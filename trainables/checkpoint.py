@@ -88,7 +88,7 @@ def _write_state(state: dict[str, Any], file: BinaryIO) -> None:
         torch.save(state, file)
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):
-            raise error.__context__ from error  # torch itself does not say why it could not write
+            raise error.__context__ from error  # torch's own error does not contain the reason
         raise
 
 
@@ -104,7 +104,7 @@ def _read_state(folder: Path) -> Any:
 
 
 def _download(uri: str, folder: str) -> None:
-    from pyarrow.fs import FileSystem, copy_files  # only where there is an object store
+    from pyarrow.fs import FileSystem, copy_files  # only for object stores
 
     filesystem, path = FileSystem.from_uri(uri)
     copy_files(path, folder, source_filesystem=filesystem)

@@ -1,6 +1,6 @@
 """The weighting functions ("mentors"): how much each example counts, judged by its loss.
 
-One table, `MENTORS`. Burn-in, and what the weights are used for, is the business of `trainables.step`.
+One table, `MENTORS`. Burn-in and the use of the weights are in `trainables.step`.
 No mentor reads a tensor's value on the host, so each can run inside a captured or compiled step.
 """
 
@@ -15,15 +15,15 @@ from trainables.settings import MentorName
 
 
 class Mentor(Protocol):
-    """What every weighting function owes."""
+    """The signature of every weighting function."""
 
     def __call__(self, losses: Tensor, differences: Tensor, percent: Tensor | int) -> Tensor:
-        """Weigh a batch of examples.
+        """Returns the weights of a batch of examples.
 
         Args:
             losses: [B] float, nats.
             differences: [B] float, the losses minus the moving average of their percentile.
-            percent: scalar, the share of training done, 0 … 99.
+            percent: scalar, the percent of training done, 0 … 99.
 
         Returns:
             [B] weights in [0, 1], of the losses' dtype and device.

@@ -1,6 +1,6 @@
-"""What a MentorMix trial minimises: the loss of one batch, steps 1 to 7, and the little state it carries along.
+"""The MentorMix loss of one batch, steps 1 to 7, and the moving averages it carries along.
 
-The tensor functions are in `trainables.step`; here they meet the network. The optimiser is `trainables.training`'s.
+It applies the tensor functions of `trainables.step` to the network. The optimizer is in `trainables.training`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from trainables.settings import TrialSettings
 
 
 class BatchLoss(NamedTuple):
-    """What a batch gave."""
+    """Loss and weights of one batch."""
 
-    loss: Tensor  # scalar, to be minimised
+    loss: Tensor  # scalar, to be minimized
     weights: Tensor  # [B] in [0, 1], of the examples (step 3)
 
 
@@ -35,14 +35,10 @@ class MentorMixObjective:
     def __init__(
         self, settings: TrialSettings, network: nn.Module, num_classes: int, steps: int, generator: torch.Generator
     ) -> None:
-        """Begin at step 0.
+        """Starts at step 0 of `steps`, those of the whole trial.
 
-        Args:
-            settings: of the trial.
-            network: [B, C, H, W] → logits [B, K], in training mode whenever the objective is asked.
-            num_classes: K.
-            steps: of the whole trial.
-            generator: draws partners and shares; the network lies on its device.
+        `network` maps [B, C, H, W] to logits [B, K] and must be in training mode at every call; `generator`, on the
+        network's device, draws partners and mixing coefficients.
         """
         self._settings = settings
         self._network = network
@@ -58,7 +54,7 @@ class MentorMixObjective:
         self._mixed_loss_average = torch.zeros((), device=generator.device)
 
     def __call__(self, step: int, images: Tensor, labels: Tensor) -> BatchLoss:
-        """The loss of a batch; gradients flow through the pass over its mixtures, which also records statistics.
+        """Returns the loss of a batch; gradients flow through the pass over its mixtures, which records statistics.
 
         Args:
             step: 0 … steps − 1, each once and in order.
@@ -67,15 +63,15 @@ class MentorMixObjective:
         """
         settings = self._settings
         percent = torch.full((), percent_done(step, self._steps), device=images.device)
-        weights = self._weigh(step, percent, images, labels)  # 1 to 3
+        weights = self._first_pass_weights(step, percent, images, labels)  # 1 to 3
 
         soft_labels = algorithm.one_hot(labels, self._num_classes)
         if settings.mixup_alpha > 0:  # 4 and 5
             partner_index = algorithm.sample_partners(weights, settings.partner_temperature, self._generator)
             beta_samples = algorithm.sample_beta(settings.mixup_alpha, weights, self._generator)
-            shares = algorithm.mixing_coefficients(beta_samples, weights, settings.mixing)
-            images = algorithm.mix(images, partner_index, shares)
-            soft_labels = algorithm.mix(soft_labels, partner_index, shares)
+            coefficients = algorithm.mixing_coefficients(beta_samples, weights, settings.mixing)
+            images = algorithm.mix(images, partner_index, coefficients)
+            soft_labels = algorithm.mix(soft_labels, partner_index, coefficients)
 
         losses = algorithm.soft_cross_entropy(self._logits(images), soft_labels)  # 6
         if settings.second_reweight:  # 7
@@ -83,7 +79,7 @@ class MentorMixObjective:
         return BatchLoss(losses.mean(), weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """The moving averages and the generator's state."""
+        """Returns the moving averages and the generator's state."""
         return {
             "loss_average": self._loss_average,
             "mixed_loss_average": self._mixed_loss_average,
@@ -91,20 +87,15 @@ class MentorMixObjective:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state.
-
-        Raises:
-            KeyError, RuntimeError: if it is not the state of an objective on such a device.
-        """
+        """Continues from a saved state. Raises KeyError or RuntimeError if it is of another kind of objective."""
         self._loss_average.copy_(state["loss_average"])
         self._mixed_loss_average.copy_(state["mixed_loss_average"])
         self._generator.set_state(state["generator"])
 
-    def _weigh(self, step: int, percent: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Steps 1 to 3, or weights of 1 where they do not depend on the losses.
+    def _first_pass_weights(self, step: int, percent: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Steps 1 to 3; weights of 1, without the pass, if they do not depend on the losses.
 
-        That is so with the mentor `uniform`, and during burn-in, but for the last steps of it, which warm
-        the moving average up.
+        That is so with the mentor `uniform`, and in burn-in except its last steps, which warm the moving average up.
         """
         if step < self._weighting_start or self._settings.mentor == "uniform":
             return torch.ones(len(labels), device=labels.device)
@@ -113,12 +104,12 @@ class MentorMixObjective:
         return self._example_weights(self._loss_average, percent, losses)
 
     def _logits(self, images: Tensor) -> Tensor:
-        """The network in the trial's precision; what follows is computed in float32."""
+        """Returns the logits of the network in the trial's precision, as float32."""
         with self._autocast:
             return self._network(images).float()  # type: ignore[no-any-return]
 
     def _example_weights(self, average: Tensor, percent: Tensor, losses: Tensor) -> Tensor:
-        """Update `average` in place with the losses, and weigh them by it."""
+        """Updates `average` in place with the losses, and returns their weights."""
         percentile = algorithm.percentile_loss(losses, self._settings.loss_p_percentile)
         average.copy_(algorithm.update_average(average, percentile))
         return algorithm.example_weights(self._mentor, losses, average, percent, self._settings.burn_in)

@@ -1,7 +1,6 @@
-"""What changes over a trial, as functions of the step and the trial's own length.
+"""Schedules: burn-in, learning rate and EMA decay as functions of the step and the trial's length, plain numbers.
 
-Every schedule is stated in shares of the trial, so that a short trial sees the same training in small.
-Plain numbers on the host: none of it depends on what the training finds.
+Every schedule is stated in fractions of the trial, so that a short trial is a long one scaled down.
 """
 
 from __future__ import annotations
@@ -20,43 +19,43 @@ WARM_UP_STEPS = 24
 
 
 def percent_done(step: int, steps: int) -> int:
-    """Share of the trial done before `step` (0 … steps − 1): floor(100 · step / steps)."""
+    """Returns the percent of the trial done before `step` (0 … steps − 1): floor(100 · step / steps)."""
     return 100 * step // steps
 
 
 def burn_in_end(burn_in: float, steps: int) -> int:
-    """The first step after burn-in, which lasts while `percent_done` is below `burn_in` − 1."""
+    """Returns the first step after burn-in, which lasts while `percent_done` is below `burn_in` − 1."""
     last_percent = math.ceil(burn_in - 1)
     return max(0, math.ceil(last_percent * steps / 100))
 
 
 def weighting_start(burn_in: float, steps: int) -> int:
-    """The first step whose batch is weighed, `WARM_UP_STEPS` before burn-in ends.
+    """Returns the first step whose weights are computed, `WARM_UP_STEPS` before burn-in ends.
 
-    The reference weighs every batch of the burn-in too, and overrides the weights with 1: only the moving
+    The reference computes weights throughout burn-in and overrides them with 1: only the moving
     average of the percentile loss carries over, and the last `WARM_UP_STEPS` batches alone determine it.
     """
     return max(0, burn_in_end(burn_in, steps) - WARM_UP_STEPS)
 
 
 def learning_rate(schedule: LearningRateSchedule, initial: float, step: int, steps: int) -> float:
-    """The learning rate at `step`: the reference's steps, or half a cosine that ends at 0."""
-    share = step / steps
+    """Returns the learning rate at `step`: the reference's steps, or half a cosine that ends at 0."""
+    progress = step / steps
     if schedule == "steps":
-        return initial * STEP_DECAY ** math.floor(STEP_DECAYS * share)
-    return initial * 0.5 * (1 + math.cos(math.pi * share))
+        return initial * STEP_DECAY ** math.floor(STEP_DECAYS * progress)
+    return initial * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def ema_decay(horizon: float, step: int, steps: int) -> float:
-    """Decay of the weight average after `step`: min(1 − 1/(horizon · steps), (1 + step)/(10 + step)).
+    """Returns the decay of the EMA of the weights after `step`: min(1 − 1/(horizon · steps), (1 + step)/(10 + step)).
 
     Args:
-        horizon: of the average, as a share of the trial, above 0; the reference's 0.9999 of 200,000 steps is 0.05.
+        horizon: of the average, as a fraction of the trial, above 0; the reference's 0.9999 of 200,000 steps is 0.05.
         step: 0 … steps − 1.
         steps: in the whole trial.
 
     Returns:
-        In [0, 1); 0, which forgets everything older, where the horizon is no longer than one step.
+        In [0, 1); 0, which forgets everything older, if the horizon is at most one step.
     """
     longest = max(0.0, 1 - 1 / (horizon * steps))
     return min(longest, (1 + step) / (10 + step))

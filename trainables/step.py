@@ -1,9 +1,9 @@
 """One MentorMix training step as pure tensor functions, in the order of the algorithm (Jiang et al. 2020).
 
-Weight, sample, mix, weight again. No network, no device of its own, and no tensor value read on the host.
+Weight, sample, mix, weight again. No network, and no tensor value is read on the host.
 B is the batch size, K the number of classes; losses are cross-entropies in nats. Steps are numbered as in
-`docs/method.md`; step 1 (the losses) is `trainables.objective`'s, step 8 (the optimiser) `trainables.training`'s,
-step 9 `trainables.training`'s.
+`docs/method.md`; step 1 (the losses) is in `trainables.objective`, steps 8 and 9 (the optimizer and the EMA) in
+`trainables.training`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ AVERAGE_DECAY = 0.5  # of the moving averages of the percentile loss
 
 
 def percentile_loss(losses: Tensor, p: Tensor | float) -> Tensor:
-    """The p-percentile of a batch's losses by nearest rank, as the reference computes it.
+    """Returns the p-percentile of a batch's losses by nearest rank, as the reference computes it.
 
     Args:
         losses: [B].
@@ -28,8 +28,8 @@ def percentile_loss(losses: Tensor, p: Tensor | float) -> Tensor:
         A scalar: of the losses in ascending order the one at B − 1 − round((B − 1)(1 − p)), halves to even.
     """
     last = losses.numel() - 1
-    share_above = 1 - torch.as_tensor(p, dtype=torch.float64, device=losses.device)
-    rank = last - torch.round(last * share_above).long()
+    fraction_above = 1 - torch.as_tensor(p, dtype=torch.float64, device=losses.device)
+    rank = last - torch.round(last * fraction_above).long()
     return losses.sort().values.index_select(0, rank.reshape(1)).squeeze(0)
 
 
@@ -93,7 +93,7 @@ def sample_beta(alpha: float, like: Tensor, generator: Generator) -> Tensor:
 
 
 def mixing_coefficients(beta_samples: Tensor, weights: Tensor, rule: MixingRule) -> Tensor:
-    """Step 5: how much of the mixture is the example itself, λ_i; its partner has the rest.
+    """Step 5: the mixing coefficients λ_i, the fraction of the example itself; its partner has the rest.
 
     With m = max(λ, 1 − λ), the rule "hard" (the reference) gives m where the weight is at least 0.5, else
     1 − m; "interpolated" (the paper) goes linearly from 1 − m to m as the weight goes from 0 to 1.
@@ -112,19 +112,19 @@ def mixing_coefficients(beta_samples: Tensor, weights: Tensor, rule: MixingRule)
     return weights * larger + (1 - weights) * (1 - larger)
 
 
-def mix(examples: Tensor, partner_index: Tensor, shares: Tensor) -> Tensor:
+def mix(examples: Tensor, partner_index: Tensor, coefficients: Tensor) -> Tensor:
     """Step 5: λ_i x_i + (1 − λ_i) x_j.
 
     Args:
         examples: [B, ...] float: images, or labels as soft one-hot vectors.
         partner_index: [B] int64.
-        shares: [B], λ.
+        coefficients: [B], λ.
 
     Returns:
         [B, ...] mixtures.
     """
-    shares = shares.reshape(-1, *[1] * (examples.dim() - 1))
-    return shares * examples + (1 - shares) * examples.index_select(0, partner_index)
+    coefficients = coefficients.reshape(-1, *[1] * (examples.dim() - 1))
+    return coefficients * examples + (1 - coefficients) * examples.index_select(0, partner_index)
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:

@@ -30,7 +30,7 @@ class NoiseFunction(Protocol):
 
         Args:
             clean: of K ≥ 2 classes.
-            rate: 0 … 1, what it means is the kind's business.
+            rate: 0 … 1, with the meaning that the kind gives it.
             generator: decides which labels change.
             noise_map: class name → the name it is mistaken for; only `asymmetric` uses it.
         """
@@ -53,7 +53,7 @@ def add_noise(data: LabelledImages, settings: DataSettings, generator: np.random
 def symmetric_exclusive(
     clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
 ) -> Labels:
-    """With probability `rate`, replace a label by one of the K − 1 others, each as likely.
+    """With probability `rate`, replaces a label by one of the K − 1 others, each as likely.
 
     The realised noise rate is `rate` in expectation.
     """
@@ -66,7 +66,7 @@ def symmetric_exclusive(
 def symmetric_inclusive(
     clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
 ) -> Labels:
-    """With probability `rate`, replace a label by one of all K classes, the true one included.
+    """With probability `rate`, replaces a label by one of all K classes, the true one included.
 
     The realised noise rate is `rate · (K − 1) / K` in expectation: nominal 80 % is 72 % for ten classes.
     """
@@ -78,10 +78,10 @@ def symmetric_inclusive(
 def asymmetric(
     clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
 ) -> Labels:
-    """With probability `rate`, replace the label of a confusable class by the class it is mistaken for.
+    """With probability `rate`, replaces the label of a confusable class by the class it is mistaken for.
 
     Classes that `noise_map` does not name stay clean: with CIFAR-10's own map (Patrini et al. 2017), which is
-    used where none is given, five of ten classes are noisy and the realised rate is half of `rate`.
+    the default, five of ten classes are noisy and the realised rate is half of `rate`.
 
     Raises:
         DatasetError: if a class in the map is not one of the dataset's.
@@ -103,7 +103,7 @@ def asymmetric(
 def pair_flip(
     clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
 ) -> Labels:
-    """With probability `rate`, replace class i by class i + 1, the last by the first."""
+    """With probability `rate`, replaces class i by class i + 1, the last by the first."""
     is_flipped = generator.random(clean.labels.shape) < rate
     return np.where(is_flipped, (clean.labels + 1) % len(clean.class_names), clean.labels)
 

@@ -1,4 +1,4 @@
-"""The residual networks usual for 32×32 images (He et al. 2016): thin ResNet-32, and ResNet-18 with a small stem."""
+"""Networks for small images: thin ResNet-32 and ResNet-18 with a small stem (He et al. 2016), and a small CNN."""
 
 from __future__ import annotations
 

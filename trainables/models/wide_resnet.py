@@ -1,4 +1,4 @@
-"""The network the reference implementation calls ResNet-32, layer by layer as it computes it.
+"""The network that the reference implementation calls ResNet-32, layer by layer as it is there.
 
 29.4 M parameters, 4.3 billion multiplications an image of 32×32 pixels: a wide network with activations before
 convolutions, not the thin ResNet-32 of the literature (`trainables.models.resnet`).

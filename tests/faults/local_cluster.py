@@ -9,8 +9,10 @@ import logging
 import os
 import random
 import signal
+from contextlib import suppress
 from typing import Any
 
+import psutil
 from ray.cluster_utils import Cluster
 
 from tests.support.worker_processes import worker_processes
@@ -38,12 +40,20 @@ class LocalCluster:
 
     def kill_node(self, rng: random.Random) -> bool:
         """Kills all processes of a node that trains, as if its machine had gone, and adds a new node."""
-        parents = {worker.ppid() for worker in worker_processes()}
-        nodes = [node for node in self._cluster.worker_nodes if _raylet(node) in parents]
+        nodes = sorted({node for _, node in self._training()}, key=_raylet)
         if not nodes:
             return False
-        self.remove_node(rng.choice(sorted(nodes, key=_raylet)))
+        self.remove_node(rng.choice(nodes))
         self.add_node()
+        return True
+
+    def kill_worker(self, rng: random.Random) -> bool:
+        """Kills a process that trains; False if there is none at the moment."""
+        training = self._training()
+        try:
+            rng.choice(training)[0].kill()
+        except (IndexError, psutil.NoSuchProcess):  # none, or it ended just now
+            return False
         return True
 
     def freeze_node(self) -> Any:
@@ -56,15 +66,18 @@ class LocalCluster:
         """Kills all processes of a node."""
         self._cluster.remove_node(node, allow_graceful=False)
 
-    def kill_worker(self, rng: random.Random) -> bool:
-        """Kills a process that trains; False if there is none at the moment."""
-        workers = worker_processes()
-        if workers:
-            rng.choice(workers).kill()
-        return bool(workers)
-
     def close(self) -> None:
         self._cluster.shutdown()  # type: ignore[no-untyped-call]
+
+    def _training(self) -> list[tuple[psutil.Process, Any]]:
+        """The processes that train on this cluster, and not on another Ray of this process, each with its node."""
+        nodes = {_raylet(node): node for node in self._cluster.worker_nodes}
+        training = []
+        for worker in worker_processes():
+            with suppress(psutil.NoSuchProcess):
+                if worker.ppid() in nodes:
+                    training.append((worker, nodes[worker.ppid()]))
+        return training
 
     @staticmethod
     def _common() -> dict[str, Any]:

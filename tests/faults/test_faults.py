@@ -2,7 +2,8 @@
 
 import random
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,13 +46,13 @@ def test_a_search_that_meets_every_fault_loses_and_doubles_nothing(cluster: Loca
 
         driver.start()
         assert driver.wait_for_reports(15)
-        assert cluster.kill_worker(rng)
+        kill(cluster.kill_worker, rng)
         code, printed = driver.refused()
         assert (code, printed.count("\n")) == (WRONG_REQUEST, 1)
         assert "is running already" in printed
 
         assert driver.wait_for_reports(driver.events("report") + 10)
-        assert cluster.kill_node(rng)
+        kill(cluster.kill_node, rng)
         assert driver.wait_for_reports(driver.events("report") + 5)
 
         driver.signal(signal.SIGKILL)
@@ -65,6 +66,14 @@ def test_a_search_that_meets_every_fault_loses_and_doubles_nothing(cluster: Loca
     assert proposed.items() <= configurations(driver.experiment).items(), "started, and not proposed anew"
     curve = read_experiment(driver.experiment.parent, "faulty").trials[torn].curve
     assert list(curve) == list(range(1, EPOCHS + 1)), "went on from a checkpoint before the torn one"
+
+
+def kill(kill_one: Callable[[random.Random], bool], rng: random.Random) -> None:
+    """As soon as something trains: there may be a moment between two trials."""
+    deadline = time.monotonic() + 30
+    while not kill_one(rng):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def configurations(experiment: Path) -> dict[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -20,6 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
 OBJECT_STORE_BYTES = 80_000_000
+QUIET_PORTS = range(20_000, 32_000)  # Ray's workers take lower ones, outgoing connections higher ones
 
 
 class JobsCluster:
@@ -125,12 +128,11 @@ class JobsCluster:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports on which nobody listens now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for taken in sockets:
-            taken.bind((LOOPBACK, 0))
-        return [taken.getsockname()[1] for taken in sockets]
-    finally:
-        for taken in sockets:
-            taken.close()
+    """Different ports on which nothing listens, of a range from which neither the system nor Ray takes any."""
+    ports: list[int] = []
+    candidates = random.sample(QUIET_PORTS, len(QUIET_PORTS))
+    while len(ports) < count:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, candidates.pop()))
+            ports.append(probe.getsockname()[1])
+    return ports

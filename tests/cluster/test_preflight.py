@@ -16,7 +16,6 @@ from tune_mentormix.cluster.preflight import (
     report_node,
     report_packages,
     storage_probe,
-    write_probe,
 )
 from tune_mentormix.errors import RequestError
 
@@ -56,9 +55,9 @@ def test_a_folder_that_only_one_machine_has_is_refused_with_the_way_out() -> Non
 
 def test_a_node_that_sees_another_folder_of_the_same_name_says_so(tmp_path: Path) -> None:
     assert report_node("a", "gpu-7", tmp_path).storage_error == "what the driver wrote is not there"
-    write_probe(tmp_path, DRIVER)
-    assert report_node("a", "gpu-7", tmp_path).storage_error is None
-    assert reads_probe(tmp_path, "a")
+    with storage_probe(tmp_path) as folder:
+        assert report_node("a", "gpu-7", folder).storage_error is None
+        assert reads_probe(folder, "a")
 
 
 def test_a_probe_leaves_neither_files_nor_folders_it_made(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,7 +94,7 @@ def jobs_(
         print_note(f"showing what is recorded in the storage, because {error}")
         found = recorded_jobs(cluster.storage)
     if as_json:
-        console.print_json([job.as_json() for job in found])
+        console.print_json([asdict(job) for job in found])
     else:
         print_jobs(found, cluster.storage)
 

@@ -110,7 +110,8 @@ def resume(
 @app.command(hidden=True)
 def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage: Storage = STORAGE) -> None:
     """Run a submission from its record: the command of the jobs that `submit` sends."""
-    from tune_mentormix.cluster.jobs import read_submission, submitted_settings
+    from tune_mentormix.cluster.jobs import read_submission
+    from tune_mentormix.experiment.create import changed_settings
 
     submission = read_submission(storage, name, number)
     os.chdir(tempfile.gettempdir())  # Ray may unpack the job's folder again while the job runs
@@ -119,7 +120,7 @@ def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage
     if submission.action == "resume":  # on this cluster, whichever one the search was started on
         _resume(storage, name, submission.settings | {"address": os.environ.get("RAY_ADDRESS")})
         return
-    settings = submitted_settings(storage, submission, {})
+    settings = changed_settings(submission.settings)
     with SearchProgress() as progress:  # RAY_ADDRESS leads to the cluster, and means nothing where it is resumed
         experiment = start_search(settings.model_copy(update={"address": None}), progress)
     _end(experiment)

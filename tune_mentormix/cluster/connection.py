@@ -12,7 +12,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import ray
 
@@ -69,6 +68,7 @@ def _connect(address: str | None, verbose: bool) -> None:
         check_reachable(address)
     elif "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray writes one that everybody can read
+    own_packages = {"py_modules": [str(folder) for folder in package_folders()], "excludes": ["__pycache__"]}
     output: list[bytes] = []
     try:
         with (
@@ -77,7 +77,7 @@ def _connect(address: str | None, verbose: bool) -> None:
         ):
             ray.init(
                 address=address or "local",
-                runtime_env=_own_packages() if joins and not _is_job_with_code() else None,
+                runtime_env=own_packages if joins and not _is_job_with_code() else None,
                 include_dashboard=None if address else False,
                 log_to_driver=verbose,
                 logging_level=logging.INFO if verbose else logging.CRITICAL,
@@ -115,11 +115,6 @@ def _captured_stderr(output: list[bytes]) -> Iterator[None]:
             os.close(stderr)
             file.seek(0)
             output.append(file.read())
-
-
-def _own_packages() -> dict[str, Any]:
-    """Returns a runtime environment in which every node runs the code of this process; nothing else travels."""
-    return {"py_modules": [str(folder) for folder in package_folders()], "excludes": ["__pycache__"]}
 
 
 def _is_job_with_code() -> bool:

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,10 +75,6 @@ class Job:
     message: str  # why it failed, else empty
     alive: bool  # whether it runs, or waits on the cluster to be run
 
-    def as_json(self) -> dict[str, Any]:
-        """What `jobs --json` shows."""
-        return asdict(self)
-
 
 def stored_state(storage: Location, name: str) -> SearchState | None:
     """Returns the state of an experiment, read from its directory; None where there is none yet."""
@@ -90,12 +86,9 @@ class ClusterJobs:
     """The jobs of one cluster whose experiments are in one storage."""
 
     def __init__(self, address: str | None, storage: Location, insecure: bool = False) -> None:
-        """Sets the addresses of both; no request is made.
+        """Makes no request. `address` is the URL of the dashboard, None takes it from the environment.
 
-        Args:
-            address: of the cluster's dashboard, `http://HOST:8265`; None: from the environment.
-            storage: a folder that this machine and all nodes see, or a place in an object store.
-            insecure: whether an unauthenticated cluster beyond loopback may be used.
+        `insecure` allows an unauthenticated cluster beyond loopback.
 
         Raises:
             RequestError: if the address is no such URL, or the storage a relative folder and the cluster elsewhere.
@@ -124,11 +117,7 @@ class ClusterJobs:
         return self._send(name, "search", sent.model_dump(mode="json"))
 
     def resume(self, name: str, changes: dict[str, Any]) -> Job:
-        """Resumes a search, however it ended; one whose driver never started is sent again.
-
-        Args:
-            name: the experiment's.
-            changes: the settings that differ in this run, by key.
+        """Resumes a search, however it ended, with changed settings; one whose driver never started is sent again.
 
         Raises:
             RequestError: if there is no such search, or it runs, or the changes are not allowed.
@@ -145,11 +134,7 @@ class ClusterJobs:
         return self._send(name, "search", changed_settings(submission.settings, changes).model_dump(mode="json"))
 
     def stop(self, name: str, wait: bool = True) -> None:
-        """Interrupts a search so that it can be resumed.
-
-        Args:
-            name: the experiment's.
-            wait: until its driver has ended, or is killed after `STOP_SECONDS`.
+        """Interrupts a search so that it can be resumed, and waits until its driver has ended or was killed.
 
         Raises:
             RequestError: if it does not run as a job of this cluster.
@@ -273,13 +258,7 @@ class ClusterJobs:
 def recorded_jobs(
     storage: Location, state_of: StateOf = stored_state, known: dict[str, JobDetails] | None = None
 ) -> list[Job]:
-    """Returns every search that was submitted into a storage, by name.
-
-    Args:
-        storage: where experiments are.
-        state_of: for callers that have read the experiments already.
-        known: Ray's jobs by submission ID; None: the storage alone decides.
-    """
+    """Returns every search that was submitted into a storage, by name, with what Ray knows of its jobs, if given."""
     latest = filter(None, (latest_submission(storage, name) for name in submitted_names(storage)))
     return [_job(each, state_of(storage, each.name), (known or {}).get(each.submission_id)) for each in latest]
 
@@ -343,11 +322,6 @@ def latest_submission(storage: Location, name: str) -> Submission | None:
 def submitted_names(storage: Location) -> list[str]:
     """Returns the sorted names of all searches that were submitted into a storage."""
     return sorted(folder.name for folder in list_folder(storage / SUBMISSIONS_FOLDER))
-
-
-def submitted_settings(storage: Location, submission: Submission, changes: dict[str, Any]) -> SearchSettings:
-    """Returns the settings of a search that was submitted, with changes by key. Raises RequestError."""
-    return changed_settings(submission.settings, changes)
 
 
 def package_folders() -> list[Path]:

@@ -80,14 +80,7 @@ def check_cluster(settings: SearchSettings) -> None:
 
 
 def incompatibility(report: NodeReport, here: NodeReport, seen: bool, storage: Location) -> str | None:
-    """Returns in one line why no trial should run on a node, or None.
-
-    Args:
-        report: of the node.
-        here: of this process.
-        seen: whether the file that the node wrote into the storage was found from here.
-        storage: as the user gave it.
-    """
+    """Returns in one line why no trial should run on a node, or None. `seen`: the node's file was found from here."""
     if report.missing:
         needed = ", ".join(report.missing)
         return f"node {report.node} lacks {needed}: install there what this machine has, or use its container"
@@ -110,17 +103,11 @@ def report_packages(node: str, storage_error: str | None = None) -> NodeReport:
 
 
 def report_node(node_id: str, name: str, probe: Location) -> NodeReport:
-    """Runs on a node: reads the driver's file from the storage, writes the node's own, and reports.
-
-    Args:
-        node_id: the name of the node's file.
-        name: of the node, for people.
-        probe: the folder in the storage.
-    """
+    """Runs on a node: reads the driver's file from the folder `probe`, writes the node's own, and reports."""
     try:
         if not reads_probe(probe, DRIVER):
             return report_packages(name, "what the driver wrote is not there")
-        write_probe(probe, node_id)
+        (probe / node_id).write_bytes(node_id.encode())
     except OSError as error:
         return report_packages(name, one_line(error))
     return report_packages(name)
@@ -135,15 +122,10 @@ def storage_probe(storage: Location) -> Iterator[Location]:
     """
     try:
         with temporary_folder(storage) as folder:
-            write_probe(folder, DRIVER)
+            (folder / DRIVER).write_bytes(DRIVER.encode())
             yield folder
     except OSError as error:
         raise RequestError(f"storage {storage} cannot be written: {one_line(error)} (--storage)") from error
-
-
-def write_probe(folder: Location, writer: str) -> None:
-    """Writes the file of this writer. Raises OSError."""
-    (folder / writer).write_bytes(writer.encode())
 
 
 def reads_probe(folder: Location, writer: str) -> bool:

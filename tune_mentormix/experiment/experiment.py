@@ -308,29 +308,29 @@ class Experiment:
 
 
 def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
-    """The trial's newest checkpoint that is there and whole: its folder, or its URI on an object store.
+    """Returns the newest intact checkpoint of a trial: its folder, or its URI on an object store.
 
     Raises:
         StorageError: if the storage cannot be read now.
     """
-    places = (_whole_checkpoint(experiment, path) for _, path in reversed(trial.checkpoints))
+    places = (_intact_checkpoint(experiment, path) for _, path in reversed(trial.checkpoints))
     return next((place for place in places if place), None)
 
 
-def _whole_checkpoint(experiment: Experiment, path: str) -> str | None:
-    """Where a checkpoint lies, if it is there and whole."""
+def _intact_checkpoint(experiment: Experiment, path: str) -> str | None:
+    """Returns where a checkpoint is, None if it is missing or not intact."""
     folder = experiment.path.resolve() / path
     local = local_path(folder)
     try:
-        return str(folder) if (is_intact(local) if local else _is_all_there(folder)) else None
+        return str(folder) if (is_intact(local) if local else _is_uploaded(folder)) else None
     except StorageError:
         raise
     except OSError as error:
         raise StorageError(f"{folder} cannot be read: {one_line(error)}") from error
 
 
-def _is_all_there(folder: Location) -> bool:
-    """Whether a checkpoint was uploaded to its last byte; whoever downloads it compares the digest."""
+def _is_uploaded(folder: Location) -> bool:
+    """Whether a checkpoint was uploaded to its last byte; its digest is compared after the download."""
     try:
         recorded = json.loads((folder / MANIFEST_FILE).read_text())
         return bool(recorded["bytes"] == (folder / STATE_FILE).stat().st_size)

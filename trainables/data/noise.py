@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from trainables.data.sources import LabelledImages, Labels
@@ -24,7 +25,7 @@ class NoiseFunction(Protocol):
     """The signature of every kind of noise."""
 
     def __call__(
-        self, clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
+        self, clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None
     ) -> Labels:
         """Returns noisy labels [N] for images whose labels are believed clean.
 
@@ -36,7 +37,7 @@ class NoiseFunction(Protocol):
         """
 
 
-def add_noise(data: LabelledImages, settings: DataSettings, generator: np.random.Generator) -> LabelledImages:
+def add_noise(data: LabelledImages, settings: DataSettings, generator: Generator) -> LabelledImages:
     """Adds the noise that the settings ask for; the labels before it become the clean ones.
 
     Raises:
@@ -51,7 +52,7 @@ def add_noise(data: LabelledImages, settings: DataSettings, generator: np.random
 
 
 def symmetric_exclusive(
-    clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
+    clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None
 ) -> Labels:
     """With probability `rate`, replaces a label by one of the K − 1 others, each as likely.
 
@@ -64,7 +65,7 @@ def symmetric_exclusive(
 
 
 def symmetric_inclusive(
-    clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
+    clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None
 ) -> Labels:
     """With probability `rate`, replaces a label by one of all K classes, the true one included.
 
@@ -75,9 +76,7 @@ def symmetric_inclusive(
     return np.where(is_redrawn, drawn, clean.labels)
 
 
-def asymmetric(
-    clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
-) -> Labels:
+def asymmetric(clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None) -> Labels:
     """With probability `rate`, replaces the label of a confusable class by the class it is mistaken for.
 
     Classes that `noise_map` does not name stay clean: with CIFAR-10's own map (Patrini et al. 2017), which is
@@ -100,16 +99,14 @@ def asymmetric(
     return np.where(is_flipped, mistaken_for[clean.labels], clean.labels)
 
 
-def pair_flip(
-    clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
-) -> Labels:
+def pair_flip(clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None) -> Labels:
     """With probability `rate`, replaces class i by class i + 1, the last by the first."""
     is_flipped = generator.random(clean.labels.shape) < rate
     return np.where(is_flipped, (clean.labels + 1) % len(clean.class_names), clean.labels)
 
 
 def instance_dependent(
-    clean: LabelledImages, rate: float, generator: np.random.Generator, noise_map: NoiseMap = None
+    clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None
 ) -> Labels:
     """Noise that depends on the image (Xia et al. 2020, part-dependent label noise).
 
@@ -138,7 +135,7 @@ def instance_dependent(
     return noisy
 
 
-def _truncated_normal(mean: float, spread: float, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+def _truncated_normal(mean: float, spread: float, count: int, generator: Generator) -> NDArray[np.float64]:
     """Draws of N(mean, spread) conditional on [0, 1]: what falls outside is drawn again.
 
     Not `scipy.stats.truncnorm`, whose draws differ: the labels and fingerprint of a setting must stay the same.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 
-def stratified_choice(labels: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def stratified_choice(labels: NDArray[np.int64], count: int, generator: Generator) -> NDArray[np.int64]:
     """Chooses `count` images so that every class keeps its fraction of them, to the nearest image.
 
     Args:
@@ -31,7 +32,7 @@ def stratified_choice(labels: NDArray[np.int64], count: int, generator: np.rando
 
 
 def stratified_split(
-    labels: NDArray[np.int64], fraction: float, generator: np.random.Generator
+    labels: NDArray[np.int64], fraction: float, generator: Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Holds out `fraction` of the images, the same of every class.
 

@@ -25,14 +25,14 @@ export PATH="$PWD/.venv/bin:$PATH"
 export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(python -c "import secrets; print(secrets.token_hex(32))")
 export RAY_AUTH_TOKEN
-export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # by itself srun leaves a step one core
-export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300  # seconds for all nodes to come; by itself Ray waits for 30
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # the default is one core a step
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300  # seconds until all nodes have joined; the default is 30
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 head_address=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
 address="$head_address:$((20000 + SLURM_JOB_ID % 10000))"
 
-began=$(mktemp)  # symmetric-run ends with 0 also where Ray could not start, so the search itself says that it began
+began=$(mktemp)  # symmetric-run ends with 0 even if Ray could not start, so the script notes that it started
 trap 'rm -f "$began"' EXIT
 
 # shellcheck disable=SC2016  # the inner shell expands these

@@ -102,14 +102,14 @@ def test_a_server_that_is_no_dashboard_is_named(tmp_path: Path, capsys: pytest.C
         assert f"{address} (--dashboard) is not the dashboard of a Ray cluster" in said
 
 
-def test_a_cluster_open_to_everyone_is_refused_unless_that_is_said(
+def test_an_unauthenticated_cluster_is_refused_without_insecure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with dashboard(address_of_this_machine(), json.dumps({"authentication_mode": "disabled"})) as address:
         options = ["--dashboard", address, "--storage", str(tmp_path)]
         said = refusal(["submit", *options], capsys)
-        assert "is open to everyone who reaches it: start it with RAY_AUTH_MODE=token, or say --insecure" in said
-        assert "is open to everyone" not in refusal(["submit", "--insecure", *options], capsys)
+        assert "has no authentication: start it with RAY_AUTH_MODE=token, or add --insecure" in said
+        assert "has no authentication" not in refusal(["submit", "--insecure", *options], capsys)
 
 
 def test_a_folder_of_this_machine_is_no_storage_for_a_cluster_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:

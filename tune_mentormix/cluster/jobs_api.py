@@ -135,8 +135,8 @@ class JobsApi:
             raise ClusterError(f"{self.address} (--dashboard) is not the dashboard of a Ray cluster") from error
         if mode == "disabled" and not self._insecure and not is_loopback(self.address):
             raise ClusterError(
-                f"the Ray cluster at {self.address} is open to everyone who reaches it: start it with "
-                "RAY_AUTH_MODE=token, or say --insecure"
+                f"the Ray cluster at {self.address} has no authentication: start it with RAY_AUTH_MODE=token, or add "
+                "--insecure"
             )
 
     def _as_cluster_error(self, error: Exception) -> ClusterError:

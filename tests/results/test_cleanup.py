@@ -158,5 +158,5 @@ def test_a_script_that_does_not_say_yes_removes_nothing(tmp_path: Path) -> None:
         check=True,
     )
     assert "birds  finished  22" in asked.stdout
-    assert "nothing was removed: say --yes" in asked.stderr
+    assert "nothing was deleted: to delete without a question, use --yes" in asked.stderr
     assert with_checkpoints(tmp_path / "birds") == set(range(11))

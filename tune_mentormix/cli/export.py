@@ -89,12 +89,12 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate exported weights: accuracy, accuracy by class, confusion matrix, calibration."""
-    from tune_mentormix.export.evaluate import count_openings
+    from tune_mentormix.export.evaluate import count_test_evaluations
     from tune_mentormix.export.read import read_folder
 
     exported = read_folder(folder, {"data_dir": data_dir, "labels_file": labels_file})
     if split == "test":
-        console.warn_of_opening(folder, count_openings(folder))
+        console.warn_of_opening(folder, count_test_evaluations(folder))
     from tune_mentormix.cli.tables import print_evaluation
     from tune_mentormix.export.evaluate import evaluate_export  # imports torch
 

@@ -1,4 +1,4 @@
-"""Exported weights measured on a named split of the data they were made for."""
+"""Evaluates exported weights on a split of their data, or applies them to image files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EvaluationSplit = Literal["validation", "test"]
 
 @dataclass(frozen=True)
 class ExportEvaluation:
-    """What exported weights are worth on one split."""
+    """How well exported weights classify one split."""
 
     folder: str
     epoch: int  # after which the weights were taken
@@ -36,7 +36,7 @@ class ExportEvaluation:
     labels: str  # noisy or clean
     class_names: tuple[str, ...]
     measurement: Measurement
-    recorded_accuracy: float | None  # when they were trained, on the same images and labels; None: on others
+    recorded_accuracy: float | None  # in training, on the same images and labels; None: it was on other ones
 
     def as_json(self) -> dict[str, Any]:
         """What `evaluate --json` shows."""
@@ -58,24 +58,24 @@ class ExportEvaluation:
         }
 
     def by_class(self) -> list[tuple[str, int, int]]:
-        """Each class's name, how many of its images were classified so, and how many it has."""
+        """For each class: its name, its correctly classified images, and all its images."""
         counts = self.measurement.confusion
         return [(name, int(counts[n, n]), int(counts[n].sum())) for n, name in enumerate(self.class_names)]
 
     @staticmethod
     def accuracy_with_interval(correct: int, images: int) -> dict[str, Any]:
-        """The share of correct ones, None for no images, with its Wilson interval."""
+        """The accuracy, None without images, with its Wilson interval."""
         return {"value": correct / images if images else None, "interval_95": list(wilson_interval(correct, images))}
 
 
 def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportEvaluation:
-    """Measures the weights of an exported folder.
+    """Evaluates the weights of an exported folder.
 
-    Before anything is measured on the test split, its opening is written down beside the weights.
+    An evaluation on the test split is written to the folder's log before anything is measured.
 
     Raises:
-        RequestError: if the weights do not fit their network or the data, the data are others than those of the
-            search, or the split cannot be had.
+        RequestError: if the weights do not fit their network or the data, the data are not those of the search, or
+            the split cannot be loaded.
     """
     try:
         classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads)
@@ -90,12 +90,13 @@ def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportE
             recorded = exported.model.val_accuracy
         else:
             (images, labels), kind, recorded = load_test_split(exported.config.data), "clean", None
-            record_opening(exported)
+            _log(exported, event="opened", version=tune_mentormix.__version__)
         measurement = measure(classifier.classify(images), labels)
     except (DatasetError, ModelFileError) as error:
         raise RequestError(str(error)) from error
     if split == "test":
-        record_measurement(exported, measurement)
+        figures = {"images": measurement.images, "accuracy": measurement.accuracy}
+        _log(exported, event="measured", split="test", labels="clean", **figures)
     names = dataset.class_names
     return ExportEvaluation(
         str(exported.path), classifier.description.epoch, split, kind, names, measurement, recorded
@@ -110,8 +111,8 @@ def _check_classes(classifier: Classifier, dataset: Dataset) -> None:
         raise ModelFileError(f"the weights are for images of shape {list(model.input_shape)}, not {list(images)}")
 
 
-def count_openings(folder: Path) -> int:
-    """How often the test set was opened for what this folder holds, or held before."""
+def count_test_evaluations(folder: Path) -> int:
+    """How often weights in this folder, these or earlier ones, were evaluated on the test set."""
     try:
         lines = (folder / OPENINGS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -121,18 +122,8 @@ def count_openings(folder: Path) -> int:
     return sum('"opened"' in line for line in lines)
 
 
-def record_opening(exported: ExportedFolder) -> None:
-    """Writes down that the test set was opened. Raises RequestError if that cannot be written."""
-    _append(exported, {"event": "opened", "version": tune_mentormix.__version__})
-
-
-def record_measurement(exported: ExportedFolder, measurement: Measurement) -> None:
-    """Writes down what came of it. Raises RequestError if that cannot be written."""
-    figures = {"images": measurement.images, "accuracy": measurement.accuracy}
-    _append(exported, {"event": "measured", "split": "test", "labels": "clean", **figures})
-
-
-def _append(exported: ExportedFolder, fields: dict[str, Any]) -> None:
+def _log(exported: ExportedFolder, **fields: Any) -> None:
+    """Appends one line to the log of test set evaluations. Raises RequestError if it cannot be written."""
     path = exported.path / OPENINGS_FILE
     time = datetime.now(UTC).isoformat(timespec="seconds")
     line = json.dumps({"time": time, **fields, "model_sha256": exported.model_sha256}) + "\n"
@@ -157,7 +148,7 @@ class Prediction(BaseModel):
 def predict_images(exported: ExportedFolder, paths: Sequence[Path]) -> list[Prediction]:
     """Classifies image files, in their order.
 
-    They are turned into RGB or grey, resized until they just cover the network's input, and cut to its middle.
+    Each is converted to RGB or grey, resized to cover the network's input, and cropped to its centre.
 
     Raises:
         RequestError: if the weights do not fit their network, or a file is no image.

@@ -1,8 +1,7 @@
-"""The files of an exported folder: their names, and the record that tells whether they are as they were written.
+"""The files of an exported folder: their names, and the record of their digests.
 
-`provenance.json` lists the files with their digests, so that what was damaged, changed or put in by mistake is
-noticed. It is no signature: whoever rewrites the digests too is not. It is written last, so a folder without it is
-one whose export was cut short.
+`provenance.json` lists the files with their digests, so that damage and changes are noticed. It is no signature: a
+change that rewrites the digests too is not noticed. It is written last: a folder without it is an interrupted export.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ CARD_FILE = "model_card.md"
 SCRIPT_FILE = "reproduce.sh"
 PROVENANCE_FILE = "provenance.json"
 RECORDED_FILES = (CONFIG_FILE, MODEL_FILE, ONNX_FILE, FLAGS_FILE, CARD_FILE, SCRIPT_FILE)
-OPENINGS_FILE = "test_openings.jsonl"  # grows when the test set is opened, so it has no digest
+OPENINGS_FILE = "test_openings.jsonl"  # the log of test set evaluations grows, so it has no digest
 
 MAX_PROVENANCE_BYTES = 10_000_000
 
@@ -48,7 +47,7 @@ class ModelRecord(BaseModel):
     val_accuracy: float
 
 
-class Provenance(BaseModel):
+class ExportRecord(BaseModel):
     """The part of `provenance.json` that commands rely on; the rest is for people."""
 
     model: ModelRecord | None = None
@@ -63,7 +62,7 @@ def write_provenance(folder: Path, values: dict[str, Any]) -> None:
     write_atomically(folder / PROVENANCE_FILE, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
-def read_provenance(folder: Path) -> Provenance:
+def read_provenance(folder: Path) -> ExportRecord:
     """Reads the record of a folder.
 
     Raises:
@@ -84,13 +83,13 @@ def read_provenance(folder: Path) -> Provenance:
         raise RequestError(f"{path} is no export's provenance: it names no format")
     refuse_newer(YamlDocument(values, str(path)))
     try:
-        return Provenance.model_validate(values)
+        return ExportRecord.model_validate(values)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
         raise RequestError(f"{path} is no export's provenance: {key}: {error.errors()[0]['msg']}") from error
 
 
-def check_file(folder: Path, name: str, provenance: Provenance) -> None:
+def check_file(folder: Path, name: str, provenance: ExportRecord) -> None:
     """Raises RequestError unless a file is byte by byte what the record says was exported."""
     path, recorded = folder / name, provenance.files.get(name)
     if recorded is None:

@@ -1,6 +1,6 @@
-"""One exported configuration trained in full, without Ray; interrupted, it goes on from its last checkpoint.
+"""Trains one exported configuration in full, without Ray; after an interruption, from its last checkpoint.
 
-What it leaves in its folder can be evaluated and used like an export.
+The folder that it writes can be evaluated and used like an export.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.provenance import DatasetFacts
 from tune_mentormix.export.manifest import CONFIG_FILE, MODEL_FILE, ModelRecord, write_provenance
 from tune_mentormix.export.read import ExportedConfig, load_exported_data
-from tune_mentormix.export.write import exporter, metric_records
+from tune_mentormix.export.write import environment_record, metric_records
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
@@ -51,7 +51,7 @@ def train_in_full(
     settings = exported.config if seed is None else exported.config.model_copy(update={"seed": seed})
     dataset = load_exported_data(exported)
     exported = exported.model_copy(update={"config": settings})
-    _claim(out, exported)
+    _initialise_folder(out, exported)
     trainer = begin_training(settings, dataset, exported.threads)
     checkpoints = sorted(out.glob("checkpoint-*"))
     whole = [folder for folder in checkpoints if is_intact(folder)]
@@ -71,8 +71,8 @@ def train_in_full(
     return trainer.metrics
 
 
-def _claim(out: Path, exported: ExportedConfig) -> None:
-    """Writes what is trained into `out`, or checks that the same is being trained there already."""
+def _initialise_folder(out: Path, exported: ExportedConfig) -> None:
+    """Writes the configuration into `out`, or checks that an earlier run wrote the same one."""
     config = out / CONFIG_FILE
     values = {"format": FORMAT, **exported.model_dump(mode="json")}
     if config.is_file():
@@ -106,5 +106,5 @@ def _training_record(exported: ExportedConfig, trainer: Trainer, dataset: Datase
         "metrics": metric_records(trainer.metrics, trainer.epoch, exported.labels),
         "dataset": exported.data.model_dump(mode="json") | DatasetFacts.of(dataset).model_dump(mode="json"),
         "seeds": {"trial": trainer.settings.seed, "data": exported.data.data_seed},
-        "trained_with": exporter(),
+        "trained_with": environment_record(),
     }

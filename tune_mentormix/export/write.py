@@ -1,6 +1,6 @@
-"""The best of a search as a folder that stands on its own: configuration, weights, where they come from.
+"""Exports the best trial of a search as a folder: configuration, weights, provenance, a model card.
 
-Each file is written whole or not at all, `provenance.json` last: a folder without it is an export cut short.
+Each file is written atomically, `provenance.json` last: a folder without it is an interrupted export.
 """
 
 from __future__ import annotations
@@ -43,6 +43,15 @@ from tune_mentormix.results.confirmation import confirmed_winner
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import write_yaml
 
+# Metric → its split, and the labels it is measured on; None: the validation labels, noisy or clean.
+_MEASURED_ON: dict[str, tuple[str, str | None]] = {
+    "val_accuracy": ("validation", None),
+    "val_loss": ("validation", None),
+    "train_loss": ("train", "noisy"),
+    "mean_weight": ("train", "noisy"),
+    "selected_clean_fraction": ("train", "clean"),
+}
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -55,10 +64,10 @@ class Exported:
 
 
 def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Which = "last") -> Exported:
-    """Exports the winner of the confirmation, else the best trial; of an unfinished search, the best so far.
+    """Exports the winner of the confirmation, else the best trial (so far, if the search is unfinished).
 
-    Without a whole checkpoint of that trial, everything but the weights is written. An earlier export in `out` is
-    replaced; its record of test set openings stays.
+    Without an intact checkpoint of that trial, everything but the weights is written. An earlier export in `out` is
+    replaced, but for its log of test set evaluations.
 
     Args:
         experiment: the search.
@@ -67,8 +76,8 @@ def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Wh
         which: the weights of the trial's last epoch, by which it was chosen, or of its own best one.
 
     Raises:
-        RequestError: if no trial has reported yet, `out` holds other things or cannot be written, or an ONNX file
-            was asked for and cannot be had.
+        RequestError: if no trial has reported yet, `out` holds other files or cannot be written, or an ONNX file
+            was requested and cannot be written.
     """
     confirmed = confirmed_winner(experiment)
     best = confirmed.trial if confirmed else experiment.best()
@@ -85,10 +94,12 @@ def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Wh
             raise RequestError(f"there is no ONNX file without weights: {why_no_model}")
         if onnx:
             check_onnx_packages()
-        prepare_folder(out)
-        difference = _write_model_files(out, model, onnx)
-        write_yaml(out / CONFIG_FILE, config_record(experiment, best, confirmation))
-        provenance = search_record(experiment, best, confirmation, record, why_no_model)
+        _prepare_folder(out)
+        if model:
+            write_model(out / MODEL_FILE, model)
+        difference = write_onnx(out / ONNX_FILE, model) if model and onnx else None
+        write_yaml(out / CONFIG_FILE, _config_record(experiment, best, confirmation))
+        provenance = _search_record(experiment, best, confirmation, record, why_no_model)
         write_atomically(out / FLAGS_FILE, reference_flags(experiment, best))
         write_atomically(out / CARD_FILE, model_card(experiment, best, provenance))
         write_atomically(out / SCRIPT_FILE, reproduce_script(provenance))
@@ -101,11 +112,38 @@ def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Wh
     return Exported(out, record, why_no_model, difference)
 
 
-def prepare_folder(out: Path) -> None:
-    """Makes the folder, or clears it of an earlier export, its record first.
+def metric_records(metrics: Mapping[str, float | None], epoch: int, labels: str) -> list[dict[str, Any]]:
+    """Each metric of an epoch with its split, and which labels it was measured on.
+
+    Args:
+        metrics: name → value; those that measure speed are left out.
+        epoch: that they are of.
+        labels: of the validation split, noisy or clean.
+    """
+    return [
+        {"metric": name, "value": metrics[name], "split": split, "labels": kind or labels, "epoch": epoch}
+        for name, (split, kind) in _MEASURED_ON.items()
+        if name in metrics
+    ]
+
+
+def environment_record() -> dict[str, Any]:
+    """When a record was written, with which versions, on what machine."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": package_versions(),
+        "commit": git_commit(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_cores": os.cpu_count(),
+    }
+
+
+def _prepare_folder(out: Path) -> None:
+    """Creates the folder, or removes an earlier export from it, `provenance.json` first.
 
     Raises:
-        RequestError: if it holds anything else.
+        RequestError: if it holds other files.
         OSError: if it cannot be written.
     """
     ours = {*RECORDED_FILES, PROVENANCE_FILE, OPENINGS_FILE}
@@ -119,10 +157,10 @@ def prepare_folder(out: Path) -> None:
 
 
 def _model_of(experiment: Experiment, trial: Trial, which: Which) -> tuple[ModelFile, ModelRecord]:
-    """The weights of the trial's newest whole checkpoint, which may be older than its latest report.
+    """The weights of the trial's newest intact checkpoint, which may be older than its latest report.
 
     Raises:
-        CheckpointError: saying why, if there are none.
+        CheckpointError: naming the reason, if there are none.
     """
     folder = newest_checkpoint(experiment, trial)
     if folder is None:
@@ -146,24 +184,7 @@ def _model_of(experiment: Experiment, trial: Trial, which: Which) -> tuple[Model
     return ModelFile(description, trained.weights), record
 
 
-def _write_model_files(out: Path, model: ModelFile | None, onnx: bool) -> float | None:
-    if model is None:
-        return None
-    write_model(out / MODEL_FILE, model)
-    return write_onnx(out / ONNX_FILE, model) if onnx else None
-
-
-# metric: split, and which labels; None: those of the validation split, which the experiment knows
-MEASURED_ON: dict[str, tuple[str, str | None]] = {
-    "val_accuracy": ("validation", None),
-    "val_loss": ("validation", None),
-    "train_loss": ("train", "noisy"),
-    "mean_weight": ("train", "noisy"),
-    "selected_clean_fraction": ("train", "clean"),
-}
-
-
-def config_record(experiment: Experiment, trial: Trial, confirmation: dict[str, Any] | None) -> dict[str, Any]:
+def _config_record(experiment: Experiment, trial: Trial, confirmation: dict[str, Any] | None) -> dict[str, Any]:
     """What `best_config.yaml` holds: all that `train` needs, and what the search and its confirmation saw of it."""
     return {
         "format": FORMAT,
@@ -185,7 +206,7 @@ def config_record(experiment: Experiment, trial: Trial, confirmation: dict[str, 
     }
 
 
-def search_record(
+def _search_record(
     experiment: Experiment,
     trial: Trial,
     confirmation: dict[str, Any] | None,
@@ -200,7 +221,7 @@ def search_record(
         "trial": trial.number,
         "trial_state": trial.state,
         "control": trial.control,
-        "chosen": how_confirmed(experiment, confirmation) if confirmation else how_chosen(experiment, trial),
+        "chosen": _how_chosen(experiment, trial, confirmation),
         "confirmation": confirmation,
         "model": model and model.model_dump(),
         "why_no_model": why_no_model,
@@ -214,16 +235,19 @@ def search_record(
         ],
         "dataset": settings.data_settings().model_dump(mode="json") | began["dataset"],
         "seeds": {"trial": trial.config["seed"], "search": settings.seed, "data": settings.data_seed},
-        "compute": compute_record(experiment, trial),
+        "compute": _compute_record(experiment, trial),
         "search": experiment.settings_record(),
         "trained_with": {key: began[key] for key in ("started", "command", "versions", "commit", "host", "platform")},
-        "exported_with": exporter(),
+        "exported_with": environment_record(),
     }
 
 
-def how_chosen(experiment: Experiment, trial: Trial) -> str:
-    """In words, who was compared with whom, on what."""
+def _how_chosen(experiment: Experiment, trial: Trial, confirmation: dict[str, Any] | None) -> str:
+    """In words, which trials were compared, on what."""
     on = f"accuracy on the {experiment.labels_kind} validation labels"
+    if confirmation:
+        ran = f"{confirmation['candidates']} configurations, controls among them"
+        return f"by the highest mean {on} over {len(confirmation['seeds'])} fresh seeds, among {ran}"
     if trial.state != "finished":
         return f"by the highest {on} at each trial's latest epoch so far: no trial had run to the end"
     finished = experiment.counts()["finished"]
@@ -231,29 +255,7 @@ def how_chosen(experiment: Experiment, trial: Trial) -> str:
     return chosen if experiment.state() == "finished" else f"{chosen}; the search was unfinished"
 
 
-def how_confirmed(experiment: Experiment, confirmation: dict[str, Any]) -> str:
-    """In words, who was compared with whom, on what."""
-    on = f"accuracy on the {experiment.labels_kind} validation labels"
-    ran = f"{confirmation['candidates']} configurations, controls among them"
-    return f"by the highest mean {on} over {len(confirmation['seeds'])} fresh seeds, among {ran}"
-
-
-def metric_records(metrics: Mapping[str, float | None], epoch: int, labels: str) -> list[dict[str, Any]]:
-    """Each metric of an epoch with its split, and which labels it was measured on.
-
-    Args:
-        metrics: name → value; those that measure speed are left out.
-        epoch: that they are of.
-        labels: of the validation split, noisy or clean.
-    """
-    return [
-        {"metric": name, "value": metrics[name], "split": split, "labels": kind or labels, "epoch": epoch}
-        for name, (split, kind) in MEASURED_ON.items()
-        if name in metrics
-    ]
-
-
-def compute_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
+def _compute_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
     """CPU-hours and GPU-hours of the whole search, and of this trial."""
     return {
         "counted": "seconds of every epoch, run twice or not, × cpus_per_trial, gpus_per_trial",
@@ -268,15 +270,3 @@ def _trial_metrics(experiment: Experiment, trial: Trial) -> list[dict[str, Any]]
 
 def _hours(usage: ComputeUsage) -> dict[str, float]:
     return {"cpu_hours": round(usage.cpu_hours, 6), "gpu_hours": round(usage.gpu_hours, 6)}
-
-
-def exporter() -> dict[str, Any]:
-    """What wrote the record: when, with which versions, on what machine."""
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": package_versions(),
-        "commit": git_commit(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cpu_cores": os.cpu_count(),
-    }

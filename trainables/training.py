@@ -304,3 +304,20 @@ def to_float(images: Tensor) -> Tensor:
 def normalize(images: Tensor) -> Tensor:
     """Scales pixels [B, C, H, W] from [0, 1] to [−1, 1], channels-last."""
     return images.mul(2).sub(1).contiguous(memory_format=torch.channels_last)
+
+
+def time_one_epoch(settings: dict[str, Any], dataset: Dataset, threads: int) -> tuple[int, float]:
+    """Trains for one epoch, in which every step has both passes, to learn what an epoch costs.
+
+    Args:
+        settings: of a trial.
+        dataset: to train on.
+        threads: of torch on a CPU.
+
+    Returns:
+        The parameters of the network, and the seconds that the epoch took with its evaluation.
+    """
+    torch.set_num_threads(threads)
+    trainer = Trainer(TrialSettings(**(settings | {"burn_in": 0.0})), DeviceDataset(dataset, default_device()))
+    parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
+    return parameters, trainer.train_epoch()["epoch_seconds"]

@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import os
 import platform
@@ -6,12 +8,18 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
+import jsonschema
 import pytest
+import yaml
 from typer.main import get_group
 
+from tests.support.simulated_search import simulate_search
+from trainables.settings import DatasetName
 from tune_mentormix import __version__
 from tune_mentormix.cli.app import app, run
+from tune_mentormix.cli.choices import DATASETS
 from tune_mentormix.errors import DONE, FAILED, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 
@@ -239,3 +247,82 @@ def test_a_reader_that_leaves_the_pipe_ends_a_command_quietly(finished_search: E
         ["bash", "-c", f"{words} | true"], capture_output=True, text=True, check=False, cwd=REPOSITORY
     )
     assert "Traceback" not in done.stderr
+
+
+def test_trials_are_sorted_limited_and_written_as_csv(
+    finished_search: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["trials", "done", *storage_of(finished_search)]
+    assert run([*words, "--csv", "--sort", "val_accuracy", "--limit", "3"]) == DONE
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    accuracies = [float(row["val_accuracy"]) for row in rows]
+    assert (
+        accuracies
+        == sorted((trial.val_accuracy or 0.0 for trial in finished_search.trials.values()), reverse=True)[:3]
+    )
+    assert {"trial", "state", "mixup_alpha", "second_reweight", "note"} <= rows[0].keys()
+    assert run([*words, "--json", "--sort", "val_accuracy", "--limit", "1"]) == DONE
+    assert [str(trial["trial"]) for trial in json.loads(capsys.readouterr().out)] == [rows[0]["trial"]]
+    assert run([*words, "--sort", "val_acuracy"]) == WRONG_REQUEST
+    assert "unknown column 'val_acuracy'; did you mean 'val_accuracy'?" in capsys.readouterr().err
+
+
+def test_the_schema_fits_what_a_search_writes_and_refuses_a_typo(
+    finished_search: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["schema"]) == DONE
+    validator = jsonschema.Draft202012Validator(json.loads(capsys.readouterr().out))
+    text = (finished_search.path / "search.yaml").read_text()
+    written = yaml.safe_load(text)
+    validator.validate(written)
+    validator.validate({"dataset": "folder", "time_budget": "30m", "batch_size": 64, "trial": {"mentor": "focal"}})
+    for wrong in ({"epoch": 3}, {"sampler": "tpee"}, {"trial": {"mentr": "focal"}}, {"time_budget": "soon"}):
+        assert not validator.is_valid(wrong)
+    [relative] = re.findall(r"^# yaml-language-server: \$schema=(\S+)$", text, re.MULTILINE)
+    assert json.loads((finished_search.path / relative).read_text()) == validator.schema
+    assert all(
+        part.get("description") for name, part in validator.schema["properties"].items() if name in written["trial"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"), [("spaces", "published"), ("datasets", "cifar100"), ("networks", "resnet50")]
+)
+def test_what_can_be_set_is_listed(command: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command]) == DONE
+    assert shown in capsys.readouterr().out
+
+
+def test_datasets_lists_every_dataset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(DATASETS) == set(get_args(DatasetName))
+
+
+def test_watching_a_search_that_has_ended_shows_it_at_once(
+    finished_search: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["status", "done", "--watch", *storage_of(finished_search)]) == DONE
+    assert "done: finished" in capsys.readouterr().out
+
+
+def test_delete_removes_an_experiment_only_when_that_is_confirmed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = simulate_search(tmp_path, "birds", 3, epochs=4).path
+    assert run(["delete", "birds", "--storage", str(tmp_path)]) == DONE
+    assert path.exists()
+    assert "use --yes" in capsys.readouterr().err
+    assert run(["delete", "birds", "--yes", "--storage", str(tmp_path)]) == DONE
+    assert not path.exists()
+    assert run(["delete", "birds", "--yes", "--storage", str(tmp_path)]) == WRONG_REQUEST
+
+
+def test_a_dry_run_estimates_the_cost_and_creates_nothing(
+    ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search", "--dry-run", "--name", "birds", "--storage", str(tmp_path / "s"), "--set", "max_images=300"]
+    assert run([*words, "--epochs", "10", "--trials", "8"]) == DONE
+    shown = capsys.readouterr().out
+    assert "240 training and 60 validation images of 8×8×1, 10 classes" in shown
+    assert "small_cnn, 131,178 parameters" in shown
+    assert re.search(r"about \d+ with early stopping, at most 80 \(8 trials of 10\)", shown)
+    assert list(tmp_path.iterdir()) == []

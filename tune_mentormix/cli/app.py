@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tune_mentormix import __version__
-from tune_mentormix.cli import admin, console, export, jobs, results, search
+from tune_mentormix.cli import admin, choices, console, export, jobs, results, search
 from tune_mentormix.cli.options import examples
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
 from tune_mentormix.storage.paths import StorageError
@@ -20,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for commands in (search, results, export, jobs, admin):
+for commands in (search, choices, results, export, jobs, admin):
     app.add_typer(commands.app)
 
 # Spellings of earlier versions, which still work and are not shown.

@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.experiment.experiment import Experiment, Trial
-from tune_mentormix.formatting import format_accuracy, format_duration, format_value
+from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.summary import counts_in_words, summarize
 from tune_mentormix.storage.paths import Location
 
@@ -116,36 +117,34 @@ def print_list(experiments: list[Experiment], storage: Location) -> None:
     if not experiments:
         stdout.print(f"no searches in {storage}")
         return
-    table = Table("name", "state", "trials", "best", "labels", box=None, pad_edge=False)
+    table = Table("name", "started", "state", "trials", "best", "labels", box=None, pad_edge=False)
     for experiment in experiments:
         best = experiment.best()
         done = experiment.num_samples - experiment.counts()["pending"] - experiment.counts()["running"]
         trials = f"{done}/{experiment.num_samples}"
         accuracy = f"{format_accuracy(best.val_accuracy)} (trial {best.number})" if best else "–"
-        table.add_row(experiment.name, experiment.state(), trials, accuracy, experiment.labels_kind)
-    stdout.print(table)
-
-
-def print_trials(experiment: Experiment) -> None:
-    """All trials of one search, with what was searched."""
-    searched = experiment.hyperparameters
-    table = Table("trial", "state", "epoch", "val. accuracy", *searched, "restarts", "note", box=None, pad_edge=False)
-    for number in sorted(experiment.trials):
-        trial = experiment.trials[number]
-        values = [format_value(trial.config[name]) for name in searched]
-        note = trial.error or (f"control: {trial.control}" if trial.control else "")
-        restarts = str(trial.attempt - 1)
         table.add_row(
-            str(number),
-            trial.state,
-            str(trial.epoch),
-            format_accuracy(trial.val_accuracy),
-            *values,
-            restarts,
-            Text(note),
+            experiment.name, _started(experiment), experiment.state(), trials, accuracy, experiment.labels_kind
         )
     stdout.print(table)
+
+
+def print_trials(experiment: Experiment, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    """Prints trials, one a row."""
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        shown = row | {"val_accuracy": format_accuracy(row["val_accuracy"])}
+        table.add_row(*(Text(format_value(shown[column])) for column in columns))
+    stdout.print(table)
     stdout.print(f"Accuracies are on {experiment.labels_kind} validation labels, at each trial's latest epoch.")
+
+
+def print_facts(facts: dict[str, str]) -> None:
+    """Prints names and what they are, one a line."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, fact in facts.items():
+        table.add_row(Text(name, style="bold"), Text(fact))
+    stdout.print(table)
 
 
 def _print_finding(experiment: Experiment) -> None:
@@ -190,6 +189,14 @@ def best_so_far(experiment: Experiment) -> str:
         return "–"
     accuracy = f"{format_accuracy(best.val_accuracy)} on {experiment.labels_kind} validation labels"
     return f"{accuracy} (trial {best.number}, epoch {best.epoch}, its latest)"
+
+
+def _started(experiment: Experiment) -> str:
+    """When the search was started, in local time."""
+    try:
+        return f"{datetime.fromisoformat(experiment.provenance.started).astimezone():%Y-%m-%d %H:%M}"
+    except ValueError:
+        return NOTHING
 
 
 def _failures(experiment: Experiment) -> list[str]:

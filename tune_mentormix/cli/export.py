@@ -111,18 +111,27 @@ def evaluate(
 )
 def predict(
     folder: ExportFolder,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.", show_default=False)],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE", help="Image files, and folders of them.", show_default=False)
+    ],
+    top_k: Annotated[int, typer.Option(min=1, help="How many of the most probable labels to show.")] = 1,
+    out: Annotated[Path | None, option("CSV file to write, instead of printing.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify images with exported weights."""
+    if out is not None and as_json:
+        raise RequestError("--out writes CSV: leave out --json")
     from tune_mentormix.export.read import read_folder
 
     exported = read_folder(folder)
-    from tune_mentormix.cli.tables import print_predictions
-    from tune_mentormix.export.evaluate import predict_images  # imports torch
+    from tune_mentormix.cli.tables import print_predictions, write_predictions
+    from tune_mentormix.export.evaluate import image_files, predict_images  # imports torch
 
-    predictions = predict_images(exported, images)
-    if as_json:
-        console.print_json(predictions)
+    predictions = predict_images(exported, image_files(images), top_k)
+    if out is not None:
+        write_predictions(predictions, top_k, out)
+        console.print_written(out)
+    elif as_json:
+        console.print_json(list(predictions))
     else:
-        print_predictions(predictions)
+        print_predictions(list(predictions), top_k)

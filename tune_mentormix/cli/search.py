@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,11 +27,12 @@ from tune_mentormix.cli.options import (
     Verbose,
     command,
     examples,
+    option,
     with_settings,
 )
 from tune_mentormix.cli.progress import SearchProgress
 from tune_mentormix.config.settings import RESUMABLE, STORAGE, SearchSettings, read_settings
-from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
+from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError, unknown
 from tune_mentormix.experiment.experiment import (
     SEARCH_FILE,
     Experiment,
@@ -37,9 +40,11 @@ from tune_mentormix.experiment.experiment import (
     list_experiments,
     read_experiment,
 )
+from tune_mentormix.formatting import format_duration
 from tune_mentormix.storage.lease import Lease
 
 if TYPE_CHECKING:
+    from tune_mentormix.search.dry_run import DryRun
     from tune_mentormix.storage.paths import Location
 
 PANEL = "Search"
@@ -51,7 +56,7 @@ app = typer.Typer()
     epilog=examples(
         "search",
         "search --name birds --dataset folder --data-dir birds",
-        "search --config search.yaml --trials 50 --time-budget 8h",
+        "search --config search.yaml --trials 50 --dry-run",
     ),
 )
 @with_settings(SEARCH_OPTIONS)
@@ -62,6 +67,9 @@ def search(
     exist_ok: Annotated[
         bool, typer.Option("--exist-ok", help="If an experiment of this name exists, resume it.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and estimate the cost; create nothing.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Search for the best MentorMix settings. Without options: on noisy handwritten digits.
@@ -69,6 +77,11 @@ def search(
     Every option is also a key of the settings file (--config).
     """
     asked = read_settings(config, settings, assignments)
+    if dry_run:
+        from tune_mentormix.search import dry_run as dry_runs  # imports torch and Ray
+
+        _print_dry_run(dry_runs.dry_run(asked, verbose))
+        return
     if exist_ok and _exists(asked):
         _resume(asked.storage, str(asked.name), _changes(asked), verbose)
         return
@@ -147,19 +160,39 @@ def status(
     rich_help_panel=PANEL,
     epilog=examples("trials birds --sort val_accuracy --limit 10", "trials birds --csv > trials.csv"),
 )
-def trials(name: Name, storage: Storage = STORAGE, as_json: AsJson = False) -> None:
+def trials(
+    name: Name,
+    sort: Annotated[str, option("Column to sort by; val_accuracy puts the best first.", "trial")] = "trial",
+    limit: Annotated[int | None, typer.Option(min=1, help="Show only this many.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    storage: Storage = STORAGE,
+    as_json: AsJson = False,
+) -> None:
     """Show every trial of a search."""
+    if as_csv and as_json:
+        raise RequestError("--csv and --json are two forms: leave one out")
     experiment = read_experiment(storage, name)
+    rows = trial_rows(experiment)
+    columns = [*COLUMNS[:4], *experiment.hyperparameters, *COLUMNS[4:]]
+    if sort not in columns:
+        raise RequestError(unknown("column", sort, columns) + " (--sort)")
+    known = [row for row in rows if row[sort] is not None]
+    known.sort(key=lambda row: row[sort], reverse=sort == "val_accuracy")
+    rows = [*known, *(row for row in rows if row[sort] is None)][:limit]
     if as_json:
-        console.print_json([experiment.trials[number].record() for number in sorted(experiment.trials)])
+        console.print_json([experiment.trials[row["trial"]].record() for row in rows])
+    elif as_csv:
+        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({column: format_cell(row[column]) for column in columns} for row in rows)
     else:
-        console.print_trials(experiment)
+        console.print_trials(experiment, columns, rows)
 
 
 @app.command(name="list", rich_help_panel=PANEL, epilog=examples("list", "list --storage s3://bucket/folder --json"))
 def list_(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
-    """Show all searches of a storage folder."""
-    experiments = list_experiments(storage)
+    """Show all searches of a storage folder, the newest first."""
+    experiments = sorted(list_experiments(storage), key=lambda found: found.provenance.started, reverse=True)
     if as_json:
         console.print_json([experiment.status().model_dump(exclude={"settings"}) for experiment in experiments])
     else:
@@ -207,6 +240,48 @@ def _changes(asked: SearchSettings) -> dict[str, Any]:
                 "another --name (--exist-ok)"
             )
     return {key: getattr(asked, key) for key in asked.model_fields_set & {*RESUMABLE, "address"}}
+
+
+COLUMNS = ("trial", "state", "epoch", "val_accuracy", "restarts", "note")
+
+
+def trial_rows(experiment: Experiment) -> list[dict[str, Any]]:
+    """What `trials` shows of each trial, by column, hyperparameters among them; in the order of their numbers."""
+    rows = []
+    for number, trial in sorted(experiment.trials.items()):
+        note = trial.error or (f"control: {trial.control}" if trial.control else "")
+        row = dict(
+            zip(COLUMNS, (number, trial.state, trial.epoch, trial.val_accuracy, trial.attempt - 1, note), strict=True)
+        )
+        rows.append(row | {name: trial.config[name] for name in experiment.hyperparameters})
+    return rows
+
+
+def format_cell(value: object) -> object:
+    """A value of a CSV file: numbers in full, truth values as in YAML."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _print_dry_run(found: DryRun) -> None:
+    settings, dataset = found.request.settings, found.request.dataset
+    height, width, channels = dataset.train_images.shape[1:]
+    images = f"{len(dataset.train_images):,} training and {len(dataset.validation_images):,} validation images"
+    rows = {
+        "data": f"{settings.dataset}: {images} of {height}×{width}×{channels}, {len(dataset.class_names)} classes",
+        "network": f"{settings.network}, {found.parameters:,} parameters",
+        "searched": ", ".join(found.request.space.distributions),
+        "resources": f"{found.concurrent} trials at a time, each with {settings.cpus_per_trial:g} CPU cores and "
+        f"{settings.gpus():g} GPUs",
+        "one epoch": f"{found.epoch_seconds:.2f} s, measured with the published setting",
+        "epochs": f"about {found.expected_epochs:,} with early stopping, at most {found.max_epochs:,} "
+        f"({settings.num_samples} trials of {settings.epochs})",
+        "time": f"about {format_duration(found.seconds(found.expected_epochs))}, at most "
+        f"{format_duration(found.seconds(found.max_epochs))}; starting trials and checkpoints come on top",
+    }
+    if settings.time_budget is not None:
+        rows["budget"] = f"ends after {format_duration(settings.time_budget)} (--time-budget)"
+    console.print_facts(rows)
+    console.print_note("Dry run: everything is in order, and nothing was created.")
 
 
 def _shown(value: object) -> str:

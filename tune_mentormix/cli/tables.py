@@ -1,14 +1,19 @@
-"""What a comparison of searches shows, line by line: the same rows on the terminal and on the page."""
+"""The tables of the commands confirm, compare, export, evaluate and predict. Imports SciPy: import it when needed."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 from rich.text import Text
 
+from trainables.errors import one_line
 from trainables.metrics import CALIBRATION_BINS, wilson_interval
 from tune_mentormix.cli.console import hyperparameters, print_json, stderr, stdout, storage_option
+from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export.manifest import CONFIG_FILE
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
@@ -177,12 +182,30 @@ def print_evaluation(evaluation: ExportEvaluation) -> None:
         stdout.print(f"\nThe confusion of {len(evaluation.class_names)} classes is in --json.")
 
 
-def print_predictions(predictions: list[Prediction]) -> None:
-    """One line an image."""
-    table = Table("image", "label", "probability", box=None, pad_edge=False)
+def print_predictions(predictions: list[Prediction], top_k: int) -> None:
+    """Prints the most probable labels, one image a row."""
+    table = Table("image", *_prediction_columns(top_k), box=None, pad_edge=False)
     for prediction in predictions:
-        table.add_row(Text(prediction.image), Text(prediction.label), f"{prediction.probability:.4f}")
+        cells = [cell for label, probability in prediction.top for cell in (label, f"{probability:.4f}")]
+        table.add_row(Text(prediction.image), *map(Text, cells))
     stdout.print(table)
+
+
+def write_predictions(predictions: Iterator[Prediction], top_k: int, out: Path) -> None:
+    """Writes the most probable labels as CSV, batch by batch. Raises RequestError if that is impossible."""
+    try:
+        with out.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["image", *_prediction_columns(top_k)])
+            for prediction in predictions:
+                writer.writerow([prediction.image, *(cell for pair in prediction.top for cell in pair)])
+    except OSError as error:
+        raise RequestError(f"cannot write {out}: {one_line(error)} (--out)") from error
+
+
+def _prediction_columns(top_k: int) -> list[str]:
+    numbers = ["", *(f"_{n}" for n in range(2, top_k + 1))]
+    return [f"{column}{number}" for number in numbers for column in ("label", "probability")]
 
 
 def _against_record(evaluation: ExportEvaluation) -> str:

@@ -34,6 +34,7 @@ RESUMABLE = (
     *("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
     *("max_concurrent", "cpus_per_trial", "gpus_per_trial"),
 )
+SCHEMA_FILE = "search.schema.json"  # of `settings_schema`, beside the experiments of a storage
 RECORD_KEYS = ("format", "provenance")  # what an experiment's own search.yaml holds besides settings
 SEARCH_WIDE = frozenset({"network", "epochs", "seed"})  # of the trial's settings: one for the whole search
 TrackerName = Literal["wandb", "mlflow"]
@@ -240,6 +241,26 @@ def option_name(key: str) -> str:
 
 # Keys of a trial's settings that may stand beside those of the search.
 TRIAL_ONLY = TrialSettings.model_fields.keys() - SearchSettings.model_fields.keys()
+
+
+def settings_schema() -> dict[str, Any]:
+    """The JSON schema of a settings file; an experiment's `search.yaml` fits it too."""
+    trial = {
+        name: schema
+        for name, schema in TrialSettings.model_json_schema()["properties"].items()
+        if name not in SEARCH_WIDE
+    }
+    schema = SearchSettings.model_json_schema()
+    properties: dict[str, Any] = schema["properties"]
+    properties["trial"] |= {"properties": trial, "additionalProperties": False}
+    record = {"format": {"type": "integer", "maximum": FORMAT}, "provenance": {"type": "object"}}
+    alone = {name: part for name, part in trial.items() if name in TRIAL_ONLY}
+    return schema | {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Settings of a tune-mentormix search",
+        "description": "Settings of one search; docs/search.md lists them.",
+        "properties": properties | alone | record,
+    }
 
 
 def read_settings(config: Path | None, options: dict[str, Any], assignments: Sequence[str] = ()) -> SearchSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -10,13 +11,20 @@ from pydantic import ValidationError
 
 from trainables.data import Dataset
 from trainables.errors import one_line
-from tune_mentormix.config.settings import BUDGETS, RECORD_KEYS, SearchSettings, option_name
+from tune_mentormix.config.settings import (
+    BUDGETS,
+    RECORD_KEYS,
+    SCHEMA_FILE,
+    SearchSettings,
+    option_name,
+    settings_schema,
+)
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, write_label_noise
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import Location, remove_new
+from tune_mentormix.storage.paths import Location, remove_new, write_atomically
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
 
@@ -58,11 +66,20 @@ def _write_first_files(experiment: Experiment, dataset: Dataset) -> None:
     try:
         write_label_noise(experiment.path / LABEL_NOISE_FILE, dataset)
         record = experiment.settings_record() | {"provenance": experiment.provenance.model_dump(mode="json")}
-        write_yaml(settings, record)
+        write_yaml(settings, record, schema=f"../{SCHEMA_FILE}")
     except OSError:
         with suppress(OSError):
             (experiment.path / LABEL_NOISE_FILE).unlink(missing_ok=True)
         raise
+    with suppress(OSError):  # a help for editors, which a search can do without
+        write_schema(experiment.path.parent / SCHEMA_FILE)
+
+
+def write_schema(path: Location) -> None:
+    """Writes the JSON schema of settings files, unless this version wrote it already. Raises OSError."""
+    text = json.dumps(settings_schema(), indent=2, ensure_ascii=False) + "\n"
+    if not path.is_file() or path.read_text() != text:
+        write_atomically(path, text)
 
 
 def stored_settings(

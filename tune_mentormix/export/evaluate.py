@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 import tune_mentormix
 from trainables.data import Dataset, load_test_split
-from trainables.data.image_folder import read_image
+from trainables.data.image_folder import IMAGE_SUFFIXES, read_image
 from trainables.errors import DatasetError, ModelFileError, one_line
 from trainables.inference import Classifier, load_classifier
 from trainables.metrics import CALIBRATION_BINS, Measurement, measure, wilson_interval
@@ -138,17 +138,43 @@ def _log(exported: ExportedFolder, **fields: Any) -> None:
 
 
 class Prediction(BaseModel):
-    """The class that the network gives one image."""
+    """The most probable classes of one image."""
 
     image: str
     label: str
     probability: float  # of that label
+    top: list[tuple[str, float]]  # the most probable labels with their probabilities, `label` first
 
 
-def predict_images(exported: ExportedFolder, paths: Sequence[Path]) -> list[Prediction]:
-    """Classifies image files, in their order.
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """Returns the files named, and for a folder the image files below it in the order of their paths.
+
+    Raises:
+        RequestError: if a folder holds no images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        below = (
+            [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES] if path.is_dir() else [path]
+        )
+        if not below:
+            raise RequestError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        found += sorted(below)
+    return found
+
+
+PREDICTION_BATCH = 256  # images that are in memory at the same time
+
+
+def predict_images(exported: ExportedFolder, paths: Sequence[Path], top_k: int = 1) -> Iterator[Prediction]:
+    """Classifies image files in batches, in their order.
 
     Each is converted to RGB or grey, resized to cover the network's input, and cropped to its centre.
+
+    Args:
+        exported: the folder that holds the weights.
+        paths: of image files.
+        top_k: how many of the most probable labels each prediction has.
 
     Raises:
         RequestError: if the weights do not fit their network, or a file is no image.
@@ -156,12 +182,13 @@ def predict_images(exported: ExportedFolder, paths: Sequence[Path]) -> list[Pred
     try:
         classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads)
         height, width, channels = classifier.description.input_shape
-        images = np.stack([read_image(path, (height, width), channels) for path in paths])
+        names = classifier.description.class_names
+        for start in range(0, len(paths), PREDICTION_BATCH):
+            batch = paths[start : start + PREDICTION_BATCH]
+            images = np.stack([read_image(path, (height, width), channels) for path in batch])
+            for path, row in zip(batch, classifier.classify(images), strict=True):
+                best = np.argsort(-row, kind="stable")[:top_k]
+                top = [(names[index], float(row[index])) for index in best]
+                yield Prediction(image=str(path), label=top[0][0], probability=top[0][1], top=top)
     except (DatasetError, ModelFileError) as error:
         raise RequestError(str(error)) from error
-    probabilities = classifier.classify(images)
-    names = classifier.description.class_names
-    return [
-        Prediction(image=str(path), label=names[int(row.argmax())], probability=float(row.max()))
-        for path, row in zip(paths, probabilities, strict=True)
-    ]

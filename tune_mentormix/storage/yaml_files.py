@@ -67,9 +67,16 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
     return YamlDocument(values, source, lines)
 
 
-def write_yaml(path: Location, values: dict[str, Any]) -> None:
-    """Writes a mapping; a crash leaves the old file or the new one."""
-    write_atomically(path, dump_yaml(values))
+def write_yaml(path: Location, values: dict[str, Any], schema: str | None = None) -> None:
+    """Writes a mapping; a crash leaves the old file or the new one.
+
+    Args:
+        path: of the file.
+        values: the mapping.
+        schema: where editors find its JSON schema, as a path from the file's folder.
+    """
+    head = f"# yaml-language-server: $schema={schema}\n" if schema else ""
+    write_atomically(path, head + dump_yaml(values))
 
 
 def dump_yaml(values: dict[str, Any], width: int = 80) -> str:

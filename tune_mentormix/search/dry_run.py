@@ -1,0 +1,86 @@
+"""A search checked as if it were started, with an estimate of its cost; nothing is created."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from trainables.training import time_one_epoch
+from tune_mentormix.cluster.connection import connection
+from tune_mentormix.cluster.preflight import check_cluster
+from tune_mentormix.cluster.resources import decide_gpus, max_concurrent_trials
+from tune_mentormix.config.controls import CONTROLS
+from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.errors import RequestError, SearchFailedError
+from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path
+from tune_mentormix.search.plan import SearchRequest, check_request
+from tune_mentormix.storage.paths import check_bucket
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a search would be, and about what it would cost."""
+
+    request: SearchRequest  # its settings with the GPUs that a trial would have
+    parameters: int  # of the network
+    epoch_seconds: float  # of one epoch in one trial, measured
+    concurrent: int  # trials at the same time
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of all trials if none is stopped early."""
+        settings = self.request.settings
+        return min(
+            settings.num_samples * settings.epochs, settings.epoch_budget or settings.num_samples * settings.epochs
+        )
+
+    @property
+    def expected_epochs(self) -> int:
+        """Epochs of all trials if early stopping lets the best 1 in `reduction_factor` continue at every rung."""
+        settings = self.request.settings
+        full = min(len(CONTROLS), settings.num_samples)
+        epochs, reached, share = 0.0, 0, 1.0
+        for rung in [*self.request.rungs().epochs, settings.epochs]:
+            epochs += share * (rung - reached)
+            reached, share = rung, share / settings.reduction_factor
+        return min(self.max_epochs, round(full * settings.epochs + (settings.num_samples - full) * epochs))
+
+    def seconds(self, epochs: int) -> float:
+        """How long so many epochs of all trials take."""
+        return epochs * self.epoch_seconds / self.concurrent
+
+
+def dry_run(settings: SearchSettings, verbose: bool = False) -> DryRun:
+    """Checks what a search needs and trains one epoch of the published setting, where a trial would run.
+
+    Raises:
+        RequestError: as `start_search` does.
+        SearchFailedError: if the epoch fails.
+    """
+    check_bucket(settings.storage)
+    path = experiment_path(settings.storage, settings.name or "new")
+    if settings.name and (path / SEARCH_FILE).is_file():
+        raise RequestError(f"{path} exists already; choose another --name, or resume it: resume {settings.name}")
+    request = check_request(settings)
+    with connection(settings.address, verbose):
+        settings = decide_gpus(request.settings)
+        check_cluster(settings)
+        concurrent = min(settings.num_samples, max_concurrent_trials(settings))
+        parameters, seconds = _measure(settings, request)
+    return DryRun(SearchRequest(settings, request.space, request.dataset), parameters, seconds, concurrent)
+
+
+def _measure(settings: SearchSettings, request: SearchRequest) -> tuple[int, float]:
+    """Times one epoch with the resources of a trial."""
+    published: dict[str, Any] = request.control_settings()["published"]
+    task = ray.remote(time_one_epoch).options(
+        num_cpus=settings.cpus_per_trial, num_gpus=settings.gpus(), max_retries=0
+    )
+    try:
+        measured: tuple[int, float] = ray.get(task.remote(published, request.dataset, settings.threads()))
+    except ray.exceptions.RayError as error:
+        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+        raise SearchFailedError(f"an epoch of the published setting failed: {reason}") from error
+    return measured

@@ -249,17 +249,12 @@ def test_a_reader_that_leaves_the_pipe_ends_a_command_quietly(finished_search: E
     assert "Traceback" not in done.stderr
 
 
-def test_trials_are_sorted_limited_and_written_as_csv(
-    finished_search: Experiment, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["trials", "done", *storage_of(finished_search)]
+def test_trials_are_sorted_limited_and_written_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trials = simulate_search(tmp_path, "birds", 6, epochs=4).trials.values()
+    words = ["trials", "birds", "--storage", str(tmp_path)]
     assert run([*words, "--csv", "--sort", "val_accuracy", "--limit", "3"]) == DONE
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    accuracies = [float(row["val_accuracy"]) for row in rows]
-    assert (
-        accuracies
-        == sorted((trial.val_accuracy or 0.0 for trial in finished_search.trials.values()), reverse=True)[:3]
-    )
+    assert [float(row["val_accuracy"]) for row in rows] == sorted(t.val_accuracy or 0.0 for t in trials)[:-4:-1]
     assert {"trial", "state", "mixup_alpha", "second_reweight", "note"} <= rows[0].keys()
     assert run([*words, "--json", "--sort", "val_accuracy", "--limit", "1"]) == DONE
     assert [str(trial["trial"]) for trial in json.loads(capsys.readouterr().out)] == [rows[0]["trial"]]
@@ -298,10 +293,22 @@ def test_datasets_lists_every_dataset(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_watching_a_search_that_has_ended_shows_it_at_once(
-    finished_search: Experiment, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["status", "done", "--watch", *storage_of(finished_search)]) == DONE
-    assert "done: finished" in capsys.readouterr().out
+    simulate_search(tmp_path, "birds", 3, epochs=4)
+    assert run(["status", "birds", "--watch", "--storage", str(tmp_path)]) == DONE
+    assert "birds: finished" in capsys.readouterr().out
+
+
+def test_searches_are_listed_with_the_newest_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, started in (("a", "2026-01-01T10:00:00+00:00"), ("b", "2026-03-01T10:00:00+00:00"), ("c", "")):
+        path = simulate_search(tmp_path, name, 3, epochs=4).path / "search.yaml"
+        record = yaml.safe_load(path.read_text())
+        record["provenance"]["started"] = started
+        path.write_text(yaml.safe_dump(record))
+    assert run(["list", "--storage", str(tmp_path)]) == DONE
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[:2] for line in lines] == [["b", "2026-03-01"], ["a", "2026-01-01"], ["c", "–"]]
 
 
 def test_delete_removes_an_experiment_only_when_that_is_confirmed(

@@ -302,7 +302,8 @@ def test_watching_a_search_that_has_ended_shows_it_at_once(
 
 def test_searches_are_listed_with_the_newest_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, started in (("a", "2026-01-01T10:00:00+00:00"), ("b", "2026-03-01T10:00:00+00:00"), ("c", "")):
-        path = simulate_search(tmp_path, name, 3, epochs=4).path / "search.yaml"
+        simulate_search(tmp_path, name, 3, epochs=4)
+        path = tmp_path / name / "search.yaml"
         record = yaml.safe_load(path.read_text())
         record["provenance"]["started"] = started
         path.write_text(yaml.safe_dump(record))

@@ -120,7 +120,7 @@ def test_two_searches_are_submitted_watched_stopped_and_resumed_over_a_restart_o
 
     page.goto(f"{service}/searches/long")
     page.get_by_role("button", name="Resume").click()
-    expect(page.get_by_role("status")).to_contain_text("goes on where it was")
+    expect(page.get_by_role("status")).to_contain_text("resumes where it was")
     expect(page.locator(".eyebrow .state")).to_have_text("running", timeout=BEGIN)
     expect(page.locator(".eyebrow .state")).to_have_text("finished", timeout=END)
     resumed = read_experiment(tmp_path / "results", "long")

@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 
 from tests.support.in_memory_jobs import InMemoryJobs
 from tests.support.simulated_search import SimulatedFailures, simulate_search
+from tune_mentormix.cluster.jobs import ClusterJobs
 from tune_mentormix.service.app import make_app
-from tune_mentormix.service.cluster_jobs import Jobs
-from tune_mentormix.service.configuration import ServerSettings
-from tune_mentormix.service.tokens import Principal, Tokens
+from tune_mentormix.service.auth import Principal, Tokens
+from tune_mentormix.service.settings import ServerSettings
 from tune_mentormix.storage.paths import Location
 
 READ, RUN = "r" * 32, "w" * 32  # tokens
@@ -75,7 +75,7 @@ def serve(simulated_storage: Path) -> Iterator[Serve]:
     """Starts a service in this process, with settings of its own."""
     clients: list[TestClient] = []
 
-    def start(storage: Location | None = None, cluster: Jobs | None = None, **settings: object) -> Served:
+    def start(storage: Location | None = None, cluster: ClusterJobs | None = None, **settings: object) -> Served:
         jobs = InMemoryJobs()
         chosen = ServerSettings.model_validate({"storage": storage or simulated_storage, "burst": 10_000} | settings)
         tokens = Tokens([(Principal("reader", "read"), READ), (Principal("runner", "run"), RUN)])

@@ -13,9 +13,10 @@ import pytest
 from tests.service.conftest import READ, Serve, sign_in
 from tune_mentormix.cluster.jobs import Job, StateOf, record_submission, stored_state
 from tune_mentormix.errors import RequestError
-from tune_mentormix.service import cluster_jobs, jobs_view
-from tune_mentormix.service.configuration import ServerSettings
-from tune_mentormix.service.policy import NotAllowedError
+from tune_mentormix.service import jobs as service_jobs
+from tune_mentormix.service.admission import NotAllowedError
+from tune_mentormix.service.experiments import ExperimentCache
+from tune_mentormix.service.jobs import JobQueue, KnownJobs
 
 HTML = {"Accept": "text/html"}
 
@@ -41,8 +42,8 @@ def test_searches_are_listed_with_what_the_storage_knows_where_the_cluster_is_go
     assert "no Ray cluster answers" in answer["trouble"]
     sign_in(served.client, READ)
     page = served.client.get("/", headers=HTML).text
-    assert "The cluster cannot be asked: no Ray cluster answers" in page
-    assert "the cluster forgot it before it began" in page
+    assert "The cluster does not answer: no Ray cluster answers" in page
+    assert "the cluster forgot it before it started" in page
     assert served.client.get("/searches/cut", headers=HTML).status_code == 200
 
 
@@ -55,7 +56,7 @@ def test_a_cluster_that_hangs_delays_a_page_once_and_a_little(serve: Serve, monk
         return ()
 
     monkeypatch.setattr(served.jobs, "jobs", hang)
-    monkeypatch.setattr(jobs_view, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(service_jobs, "ANSWER_SECONDS", 0.3)
     began = time.monotonic()
     for _ in range(5):
         assert served.get("/api/v1/jobs").json() == {"jobs": [], "trouble": "it takes long to answer"}
@@ -64,8 +65,8 @@ def test_a_cluster_that_hangs_delays_a_page_once_and_a_little(serve: Serve, monk
 
 
 def test_without_a_cluster_searches_can_be_looked_at_only(tmp_path: Path) -> None:
-    jobs = cluster_jobs.jobs_of(ServerSettings(storage=tmp_path))
-    assert list(jobs.jobs()) == []
+    jobs = JobQueue(None, ExperimentCache(tmp_path), max_jobs=8)
+    assert jobs.known() == KnownJobs([], None)
     for ask in (lambda: jobs.stop("a"), lambda: jobs.resume("a", {}), lambda: jobs.logs("a")):
         with pytest.raises(RequestError, match="has no cluster: set `address`") as refused:
             ask()

@@ -1,4 +1,4 @@
-"""Reports, exports and optuna-dashboard: made on demand, out of this process where they are heavy, and read-only."""
+"""Reports and exports: made on demand, in a process of their own."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from httpx2 import Response
 from tests.service.conftest import RUN, Serve, Served, sign_in
 from tests.support.simulated_search import simulate_search
 from tune_mentormix.service import artifacts
-from tune_mentormix.service.library import Library
-from tune_mentormix.service.reading import Version
+from tune_mentormix.service.experiments import ExperimentCache, Version
 
 
 def made(served: Served, name: str, kind: str) -> Response:
@@ -55,14 +54,14 @@ def test_an_export_of_a_search_without_results_is_refused_in_the_commands_words(
 
 def test_a_slow_storage_holds_up_nobody_else(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on = threading.Event(), threading.Event()
-    version = Library.version
+    version = ExperimentCache.version
 
-    def slow(library: Library, name: str) -> Version:
+    def slow(library: ExperimentCache, name: str) -> Version:
         begun.set()
         go_on.wait(3)
         return version(library, name)
 
-    monkeypatch.setattr(Library, "version", slow)
+    monkeypatch.setattr(ExperimentCache, "version", slow)
     sign_in(served.client, RUN)
     for path in ("/api/v1/experiments/nothing/report", "/searches/nothing/export"):
         begun.clear()
@@ -85,6 +84,7 @@ def test_an_archive_that_cannot_be_written_leaves_nothing_behind(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tarfile.TarFile, "add", disk_full)
+    monkeypatch.setattr(artifacts, "WAIT_SECONDS", 120.0)
 
     async def make() -> None:
         files = artifacts.Artifacts(simulated_storage)
@@ -100,6 +100,7 @@ def test_a_download_under_way_ends_whole_although_the_file_is_made_anew(
     simulated_storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifacts, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(artifacts, "WAIT_SECONDS", 120.0)
 
     async def make_twice() -> None:
         files = artifacts.Artifacts(simulated_storage)
@@ -114,21 +115,3 @@ def test_a_download_under_way_ends_whole_although_the_file_is_made_anew(
         files.close()
 
     asyncio.run(make_twice())
-
-
-def test_the_dashboard_shows_the_study_and_changes_nothing(served: Served) -> None:
-    sign_in(served.client, RUN)
-    opened = served.client.get("/searches/birds/dashboard", follow_redirects=False)
-    assert opened.status_code == 303
-    page = served.client.get(opened.headers["location"])
-    assert page.status_code == 200
-    assert "unsafe-inline" not in page.headers["Content-Security-Policy"].split("script-src")[1]
-    studies = served.client.get("/api/studies").json()["study_summaries"]
-    assert [study["study_name"] for study in studies] == ["birds"]
-    number = studies[0]["study_id"]
-    trials = served.client.get(f"/api/studies/{number}?after=0").json()["trials"]
-    assert len(trials) == 12
-    for method, path in (("DELETE", f"/api/studies/{number}"), ("POST", "/api/studies"), ("PUT", "/api/studies/0")):
-        assert served.client.request(method, path).status_code == 405
-    again = served.client.get("/searches/birds/dashboard", follow_redirects=False)
-    assert again.headers["location"] == opened.headers["location"]

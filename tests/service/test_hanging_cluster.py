@@ -23,7 +23,7 @@ from tune_mentormix.cluster.jobs import (
     stored_state,
     submitted_names,
 )
-from tune_mentormix.service import jobs_view
+from tune_mentormix.service import jobs as service_jobs
 
 API = "/api/v1/experiments"
 MORE_THAN_THREADS = 60  # that a server has for requests
@@ -120,8 +120,8 @@ def test_pages_show_the_cluster_again_once_it_answers_although_a_question_was_lo
         never.wait(30)
         return ()
 
-    monkeypatch.setattr(jobs_view, "ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr(jobs_view, "LOST_SECONDS", 1.0)
+    monkeypatch.setattr(service_jobs, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(service_jobs, "LOST_SECONDS", 1.0)
     monkeypatch.setattr(served.jobs, "jobs", hang)
     assert served.get("/api/v1/jobs").json()["trouble"] == "it takes long to answer"
     monkeypatch.setattr(served.jobs, "jobs", listed)

@@ -14,7 +14,7 @@ from tests.service.conftest import Serve
 from tests.support.object_store import ObjectStore
 from tests.support.simulated_search import simulate_search
 from tune_mentormix.experiment.experiment import SEARCH_FILE
-from tune_mentormix.service import library
+from tune_mentormix.service import experiments
 from tune_mentormix.storage import journal_backends as journal_segments
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, Journal
 from tune_mentormix.storage.paths import RemotePath
@@ -25,7 +25,7 @@ NAME = "grows"
 @pytest.fixture
 def storage(object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemotePath:
     """A place of its own, looked at whenever it is asked about."""
-    monkeypatch.setattr(library, "REMOTE_SECONDS", 0.0)
+    monkeypatch.setattr(experiments, "REMOTE_SECONDS", 0.0)
     monkeypatch.setattr(journal_segments, "MERGED_AT_ONCE", 4)
     return RemotePath(object_store.uri(f"served/{tmp_path.name}"))
 

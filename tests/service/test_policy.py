@@ -9,8 +9,8 @@ import pytest
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import read_experiment
-from tune_mentormix.service.configuration import ServerSettings, read_configuration
-from tune_mentormix.service.policy import NotAllowedError, admit, admit_changes
+from tune_mentormix.service.admission import NotAllowedError, admit, admit_changes
+from tune_mentormix.service.settings import ServerSettings, read_server_settings
 
 SERVER = ServerSettings.model_validate(
     {
@@ -112,9 +112,9 @@ def test_a_wrong_configuration_is_named_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "server.yaml"
     file.write_text("max_trials: 10\nmax_time: soon\n")
     with pytest.raises(RequestError, match=r"max_time.*server.yaml, line 2"):
-        read_configuration(file, {})
+        read_server_settings(file, {})
     file.write_text("token: abc\n")
     with pytest.raises(RequestError, match="unknown key 'token'"):
-        read_configuration(file, {})
+        read_server_settings(file, {})
     file.write_text("max_trials: 10\n")
-    assert read_configuration(file, {"storage": "/x"}).max_trials == 10
+    assert read_server_settings(file, {"storage": "/x"}).max_trials == 10

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from tests.service.conftest import READ, RUN, Serve, Served, sign_in
 from tests.support.simulated_search import simulate_search
 from tune_mentormix.experiment.experiment import read_experiment
+from tune_mentormix.service import pages
 
 HTML = {"Accept": "text/html"}
 
@@ -90,6 +93,34 @@ def test_pages_show_searches_and_one_search_without_scripts(served: Served) -> N
     assert '<path class="best"' in page
     assert "2 trials; accuracy on noisy validation labels" in page
     assert "Resume" not in page  # a reader changes nothing
+
+
+def test_a_heading_sorts_and_keeps_the_filter_and_a_second_click_reverses(served: Served) -> None:
+    sign_in(served.client, READ)
+
+    def shown(query: str) -> tuple[list[int], dict[str, str]]:
+        page = served.client.get(f"/searches/birds?{query}", headers=HTML)
+        assert page.status_code == 200, query
+        links = {
+            label.rstrip(" ↑↓"): unescape(link)
+            for link, label in re.findall(r'<a href="\?(.*?)">(.*?)</a>', page.text)
+        }
+        return [int(number) for number in re.findall(r'<th scope="row">(\d+)</th>', page.text)], links
+
+    first, links = shown("state=finished")
+    best_first, again = shown(links["accuracy"])
+    worst_first, _ = shown(again["accuracy"])
+    assert sorted(best_first) == first == sorted(worst_first) != best_first
+    assert best_first[0] == worst_first[-1] == served.get("/api/v1/experiments/birds/best").json()["best"]["trial_id"]
+
+
+def test_a_long_table_comes_in_pages(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "ROWS", 5)
+    sign_in(served.client, READ)
+    second = served.client.get("/searches/birds?page=2", headers=HTML).text
+    assert "page 2 of 3" in second
+    assert 'href="?page=1" rel="prev"' in second.replace("&amp;", "&").replace("sort=trial&", "")
+    assert served.client.get("/searches/birds?page=3", headers=HTML).text.count('rel="next"') == 0
 
 
 def test_a_runner_is_offered_what_fits_the_state(served: Served) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from tune_mentormix.cli.app import run
 from tune_mentormix.errors import RequestError
-from tune_mentormix.service.server import Listening, settle_tokens
-from tune_mentormix.service.tokens import Principal, make_tokens, read_tokens
+from tune_mentormix.service.auth import Principal, make_tokens, read_tokens
+from tune_mentormix.service.server import BindAddress, load_tokens
 
 TOKEN = "t" * 30
 
@@ -65,14 +65,14 @@ def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_on_loopback_tokens_are_made_where_there_are_none(nobody: Path) -> None:
-    assert len(settle_tokens(Listening("127.0.0.1", 1), None)) == 2
+    assert len(load_tokens(BindAddress("127.0.0.1", 1), None)) == 2
     assert (nobody / ".config/tune-mentormix/tokens").exists()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
 def test_beyond_loopback_nothing_starts_without_tokens(nobody: Path, host: str) -> None:
-    with pytest.raises(RequestError, match="nobody has a token"):
-        settle_tokens(Listening(host, 1), None)
+    with pytest.raises(RequestError, match="there is no token"):
+        load_tokens(BindAddress(host, 1), None)
     assert not (nobody / ".config").exists()
 
 

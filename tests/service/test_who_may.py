@@ -13,7 +13,7 @@ import pytest
 from tests.service.conftest import READ, RUN, Serve, Served, bearer, sign_in
 
 HTML = {"Accept": "text/html"}
-OPEN = {"/healthz", "/login", "/assets/{file}"}
+OPEN = {"/healthz", "/login", "/assets/birds"}  # with the name filled in
 SEARCH = {"name": "new", "num_samples": 4, "epochs": 2}
 
 
@@ -21,7 +21,7 @@ def routes(served: Served) -> list[tuple[str, str]]:
     """Every method and path that the service has, with names filled in."""
     app: Any = served.client.app
     while not hasattr(app, "routes"):
-        app = app._app  # what stands around the application
+        app = app.app  # the middleware around the application
     found: list[tuple[str, str]] = []
 
     def walk(routes: list[Any]) -> None:
@@ -29,7 +29,7 @@ def routes(served: Served) -> list[tuple[str, str]]:
             inner = getattr(getattr(route, "original_router", None), "routes", None)
             if inner:
                 walk(inner)
-            elif route.path not in OPEN:
+            else:
                 path = re.sub(r"\{[^}]+\}", lambda part: "1" if "number" in part[0] else "birds", route.path)
                 found.extend((method, path) for method in route.methods)
 
@@ -37,8 +37,13 @@ def routes(served: Served) -> list[tuple[str, str]]:
     return found
 
 
+def test_no_route_is_open_but_those_that_must_be(served: Served) -> None:
+    answers = [(path, served.client.request(method, path).status_code) for method, path in routes(served)]
+    assert {path for path, status in answers if status != 401} == OPEN
+
+
 def test_every_route_without_a_token_is_refused(served: Served) -> None:
-    found = routes(served)
+    found = [(method, path) for method, path in routes(served) if path not in OPEN]
     assert len(found) > 25
     for method, path in [*found, ("GET", "/nothing"), ("DELETE", "/api/v1/experiments/birds"), ("PUT", "/x")]:
         for headers in ({}, bearer("wrong" * 8), {"Authorization": "Basic abc"}, {"Cookie": "session=wrong"}):
@@ -48,11 +53,21 @@ def test_every_route_without_a_token_is_refused(served: Served) -> None:
 
 
 def test_with_a_read_token_every_change_is_refused(served: Served) -> None:
-    changes = [(method, path) for method, path in routes(served) if method not in ("GET", "HEAD")]
+    found = [(method, path) for method, path in routes(served) if path not in OPEN]
+    changes = [(method, path) for method, path in found if method not in ("GET", "HEAD")]
     assert len(changes) >= 6
     for method, path in [*changes, ("DELETE", "/api/v1/experiments/birds"), ("POST", "/api/studies")]:
         assert served.client.request(method, path, headers=bearer(READ)).status_code == 403, (method, path)
     assert not served.jobs.known
+
+
+def test_a_body_is_not_read_before_its_sender_may_send_it(serve: Serve) -> None:
+    served = serve(max_body=1_000)
+    for path in ("/api/v1/experiments", "/api/v1/experiments/birds/resume", "/submit"):
+        for body in (b"x" * 2_000, b"{not json", b""):
+            headers = {"Content-Type": "application/json"}
+            assert served.client.post(path, content=body, headers=headers).status_code == 401
+            assert served.client.post(path, content=body, headers=headers | bearer(READ)).status_code == 403
 
 
 def test_a_run_token_submits_stops_and_resumes(served: Served) -> None:
@@ -139,6 +154,8 @@ def test_too_many_requests_with_one_token_are_refused_and_others_are_not(serve: 
     assert statuses == [200] * 5 + [429] * 2
     assert int(served.get("/api/v1/jobs").headers["Retry-After"]) >= 1
     assert served.get("/api/v1/jobs", RUN).status_code == 200
+    stops = [served.post("/api/v1/experiments/birds/stop", {}).status_code for _ in range(6)]
+    assert stops == [409] * 4 + [429] * 2, "a change counts once, too"
 
 
 def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(serve: Serve) -> None:

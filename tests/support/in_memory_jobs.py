@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tune_mentormix.cluster.jobs import Job, StateOf, stored_state
+from tune_mentormix.cluster.jobs import ClusterJobs, Job, StateOf, stored_state
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 
 
-class InMemoryJobs:
-    """Has the Protocol `Jobs`."""
+class InMemoryJobs(ClusterJobs):
+    """Has the methods that the service calls; none of them makes a request."""
 
     def __init__(self) -> None:
         self.known: dict[str, Job] = {}
@@ -36,7 +35,7 @@ class InMemoryJobs:
             raise RequestError(f"{name} was never submitted")
         self.known[name] = replace(self.known[name], state="interrupted", alive=False)
 
-    def jobs(self, state_of: StateOf = stored_state) -> Sequence[Job]:
+    def jobs(self, state_of: StateOf = stored_state) -> list[Job]:
         return list(self.known.values())
 
     def logs(self, name: str) -> str:

@@ -68,15 +68,15 @@ def serve(
 ) -> None:
     """Serve searches to a team: web pages and an API to submit, watch, stop and collect them."""
     try:
-        from tune_mentormix.service.configuration import read_configuration
-        from tune_mentormix.service.server import Listening
+        from tune_mentormix.service.server import BindAddress
         from tune_mentormix.service.server import serve as serve_until_stopped
+        from tune_mentormix.service.settings import read_server_settings
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("tune_mentormix"):
             raise
         raise RequestError(f"serve needs {error.name}: {how_to_install('serve')}") from error
     options = {"storage": storage, "address": dashboard, "insecure": insecure or None}
-    serve_until_stopped(read_configuration(config, options), Listening(host, port, certificate, key), tokens)
+    serve_until_stopped(read_server_settings(config, options), BindAddress(host, port, certificate, key), tokens)
 
 
 @app.command(rich_help_panel="Search", epilog=examples("delete birds", "delete birds --yes"))

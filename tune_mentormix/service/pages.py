@@ -1,58 +1,133 @@
-"""The pages for reading: all searches, and one search. They work without scripts; one script keeps them fresh."""
+"""The pages and their forms. They work without scripts; one script keeps them fresh."""
 
 from __future__ import annotations
 
+from math import ceil, floor
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 import yaml
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import PlainTextResponse, RedirectResponse
-from starlette.responses import Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import JSONResponse, Response
 
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.report.html import templates_of
 from tune_mentormix.results.summary import summarize
-from tune_mentormix.service.curve_picture import curve_picture
-from tune_mentormix.service.dashboard import has_dashboard
-from tune_mentormix.service.events import as_data
-from tune_mentormix.service.experiments_api import made, progress_of_all
-from tune_mentormix.service.form_fields import resume_form
-from tune_mentormix.service.guard import RefusedError
-from tune_mentormix.service.jobs_api import MOST_LOG
-from tune_mentormix.service.models import Name
-from tune_mentormix.service.reading import Reading
-from tune_mentormix.service.rendering import page
-from tune_mentormix.service.state import Service, Shared
-from tune_mentormix.service.trial_table import OWN_COLUMNS, TrialQuery, select_trials
+from tune_mentormix.service.admission import form_settings, resume_form, submit_form
+from tune_mentormix.service.api import (
+    COLUMNS,
+    MAX_LOG,
+    Name,
+    Sort,
+    TrialQuery,
+    artifact,
+    progress_of_all,
+    resume_search,
+    submit_search,
+)
+from tune_mentormix.service.artifacts import Kind
+from tune_mentormix.service.auth import COOKIE
+from tune_mentormix.service.dependencies import Form, OwnForm, Service, Shared, authorize, own_form, session_of
+from tune_mentormix.service.error_handlers import status_of
+from tune_mentormix.service.experiments import CachedExperiment
+from tune_mentormix.service.request_logging import log
 
-router = APIRouter(include_in_schema=False)
+public = APIRouter(include_in_schema=False)  # without a token
+router = APIRouter(include_in_schema=False, dependencies=[Depends(authorize)])
+signed_in = APIRouter(include_in_schema=False, dependencies=[Depends(own_form)])  # with either role
+forms = APIRouter(include_in_schema=False, dependencies=[Depends(authorize), Depends(own_form)])
+ROUTERS = (public, router, signed_in, forms)
 ROWS = 100  # of a table
-PageNumber = Annotated[int, Query(ge=1, le=1_000_000, alias="page")]
-MOST_FAILURES = 20
-SAID = {
-    "submitted": "The search was sent to the cluster: it appears here once its driver has begun.",
+MAX_FAILURES = 20
+MAX_POINTS = 9_000  # of the curves in a picture, about eight bytes each
+TICK_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)  # of accuracies
+FLASH_MESSAGES = {
+    "submitted": "The search was sent to the cluster: it appears here once its driver has started.",
     "stopping": "The search was asked to stop. It ends cleanly, which can take half a minute.",
-    "resumed": "The search was sent to the cluster again, and goes on where it was.",
+    "resumed": "The search was sent to the cluster again, and resumes where it was.",
 }
+PageNumber = Annotated[int, Query(ge=1, le=1_000_000, alias="page")]
+_environment = templates_of("tune_mentormix.service")
+
+
+def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Returns a page for the user who asks."""
+    session = session_of(request)
+    may_run = session is not None and session.principal.role == "run"
+    text = _environment.get_template(template).render(session=session, may_run=may_run, **values)
+    return HTMLResponse(text, status)
+
+
+def error_response(request: Request, error: StarletteHTTPException) -> Response:
+    """Returns a page for a browser (the one to sign in, if it must), JSON for a program."""
+    if "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/api/"):
+        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    if error.status_code == 401:
+        response = render(request, "login.html", 401, message=None)
+    else:
+        response = render(request, "error.html", error.status_code, error=error)
+    response.headers.update(error.headers or {})
+    return response
+
+
+@public.get("/login")
+def login_page(request: Request) -> Response:
+    """The form to sign in."""
+    return render(request, "login.html", message=None)
+
+
+@public.post("/login")
+async def login(request: Request, service: Shared, form: Form) -> Response:
+    """Begins a session. Failures from one address are counted, so that guessing is slow."""
+    client = request.client.host if request.client else ""
+    if service.failed_logins.is_reached(client):
+        return render(request, "login.html", 429, message="Too many attempts from your address: wait a minute.")
+    principal = service.tokens.principal(form.get("token", "").strip())
+    if principal is None:
+        service.failed_logins.hit(client)
+        log("a login failed", client=client)
+        return render(request, "login.html", 401, message="That token is not valid.")
+    response = RedirectResponse("/", 303)
+    response.set_cookie(
+        COOKIE,
+        service.sessions.begin(principal),
+        max_age=round(service.server.session_time),
+        httponly=True,
+        secure=service.server.https,
+        samesite="strict",
+    )
+    log("signed in", who=principal.owner, client=client)
+    return response
+
+
+@signed_in.post("/logout")
+async def logout(request: Request, service: Shared) -> Response:
+    """Ends the session."""
+    service.sessions.pop(request.cookies[COOKIE], None)
+    response = RedirectResponse("/login", 303)
+    response.delete_cookie(COOKIE)
+    return response
 
 
 @router.get("/")
-def searches(request: Request, service: Shared, said: str = "", page_number: PageNumber = 1) -> Response:
+def searches(request: Request, service: Shared, flash: str = "", page: PageNumber = 1) -> Response:
     """All searches."""
-    summaries = service.library.summaries()
-    known = service.known_jobs.look()
-    names = {summary.name for summary in summaries}
-    return page(
+    snapshots = service.experiments.snapshots()
+    known = service.jobs.known()
+    names = {snapshot.status.name for snapshot in snapshots}
+    return render(
         request,
         "searches.html",
-        summaries=summaries[(page_number - 1) * ROWS : page_number * ROWS],
-        total=len(summaries),
-        pages=_pages(len(summaries), page_number, {}),
+        searches=[snapshot.status for snapshot in snapshots[(page - 1) * ROWS : page * ROWS]],
+        pages=(page, len(snapshots), ROWS),
         waiting=[job for job in known.jobs if job.name not in names],
         failed_jobs={job.name: job.message for job in known.jobs if job.state == "failed"},
-        trouble=known.trouble,
+        error=known.error,
         storage=str(service.server.storage),
-        now=as_data(progress_of_all(summaries, known)),
-        said=SAID.get(said),
+        now=progress_of_all(snapshots, known).model_dump_json(),
+        flash=FLASH_MESSAGES.get(flash),
     )
 
 
@@ -61,113 +136,165 @@ def search(
     request: Request,
     service: Shared,
     name: Name,
-    said: str = "",
-    sort: Annotated[str, Query(max_length=64)] = "trial",
+    flash: str = "",
+    sort: Sort = "trial",
     descending: bool = False,
     state: Literal["", "pending", "running", "stopped_early", "finished", "failed"] = "",
     at_least: Annotated[str, Query(max_length=20)] = "",
-    page_number: PageNumber = 1,
+    page: PageNumber = 1,
 ) -> Response:
     """One search."""
     query = TrialQuery(sort, descending, state or None, _accuracy(at_least))
-    job = next((job for job in service.known_jobs.look().jobs if job.name == name), None)
-    now = as_data(service.library.summary(name).progress())  # before: the page is at least as new
-    with service.library.open(name) as reading:
-        return page(
+    job = next((job for job in service.jobs.known().jobs if job.name == name), None)
+    now = service.experiments.snapshot(name).progress()  # before: the page is at least as new
+    with service.experiments.open(name) as cached:
+        return render(
             request,
             "search.html",
-            **_search_values(service, reading, query, page_number),
+            **_search_values(service, cached, query, page),
             job=job,
-            now=now,
-            said=SAID.get(said),
-            at_least=at_least,
-            has_dashboard=has_dashboard(),
+            now=now.model_dump_json(),
+            flash=FLASH_MESSAGES.get(flash),
             resume_fields=resume_form(service.server),
         )
 
 
+@router.get("/searches/{name}/logs")
+def logs(service: Shared, name: Name) -> Response:
+    """The end of what its latest job printed."""
+    return PlainTextResponse(service.jobs.logs(name)[-MAX_LOG:])
+
+
 @router.get("/searches/{name}/report")
 async def report(request: Request, service: Shared, name: Name) -> Response:
-    """Its report, or a page that asks again by itself until it is made."""
-    return _or_wait(request, await made(service, "report", name), name, "report")
+    """Its report, or a page that asks again until it is made."""
+    return await _artifact_page(request, service, "report", name)
 
 
 @router.get("/searches/{name}/export")
 async def export(request: Request, service: Shared, name: Name) -> Response:
-    """Its export, or a page that asks again by itself until it is made."""
-    return _or_wait(request, await made(service, "export", name), name, "export")
+    """Its export, or a page that asks again until it is made."""
+    return await _artifact_page(request, service, "export", name)
 
 
-@router.get("/searches/{name}/logs")
-def logs(service: Shared, name: Name) -> Response:
-    """What its latest job printed."""
-    return PlainTextResponse(service.jobs.logs(name)[-MOST_LOG:])
+@router.get("/submit")
+def submit_page(request: Request, service: Shared) -> Response:
+    """The form for a new search."""
+    return _submit_page(request, service, {}, None, 200)
+
+
+@forms.post("/submit")
+def submit(request: Request, service: Shared, form: OwnForm) -> Response:
+    """Sends the search; an error is shown above the form, which keeps what was entered."""
+    try:
+        submit_search(service, form_settings(form))
+    except RequestError as error:
+        return _submit_page(request, service, form, str(error), status_of(error))
+    return RedirectResponse("/?flash=submitted", 303)
+
+
+@forms.post("/searches/{name}/stop")
+def stop(service: Shared, name: Name) -> Response:
+    """Interrupts the search."""
+    service.jobs.stop(name)
+    return RedirectResponse(f"/searches/{name}?flash=stopping", 303)
+
+
+@forms.post("/searches/{name}/resume")
+def resume(service: Shared, name: Name, form: OwnForm) -> Response:
+    """Resumes the search."""
+    resume_search(service, name, form_settings(form))
+    return RedirectResponse(f"/searches/{name}?flash=resumed", 303)
 
 
 @router.get("/favicon.ico")
 def favicon() -> Response:
-    """Browsers ask by themselves."""
+    """The icon, at the path that browsers ask for."""
     return RedirectResponse("/assets/icon.svg", 308)
 
 
-def _search_values(service: Service, reading: Reading, query: TrialQuery, page_number: int) -> dict[str, Any]:
-    experiment = reading.experiment
-    hyperparameters = experiment.hyperparameters
-    if query.sort not in (*OWN_COLUMNS, *hyperparameters):
-        raise RefusedError(404, f"there is no column {query.sort!r} to sort by")
-    chosen = select_trials(experiment, query)
+async def _artifact_page(request: Request, service: Service, kind: Kind, name: str) -> Response:
+    response = await artifact(service, kind, name)
+    if response.status_code == 202:
+        response = render(request, "waiting.html", 202, name=name, kind=kind)
+        response.headers["Refresh"] = "3"
+    return response
+
+
+def _submit_page(
+    request: Request, service: Service, entered: dict[str, str], message: str | None, status: int
+) -> Response:
+    groups, server = submit_form(service.server), service.server
+    return render(request, "submit.html", status, groups=groups, entered=entered, message=message, server=server)
+
+
+def _search_values(service: Service, cached: CachedExperiment, query: TrialQuery, page: int) -> dict[str, Any]:
+    experiment = cached.experiment
+    searched, best = experiment.hyperparameters, experiment.best()
+    chosen = query.select(experiment)
     failed = [trial for trial in experiment.trials.values() if trial.state == "failed"]
-    filters = {"state": query.state, "at_least": query.at_least, "sort": query.sort, "descending": query.descending}
-    holder = service.library.holder(experiment.name)
-    counts = experiment.counts()
+    asked = {"state": query.state, "at_least": query.min_accuracy, "sort": query.sort, "descending": query.descending}
+    snapshot = cached.snapshot().with_holder(service.experiments.holder(experiment.name))
+    settings = experiment.settings_record()
     return {
         "experiment": experiment,
-        "state": "running" if holder else experiment.left_as(),
-        "holder": holder,
-        "counts": counts,
-        "done": experiment.num_samples - counts["pending"] - counts["running"],
+        "snapshot": snapshot,
+        "state": snapshot.status.state,
+        "counts": experiment.counts(),
         "finding": summarize(experiment),
-        "best": experiment.best(),
+        "best": best,
         "split": f"{experiment.labels_kind} validation labels",
-        "curves": curve_picture(experiment),
-        "searched": hyperparameters,
-        "columns": [_column(column, query) for column in (*OWN_COLUMNS[:4], *hyperparameters, OWN_COLUMNS[4])],
-        "trials": chosen[(page_number - 1) * ROWS : page_number * ROWS],
-        "chosen": len(chosen),
+        "curves": _curves(experiment, best),
+        "searched": searched,
+        "columns": (*COLUMNS[:4], *searched, COLUMNS[4]),
+        "trials": chosen[(page - 1) * ROWS : page * ROWS],
         "query": query,
-        "pages": _pages(len(chosen), page_number, filters),
-        "failed": failed[:MOST_FAILURES],
+        "pages": (page, len(chosen), ROWS),
+        "filters": {key: value for key, value in asked.items() if value is not None and value is not False},
+        "failed": failed[:MAX_FAILURES],
         "failed_count": len(failed),
-        "epochs_per_second": reading.epochs_per_second() if holder else 0.0,
-        "settings": yaml.safe_dump(
-            experiment.settings_record(),
-            sort_keys=False,
-            allow_unicode=True,
-        ),
+        "settings": yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
     }
 
 
-def _column(name: str, query: TrialQuery) -> dict[str, Any]:
-    """A heading that sorts: a second click turns the order round."""
-    is_sorted = query.sort == name
-    turned = not query.descending if is_sorted else name == "val_accuracy"
-    link = _query({"state": query.state, "at_least": query.at_least, "sort": name, "descending": turned})
-    return {"name": name.replace("val_accuracy", "accuracy"), "link": link, "sorted": is_sorted}
+def _curves(experiment: Experiment, best: Trial | None) -> dict[str, Any] | None:
+    """Returns a picture of all learning curves in a square of 1,000 by 1,000 units; None before the first report."""
+    curves = {number: _known_points(trial) for number, trial in sorted(experiment.trials.items())}
+    values = [value for points in curves.values() for _, value in points]
+    if not values:
+        return None
+    step = next(step for step in TICK_STEPS if max(values) - min(values) <= 5 * step)
+    low = floor(min(values) / step + 1e-9) * step
+    high = max(ceil(max(values) / step - 1e-9) * step, low + step)
+    epochs = max(1, *(int(trial.config.get("epochs") or trial.epoch) for trial in experiment.trials.values()))
 
+    def x(epoch: float) -> int:
+        return round(1_000 * epoch / epochs)
 
-def _pages(total: int, current: int, filters: dict[str, Any]) -> dict[str, Any]:
-    last = max(1, -(-total // ROWS))
+    def y(value: float) -> int:
+        return round(1_000 * (high - value) / (high - low))
+
+    def path(points: list[tuple[int, float]], every: int = 1) -> str:
+        shown = [*points[:-1:every], *points[-1:]]
+        return "M" + "L".join(f"{x(epoch)} {y(value)}" for epoch, value in shown) + "h0" if points else ""
+
+    every = ceil(len(values) / MAX_POINTS)
+    controls = {trial.number: trial.control for trial in experiment.trials.values() if trial.control}
+    marked = controls.keys() | ({best.number} if best else set())
+    ticks = [low + step * tick for tick in range(round((high - low) / step) + 1)]
     return {
-        "current": current,
-        "last": last,
-        "before": _query(filters | {"page": current - 1}) if current > 1 else None,
-        "after": _query(filters | {"page": current + 1}) if current < last else None,
+        "count": sum(bool(points) for points in curves.values()),
+        "others": "".join(path(points, every) for number, points in curves.items() if number not in marked),
+        "controls": {name: path(curves[number]) for number, name in controls.items()},
+        "best": path(curves[best.number]) if best else "",
+        "rungs": [x(rung) for rung in experiment.rungs if rung <= epochs],
+        "accuracies": {f"{tick:.4g}": y(tick) for tick in ticks},
+        "epochs": {round(epochs * part / 4): x(round(epochs * part / 4)) for part in range(5)},
     }
 
 
-def _query(values: dict[str, Any]) -> str:
-    given = {key: value for key, value in values.items() if value not in (None, "", False)}
-    return "?" + urlencode(given) if given else "?"
+def _known_points(trial: Trial) -> list[tuple[int, float]]:
+    return [(epoch, value) for epoch, value in trial.curve.items() if value is not None and 0 <= value <= 1]
 
 
 def _accuracy(text: str) -> float | None:
@@ -176,12 +303,4 @@ def _accuracy(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise RefusedError(422, "at_least must be a number") from None
-
-
-def _or_wait(request: Request, response: Response, name: str, kind: str) -> Response:
-    if response.status_code != 202:
-        return response
-    waiting = page(request, "waiting.html", 202, name=name, kind=kind)
-    waiting.headers["Refresh"] = "3"
-    return waiting
+        raise HTTPException(422, "at_least must be a number") from None

@@ -1,4 +1,4 @@
-"""Runs the service: settles where it listens and who may, refuses what would be open to everyone, then serves."""
+"""Runs the service: checks the address and the tokens, refuses to serve without any beyond loopback, then serves."""
 
 from __future__ import annotations
 
@@ -7,25 +7,34 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import uvicorn
 
+from tune_mentormix.cluster.jobs import ClusterJobs
 from tune_mentormix.errors import RequestError
 from tune_mentormix.service.app import make_app
-from tune_mentormix.service.cluster_jobs import jobs_of
-from tune_mentormix.service.configuration import ServerSettings
-from tune_mentormix.service.logs import log, log_as_json
-from tune_mentormix.service.tokens import DEFAULT_FILE, ENVIRONMENT, Tokens, make_tokens, read_tokens
+from tune_mentormix.service.auth import DEFAULT_FILE, ENVIRONMENT, Role, Tokens, make_tokens, read_tokens
+from tune_mentormix.service.request_logging import log, log_as_json
+from tune_mentormix.service.settings import ServerSettings
 
-MOST_CONNECTIONS = 2_000  # further ones are answered 503 at once
-KEEP_ALIVE_SECONDS = 10
-CLOSE_SECONDS = 5
+UVICORN_OPTIONS: dict[str, Any] = {  # our own logs and headers, no websockets, and a limit on connections
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,
+    "ws": "none",
+    "http": "h11",  # the same on every machine, whatever else is installed
+    "lifespan": "on",
+    "limit_concurrency": 2_000,  # connections; further ones are answered 503 at once
+    "timeout_keep_alive": 10,
+    "timeout_graceful_shutdown": 5,
+}
 
 
 @dataclass(frozen=True)
-class Listening:
-    """Where the service listens."""
+class BindAddress:
+    """The address that the service binds to."""
 
     host: str
     port: int
@@ -42,83 +51,67 @@ class Listening:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can come."""
+        """Whether only this machine can reach it."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
 
 
-def settle_tokens(listening: Listening, file: Path | None) -> Tokens:
-    """The tokens that are valid; on loopback, a file of new ones is made where there are none.
+def load_tokens(address: BindAddress, file: Path | None) -> Tokens:
+    """Returns the tokens that are valid; on loopback, a file of new ones is written if there are none.
 
     Raises:
-        RequestError: if there are none and the service would be reached from other machines, or they cannot be read.
+        RequestError: if there are none and other machines reach the service, or they cannot be read.
     """
     default = DEFAULT_FILE.expanduser()
-    from_environment = any(os.environ.get(ENVIRONMENT.format(role=role)) for role in ("READ", "RUN"))
+    from_environment = any(os.environ.get(ENVIRONMENT.format(role=role.upper())) for role in get_args(Role))
     if file is None and not from_environment:
-        if listening.is_loopback:
+        if address.is_loopback:
             make_tokens(default)
         file = default if default.exists() else None
     tokens = read_tokens(file, os.environ)
     if not tokens:
         raise RequestError(
-            f"--host {listening.host} is reached from other machines, and nobody has a token: "
+            f"--host {address.host} is reached from other machines, and there is no token: "
             "write a file with mode 600 (--tokens), or set TUNE_MENTORMIX_RUN_TOKEN"
         )
     log(f"tokens are those of {file}" if file else "tokens are those of the environment")
     return tokens
 
 
-def serve(server: ServerSettings, listening: Listening, tokens_file: Path | None) -> None:
-    """Serves until it is told to stop by SIGINT or SIGTERM.
+def serve(server: ServerSettings, address: BindAddress, tokens_file: Path | None) -> None:
+    """Serves until SIGINT or SIGTERM.
 
     Raises:
-        RequestError: if it may not, or cannot listen there.
+        RequestError: if it may not, or cannot bind to the address.
     """
     log_as_json()
-    jobs = jobs_of(server)
-    tokens = settle_tokens(listening, tokens_file)
-    _check_free(listening)
-    https = server.https or listening.certificate is not None
-    if not listening.is_loopback and not https:
+    cluster = None
+    if server.address is not None:
+        cluster = ClusterJobs(server.address, server.storage, server.insecure)
+    tokens = load_tokens(address, tokens_file)
+    _check_free(address)
+    https = server.https or address.certificate is not None
+    if not address.is_loopback and not https:
         log("tokens travel unencrypted: give --certificate and --key, or put a proxy with HTTPS in front")
-    app = make_app(server.model_copy(update={"https": https}), tokens, jobs)
-    log(f"serving {server.storage} on http{'s' if listening.certificate else ''}://{listening.host}:{listening.port}")
+    app = make_app(server.model_copy(update={"https": https}), tokens, cluster)
+    log(f"serving {server.storage} on http{'s' if address.certificate else ''}://{address.host}:{address.port}")
     uvicorn.run(
         app,
-        host=listening.host,
-        port=listening.port,
-        ssl_certfile=listening.certificate,
-        ssl_keyfile=listening.key,
-        **settings_of_uvicorn(),
+        host=address.host,
+        port=address.port,
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
+        **UVICORN_OPTIONS,
     )
 
 
-def settings_of_uvicorn() -> dict[str, Any]:
-    """Our own logs and headers, no websockets, and a bound on connections."""
-    return {
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "proxy_headers": False,
-        "ws": "none",
-        "http": "h11",  # the same on every machine, whatever else is installed
-        "lifespan": "on",
-        "limit_concurrency": MOST_CONNECTIONS,
-        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
-        "timeout_graceful_shutdown": CLOSE_SECONDS,
-    }
-
-
-def _check_free(listening: Listening) -> None:
-    """Said before anything is imported or logged that takes long."""
+def _check_free(address: BindAddress) -> None:
+    """Raises RequestError before anything is read or logged that takes long."""
     try:
-        with socket.create_server((listening.host, listening.port)):
+        with socket.create_server((address.host, address.port)):
             pass
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RequestError(
-            f"cannot listen on {listening.host}:{listening.port}: {reason} (--host, --port)"
-        ) from error
+        raise RequestError(f"cannot listen on {address.host}:{address.port}: {reason} (--host, --port)") from error

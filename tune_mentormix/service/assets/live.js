@@ -1,7 +1,7 @@
-// Keeps what is marked data-live fresh: an event says that something changed, and the page is fetched again.
+// Keeps what is marked data-live fresh: an event tells that something has changed, and the page is fetched again.
 "use strict";
 const main = document.querySelector("main[data-events]");
-const LEAST_MS = 2000;
+const MIN_MS = 2000;
 let last = 0;
 let timer = null;
 
@@ -13,7 +13,7 @@ async function refresh() {
   if (!response.ok) return;
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   if (fresh.querySelector(".actions form")?.action !== document.querySelector(".actions form")?.action) {
-    location.reload();  // it began or ended: other buttons
+    location.reload();  // it started or ended: other buttons
     return;
   }
   for (const part of document.querySelectorAll("[data-live]")) {
@@ -27,7 +27,7 @@ if (main && "EventSource" in window) {
   events.addEventListener("progress", (event) => {
     if (event.data === main.dataset.now) return;  // the page is as new as that
     main.dataset.now = event.data;
-    if (timer === null) timer = setTimeout(() => refresh().catch(() => {}), Math.max(0, last + LEAST_MS - Date.now()));
+    if (timer === null) timer = setTimeout(() => refresh().catch(() => {}), Math.max(0, last + MIN_MS - Date.now()));
   });
   addEventListener("pagehide", () => events.close());
 }

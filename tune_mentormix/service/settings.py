@@ -1,4 +1,4 @@
-"""The server's own configuration: what a request may ask for, and how much of it."""
+"""ServerSettings: what a request may ask for, and how much of it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,13 @@ from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 Count = Annotated[int, Field(ge=1)]
 
 
-def _digits_only() -> dict[DatasetName, list[UserPath]]:
-    return {"digits": []}
-
-
 class ServerSettings(Settings):
-    """One service: where searches lie and run, and what a submitted one may be."""
+    """One service: where searches are stored and run, and the limits of a submitted one."""
 
-    storage: StorageSetting = Path("results")  # the one place of experiments
+    storage: StorageSetting = Path("results")  # of all experiments
     address: str | None = None  # of the cluster's Jobs API, http://head:8265; None: nothing can be started or stopped
-    insecure: bool = False  # use a cluster beyond loopback although it is open to everyone
-    datasets: dict[DatasetName, list[UserPath]] = Field(default_factory=_digits_only)  # and the data_dirs of each
+    insecure: bool = False  # use a cluster beyond loopback although it takes no token
+    datasets: dict[DatasetName, list[UserPath]] = Field(default={"digits": []})  # and the data_dirs of each
     files: list[UserPath] = Field(default_factory=list)  # what labels_file and clean_validation may name
     max_trials: Count = 100  # of one search
     max_epochs: Count = 500  # of one trial
@@ -37,12 +33,12 @@ class ServerSettings(Settings):
     max_gpus_per_trial: Annotated[float, Field(ge=0)] = 1.0
     max_jobs: Count = 8  # searches that run or wait at once
     max_body: Count = 256_000  # bytes of a request
-    max_streams: Count = 256  # of events, all together
+    max_streams: Count = 256  # event streams, all together
     requests_per_second: Annotated[float, Field(gt=0)] = 20.0  # of one token, on average
     burst: Count = 100  # of one token, at once
-    logins_per_minute: Annotated[float, Field(gt=0)] = 10.0  # from one address, failed tokens among them
-    session_time: Seconds = 12.0 * SECONDS_PER_UNIT["h"]  # until one has to sign in again
-    https: bool = False  # a proxy in front speaks HTTPS: cookies go over nothing else
+    logins_per_minute: Annotated[float, Field(gt=0)] = 10.0  # failed ones, from one address
+    session_time: Seconds = 12.0 * SECONDS_PER_UNIT["h"]  # until a browser has to sign in again
+    https: bool = False  # a proxy in front speaks HTTPS: cookies are sent over nothing else
 
     @field_validator("max_time", "session_time", mode="before")
     @classmethod
@@ -50,7 +46,7 @@ class ServerSettings(Settings):
         return parse_duration(value) if isinstance(value, str) else value
 
 
-def read_configuration(path: Path | None, options: dict[str, Any]) -> ServerSettings:
+def read_server_settings(path: Path | None, options: dict[str, Any]) -> ServerSettings:
     """Merges the configuration file (if any) with the command's options; options win.
 
     Args:

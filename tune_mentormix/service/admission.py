@@ -1,0 +1,254 @@
+"""Admission control: which settings a submitted search may have, as a JSON schema, as a form, and as checks.
+
+A search names its settings and nothing else: no storage, cluster, environment or command. Paths must be among those
+configured, spaces are written out or built-in, and trials, epochs, concurrency, time and resources are bounded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from search_spaces import shipped_spaces
+from trainables.settings import TrialSettings
+from tune_mentormix.config.settings import (
+    NAME_PATTERN,
+    RESUMABLE,
+    SEARCH_WIDE,
+    SearchSettings,
+    with_noise,
+)
+from tune_mentormix.config.validation import describe
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.service.settings import ServerSettings
+from tune_mentormix.storage.yaml_files import YamlDocument
+
+MAIN = ("name", "dataset", "data_dir", "network", "epochs", "num_samples", "space", "max_concurrent", "time_budget")
+MORE = (
+    *("noise", "noise_kind", "noise_map", "labels_file", "labels_key", "image_size", "max_images"),
+    *("validation_fraction", "validation_labels", "clean_validation", "data_seed"),
+    *("preset", "sampler", "scheduler", "grace_period", "reduction_factor", "seed"),
+    *("cpus_per_trial", "gpus_per_trial", "epoch_budget", "patience", "trial_timeout"),
+    *("checkpoint_every", "max_restarts"),
+)
+ALLOWED = (*MAIN, *MORE, "trial")
+UPPER_BOUNDS = {  # setting → server setting
+    "num_samples": "max_trials",
+    "epochs": "max_epochs",
+    "max_restarts": "max_restarts",
+    "cpus_per_trial": "max_cpus_per_trial",
+    "gpus_per_trial": "max_gpus_per_trial",
+    "max_concurrent": "max_concurrent",
+    "time_budget": "max_time",
+}
+PLACEHOLDERS = {  # where the value that holds is no default of the settings
+    "max_concurrent": "as many as allowed",
+    "time_budget": "as long as allowed; 30m, 2h, …",
+    "gpus_per_trial": "1 where there are any",
+    "noise": "0.4 for digits, else 0",
+    "trial_timeout": "none; 30m, 2h, …",
+    "grace_period": "just above the longest burn-in",
+    "checkpoint_every": "ten times in a trial",
+}
+TRIAL = "trial."  # before the names of what all trials share
+_DURATIONS = ("time_budget", "trial_timeout")
+_DURATION = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?[smhd]?$"}
+
+
+class NotAllowedError(RequestError):
+    """A setting is wrong, or not allowed here."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One input of a form."""
+
+    name: str
+    kind: Literal["select", "number", "text", "json"]
+    options: tuple[str, ...] = ()  # of a select
+    placeholder: str = ""  # what holds where nothing is entered
+    min: float | None = None
+    max: float | None = None
+    step: str = "any"
+
+    @property
+    def label(self) -> str:
+        """The name without the prefix of what all trials share."""
+        return self.name.removeprefix(TRIAL)
+
+
+def admit(submitted: Mapping[str, Any], server: ServerSettings) -> SearchSettings:
+    """Returns the search that was asked for, bounded by what the server allows.
+
+    Raises:
+        NotAllowedError: one line that names the setting and what is allowed.
+    """
+    for key in submitted:
+        if key not in ALLOWED:
+            known = f"{key} is the server's to set" if key in SearchSettings.model_fields else f"unknown key {key!r}"
+            raise NotAllowedError(f"{known}; a search may name {', '.join(sorted(ALLOWED))}")
+    if not submitted.get("name"):
+        raise NotAllowedError("name must be given")
+    _check_space(submitted.get("space", "default"))
+    return _bounded(with_noise(dict(submitted)), server)
+
+
+def admit_changes(experiment: Experiment, changes: Mapping[str, Any], server: ServerSettings) -> dict[str, Any]:
+    """Returns what a resume changes, with the bounds that the server sets. Raises NotAllowedError as `admit` does."""
+    for key in changes:
+        if key not in RESUMABLE:
+            raise NotAllowedError(f"{key} cannot change in a resume; these may: {', '.join(RESUMABLE)}")
+    given = {key: value for key, value in changes.items() if value is not None}
+    stored = experiment.settings.model_dump(mode="json", warnings=False)
+    asked = {"num_samples": experiment.num_samples or stored["num_samples"]}
+    settings = _bounded(stored | asked | given, server)
+    chosen = {key: getattr(settings, key) for key in (*given, "gpus_per_trial", "max_concurrent", "time_budget")}
+    return {key: value for key, value in chosen.items() if value is not None}
+
+
+def search_schema(names: Iterable[str]) -> dict[str, Any]:
+    """Returns the JSON schema of these settings; a duration may also be written as `30m`."""
+    properties = SearchSettings.model_json_schema()["properties"]
+    chosen = {name: dict(properties[name]) for name in names}
+    for name in chosen.keys() & set(_DURATIONS):
+        chosen[name]["anyOf"] = [*chosen[name]["anyOf"], _DURATION]
+    if "name" in chosen:
+        chosen["name"] = {"type": "string", "pattern": f"^{NAME_PATTERN}$", "title": "Name"}
+    if "trial" in chosen:
+        chosen["trial"] |= {"properties": _trial_schema(), "additionalProperties": False}
+    required = {"required": ["name"]} if "name" in chosen else {}
+    return {"type": "object", "properties": chosen, "additionalProperties": False} | required
+
+
+def submit_form(server: ServerSettings) -> dict[str, list[Field]]:
+    """Returns the fields of a new search by the heading of their group."""
+    properties = search_schema((*MAIN, *MORE))["properties"]
+    properties |= {TRIAL + name: schema for name, schema in _trial_schema().items()}
+    fields = {name: _field(name, schema, server) for name, schema in properties.items()}
+    return {
+        "The search": [fields[name] for name in MAIN],
+        "Data, samplers, resources": [fields[name] for name in MORE],
+        "What all trials share": [field for name, field in fields.items() if name.startswith(TRIAL)],
+    }
+
+
+def resume_form(server: ServerSettings) -> list[Field]:
+    """Returns the fields of what may change in a resume."""
+    fields = [_field(name, schema, server) for name, schema in search_schema(RESUMABLE)["properties"].items()]
+    return [replace(field, placeholder="as before") for field in fields]
+
+
+def form_settings(form: dict[str, str]) -> dict[str, Any]:
+    """Returns what was entered as settings; empty fields are not set.
+
+    Raises:
+        NotAllowedError: if a field that takes JSON holds something else.
+    """
+    entered = {name: _value(name, text.strip()) for name, text in form.items() if text.strip()}
+    trial = {name.removeprefix(TRIAL): value for name, value in entered.items() if name.startswith(TRIAL)}
+    settings = {name: value for name, value in entered.items() if not name.startswith(TRIAL)}
+    return settings | ({"trial": trial} if trial else {})
+
+
+def _bounded(values: dict[str, Any], server: ServerSettings) -> SearchSettings:
+    try:
+        settings = SearchSettings.model_validate(values | {"storage": server.storage, "address": None})
+    except ValidationError as error:
+        raise NotAllowedError(describe(error.errors()[0], SearchSettings)) from error
+    _check_data(settings, server)
+    for key, bound in UPPER_BOUNDS.items():
+        value = settings.gpus() if key == "gpus_per_trial" else getattr(settings, key) or 0
+        if value > getattr(server, bound):
+            raise NotAllowedError(f"{key} must be at most {getattr(server, bound):g} here")
+    imposed: dict[str, Any] = {
+        "max_concurrent": settings.max_concurrent or server.max_concurrent,
+        "time_budget": settings.time_budget or server.max_time,
+    }
+    if settings.gpus_per_trial is None and server.max_gpus_per_trial < 1:
+        imposed["gpus_per_trial"] = server.max_gpus_per_trial  # else it would get a whole one
+    return settings.model_copy(update=imposed)
+
+
+def _check_data(settings: SearchSettings, server: ServerSettings) -> None:
+    if settings.dataset not in server.datasets:
+        raise NotAllowedError(f"dataset must be one of {_listed(server.datasets)}, got {settings.dataset}")
+    _check_among("data_dir", settings.data_dir, server.datasets[settings.dataset])
+    _check_among("labels_file", settings.labels_file, server.files)
+    _check_among("clean_validation", settings.clean_validation, server.files)
+    default = SearchSettings.model_fields["cache_dir"].default
+    if settings.start_from or settings.tracker or settings.cache_dir != default:  # of a search started elsewhere
+        raise NotAllowedError("start_from, tracker and cache_dir cannot be set through the service")
+
+
+def _check_among(key: str, path: Path | None, allowed: list[Path]) -> None:
+    """Compares as written: a path with `..` in it is none of those configured."""
+    if path is not None and path not in allowed:
+        raise NotAllowedError(f"{key} must be one of {_listed(allowed)}")
+
+
+def _check_space(space: Any) -> None:
+    """Allows a built-in space by its name, or one that is written out; never a path."""
+    if isinstance(space, dict):
+        from tune_mentormix.config.search_space import parse_space  # imports Optuna
+
+        try:
+            parse_space(YamlDocument(space, "space"))
+        except RequestError as error:
+            raise NotAllowedError(str(error)) from error
+    elif not isinstance(space, str) or space not in shipped_spaces():
+        raise NotAllowedError(f"space must be one of {_listed(shipped_spaces())}, or written out")
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values)) or "none, by the server's configuration"
+
+
+def _trial_schema() -> dict[str, Any]:
+    properties = TrialSettings.model_json_schema()["properties"]
+    return {name: schema for name, schema in properties.items() if name not in SEARCH_WIDE}
+
+
+def _field(name: str, schema: dict[str, Any], server: ServerSettings) -> Field:
+    """Makes an input from a setting's schema, with what the server allows."""
+    parts = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
+    default = schema.get("default")
+    shown = PLACEHOLDERS.get(name, "" if default is None else json.dumps(default).strip('"'))
+    types = {part.get("type") for part in parts}
+    options = tuple(str(option) for part in parts for option in part.get("enum", ()))
+    choices: dict[str, Iterable[object]] = {
+        "dataset": server.datasets,
+        "data_dir": [path for paths in server.datasets.values() for path in paths],
+        "labels_file": server.files,
+        "clean_validation": server.files,
+    }
+    if name in choices:
+        return Field(name, "select", tuple(map(str, choices[name])), shown)
+    if name == "space":
+        return Field(name, "text", tuple(shipped_spaces()), shown)
+    if options or types == {"boolean"}:
+        return Field(name, "select", options or ("true", "false"), shown)
+    if types <= {"integer", "number"}:
+        low = parts[0].get("minimum", parts[0].get("exclusiveMinimum"))
+        high = parts[0].get("maximum", parts[0].get("exclusiveMaximum"))
+        if name in UPPER_BOUNDS:
+            high = getattr(server, UPPER_BOUNDS[name])
+        return Field(name, "number", (), shown, low, high, "1" if "integer" in types else "any")
+    if types == {"object"}:
+        return Field(name, "json", (), shown or "JSON")
+    return Field(name, "text", (), shown)
+
+
+def _value(name: str, text: str) -> Any:
+    """Returns the text, from which pydantic reads numbers; an object or a list is written as JSON."""
+    if not text.startswith(("{", "[")):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NotAllowedError(f"{name} is not JSON: {error}") from error

@@ -1,0 +1,175 @@
+"""Authentication: tokens of two roles, browser sessions, and rate limits.
+
+Tokens come from a file that only its owner can read, or from the environment. They are kept as digests and compared
+in constant time; no message, log line or page holds one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from cachetools import TTLCache
+from limits import RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from tune_mentormix.errors import RequestError
+
+Role = Literal["read", "run"]  # run may read, too
+MIN_TOKEN_LENGTH = 24  # characters
+MAX_SESSIONS = 1_000  # of one server; the oldest is signed out for one more
+ENVIRONMENT = "TUNE_MENTORMIX_{role}_TOKEN"
+DEFAULT_FILE = Path("~/.config/tune-mentormix/tokens")
+COOKIE = "session"
+_LINE = re.compile(r"(?P<role>read|run)\s+(?P<owner>[A-Za-z0-9._-]{1,40})\s+(?P<token>\S+)")
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks: the owner of a token, for logs and limits, and its role."""
+
+    owner: str
+    role: Role
+
+
+class Tokens:
+    """The tokens that are valid."""
+
+    def __init__(self, tokens: Iterable[tuple[Principal, str]]) -> None:
+        """Takes each token with its owner."""
+        self._digests = [(principal, _digest(token)) for principal, token in tokens]
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def principal(self, token: str) -> Principal | None:
+        """Returns the token's owner, or None. Compares in constant time."""
+        given, found = _digest(token), None
+        for principal, digest in self._digests:
+            if hmac.compare_digest(given, digest):
+                found = principal
+        return found
+
+
+@dataclass(frozen=True)
+class Session:
+    """A browser that signed in."""
+
+    principal: Principal
+    csrf: str  # is in each form, and must come back with it
+
+    def owns_form(self, csrf: str) -> bool:
+        """Tells whether a form with this CSRF token was given to this session."""
+        return hmac.compare_digest(self.csrf.encode(), csrf.encode("utf-8", "replace"))
+
+
+class Sessions(TTLCache[str, Session]):
+    """Sessions by cookie, until they expire, are signed out, or the server ends."""
+
+    def __init__(self, seconds: float) -> None:
+        """Each session lasts so many seconds."""
+        super().__init__(MAX_SESSIONS, seconds)
+
+    def begin(self, principal: Principal) -> str:
+        """Signs in, and returns the value of the cookie: 256 random bits, which timing a hash table does not find."""
+        cookie = secrets.token_urlsafe(32)
+        self[cookie] = Session(principal, secrets.token_urlsafe(32))
+        return cookie
+
+
+class RateLimiter:
+    """Allows each key `burst` hits at once, and `per_second` on average."""
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        """Counts in memory."""
+        hits = max(1, int(burst))
+        self._limit = RateLimitItemPerSecond(hits, math.ceil(hits / per_second))
+        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+
+    def hit(self, key: str) -> bool:
+        """Counts a hit, and returns whether it is within the limit."""
+        return self._limiter.hit(self._limit, key)
+
+    def is_reached(self, key: str) -> bool:
+        """Tells whether the next hit would be over the limit."""
+        return not self._limiter.test(self._limit, key)
+
+    def retry_after(self, key: str) -> int:
+        """Returns the seconds until a hit is within the limit again, at least one."""
+        return max(1, math.ceil(self._limiter.get_window_stats(self._limit, key).reset_time - time.time()))
+
+
+def read_tokens(file: Path | None, environment: Mapping[str, str]) -> Tokens:
+    """Reads the tokens of a file, if one is given, and of the environment.
+
+    Raises:
+        RequestError: if the file is missing, others may read it, or a token is too short; the token is not shown.
+    """
+    tokens = _file_tokens(file) if file else []
+    for role in get_args(Role):
+        name = ENVIRONMENT.format(role=role.upper())
+        if environment.get(name):
+            tokens.append((Principal(f"{role}-environment", role), _long_enough(environment[name], name)))
+    return Tokens(tokens)
+
+
+def make_tokens(file: Path) -> None:
+    """Writes a file with one new token of each role, readable for its owner only; an existing file stays."""
+    text = "# role  owner  token\n" + "".join(
+        f"{role} {role}-default {secrets.token_urlsafe(32)}\n" for role in get_args(Role)
+    )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise RequestError(f"cannot write {file}: {error.strerror} (--tokens)") from error
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def _file_tokens(file: Path) -> list[tuple[Principal, str]]:
+    try:
+        with file.open(encoding="utf-8") as stream:
+            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+            if mode & 0o077:
+                raise RequestError(f"{file} has mode {mode:o}, others may read it: chmod 600 {file} (--tokens)")
+            lines = stream.read(100_000).splitlines()
+    except OSError as error:
+        raise RequestError(f"cannot read {file}: {error.strerror} (--tokens)") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{file} is not UTF-8 text (--tokens)") from error
+    tokens = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if not match:
+            raise RequestError(
+                f"{file}, line {number} must read `ROLE OWNER TOKEN`, with role read or run (--tokens)"
+            )
+        role: Role = "run" if match["role"] == "run" else "read"
+        tokens.append((Principal(match["owner"], role), _long_enough(match["token"], f"{file}, line {number}")))
+    return tokens
+
+
+def _long_enough(token: str, where: str) -> str:
+    if len(token) < MIN_TOKEN_LENGTH:
+        raise RequestError(f"the token of {where} is too short: it takes {MIN_TOKEN_LENGTH} characters at least")
+    return token
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,348 @@
+"""`ExperimentCache`: all experiments of a storage in memory, where only what was appended to a journal is read again.
+
+A large experiment takes megabytes: those not used lately are dropped, except for a snapshot of each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from cachetools import TTLCache, cachedmethod
+from pydantic import ValidationError
+
+from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.events import parse_event
+from tune_mentormix.experiment.experiment import (
+    SEARCH_FILE,
+    Experiment,
+    begun_experiment,
+    experiment_path,
+)
+from tune_mentormix.experiment.schemas import SearchState, TrialCounts
+from tune_mentormix.service.request_logging import LOGGER, log
+from tune_mentormix.service.schemas import Progress, SearchSummary
+from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
+from tune_mentormix.storage.lease import Lease
+from tune_mentormix.storage.paths import Location, RemotePath, StorageError, folders_holding
+
+MAX_REPORTS = 150_000  # in memory, of all experiments together: about 100 MB
+MAX_HOLDERS = 10_000  # remembered at once
+REMOTE_SECONDS = 5.0  # between two reads of an object store, where each is a request
+NAMES_SECONDS = 1.0  # between two listings of the storage
+POLL_SECONDS = 10.0
+RATE_SECONDS = 60.0  # over which epochs a second are counted
+_REPORT_KEYS = ("time", "event", "trial", "attempt", "node", "epoch", "val_accuracy")  # the rest takes most memory
+_LOGGED_EVENTS = ("run_started", "run_ended", "proposed", "stopped", "finished", "failed")
+
+Version = tuple[Any, ...]  # equal where nothing was written in between
+EventListener = Callable[[str, Event, str | None], None]  # experiment, event, the node where it happened
+
+
+class NotFoundError(Exception):
+    """There is no experiment, or no trial, of that name."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One search in a few figures, small enough to keep for all of them."""
+
+    status: SearchSummary
+    version: Version = ()
+    epochs_per_second: float = 0.0
+    gpus_held: float = 0.0
+    holder: str | None = None  # the driver that runs it
+
+    def with_holder(self, holder: str | None) -> Snapshot:
+        """Returns it as it is now: rates are those of a running search."""
+        if holder:
+            return replace(self, holder=holder, status=self.status.model_copy(update={"state": "running"}))
+        return replace(self, epochs_per_second=0.0, gpus_held=0.0)
+
+    def progress(self) -> Progress:
+        """Returns what an event stream shows."""
+        return Progress.model_validate(self.status)
+
+
+class CachedExperiment:
+    """An experiment and how far its journal was read; its user holds `lock`."""
+
+    def __init__(self, path: Location) -> None:
+        """Reads nothing yet."""
+        self.path = path
+        self.lock = threading.Lock()
+        self.refreshed = 0.0  # by the monotonic clock, as the next
+        self.used = 0.0
+        self.error: Exception | None = None  # of the latest refresh
+        self.reports = 0
+        self.experiment = Experiment(path, SearchSettings())
+        self.read_version: Version | None = None  # what is stored was at least this when it was read
+        self._gpus_per_trial = 0.0  # in the latest run
+        self._offset = 0  # bytes of the journal that were read
+        self._first: Event | None = None
+        self._events = 0
+        self._returned: tuple[Event | None, int] | None = None  # the first event, and how many `refresh` has returned
+        self._report_times: deque[float] = deque(maxlen=100_000)
+
+    def refresh(self) -> list[Event]:
+        """Reads what was appended, and returns those events; none when an experiment is read for the first time.
+
+        Raises:
+            RequestError: if the journal or the settings are damaged, or a newer version wrote them.
+        """
+        self.refreshed = time.monotonic()
+        version = self.version()
+        if version == self.read_version:
+            return []
+        try:
+            events = self._appended_events(version)
+            for event in events:
+                self._apply(event)
+        except Exception as error:
+            self.read_version = None
+            if isinstance(error, KeyError | ValidationError):
+                raise RequestError(f"{self.path} holds an event that makes no sense: the file was damaged") from error
+            raise
+        self.read_version = version
+        return self._unreturned(events)
+
+    def version(self) -> Version:
+        """Identifies what is stored now."""
+        journal = self.path / JOURNAL_FILE
+        if isinstance(journal, RemotePath):
+            return tuple(sorted(part.name for part in (journal.parent / journal.stem).iterdir()))
+        written = (self.path / SEARCH_FILE).stat().st_mtime_ns  # type: ignore[union-attr]
+        try:
+            found = journal.stat()
+        except FileNotFoundError:
+            return written, 0, 0, 0
+        return written, found.st_ino, found.st_mtime_ns, found.st_size
+
+    def snapshot(self) -> Snapshot:
+        """Describes the experiment as it was read, as if no driver held it."""
+        since = time.time() - RATE_SECONDS
+        while self._report_times and self._report_times[0] < since:
+            self._report_times.popleft()
+        status = SearchSummary.of(self.experiment).model_copy(update={"state": self.experiment.left_as()})
+        rate = len(self._report_times) / RATE_SECONDS
+        return Snapshot(status, self.read_version or (), rate, self._gpus_held())
+
+    def _gpus_held(self) -> float:
+        return self._gpus_per_trial * self.experiment.counts()["running"]
+
+    def _appended_events(self, version: Version) -> list[Event]:
+        """Returns the new events, or all where the journal is another one, or lies on an object store."""
+        journal = self.path / JOURNAL_FILE
+        if isinstance(journal, RemotePath):
+            self._reset()
+            return [_slim(event) for event in read_events(journal)]
+        read = self.read_version
+        if not (read and read[:2] == version[:2] and version[-1] >= self._offset):
+            self._reset()
+        return self._appended_lines(journal)
+
+    def _appended_lines(self, journal: Path) -> list[Event]:
+        events: list[Event] = []
+        with suppress(FileNotFoundError), journal.open("rb") as stream:
+            stream.seek(self._offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    events.append(_slim(json.loads(line)))
+                except ValueError as error:
+                    raise RequestError(f"{journal} holds a line that is no event: the file was damaged") from error
+                self._offset += len(line)
+        return events
+
+    def _unreturned(self, events: list[Event]) -> list[Event]:
+        """Leaves out events returned before: after an error, and on an object store, all are read again."""
+        returned, self._returned = self._returned, (self._first, self._events)
+        if returned is None:
+            return []
+        first, count = returned
+        before = self._events - len(events)
+        return events if first != self._first else events[max(0, count - before) :]
+
+    def _reset(self) -> None:
+        self.experiment = begun_experiment(self.path)
+        self._gpus_per_trial = self.experiment.settings.gpus()
+        self.reports = self._offset = self._events = 0
+        self._first = None
+        self._report_times.clear()
+
+    def _apply(self, event: Event) -> None:
+        self.experiment.apply(parse_event(event))
+        self._first = self._first or event
+        self._events += 1
+        if event["event"] == "report":
+            self.reports += 1
+            self._report_times.append(event["time"])
+        elif event["event"] == "run_started":
+            self._gpus_per_trial = event.get("gpus_per_trial", self._gpus_per_trial) or 0.0
+
+
+class ExperimentCache:
+    """Reads experiments; may be used from several threads."""
+
+    def __init__(self, storage: Location, listener: EventListener = lambda name, event, node: None) -> None:
+        """`listener` gets every event that is appended to an experiment after its first read."""
+        self.storage = storage
+        self._listener = listener
+        self._cached: dict[str, CachedExperiment] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._lock = threading.RLock()  # of all caches; each experiment has its own for what is in it
+        self._refresh_seconds = REMOTE_SECONDS if isinstance(storage, RemotePath) else 0.0
+        self._names: TTLCache[Any, list[str]] = TTLCache(1, max(NAMES_SECONDS, self._refresh_seconds))
+        self._holders: TTLCache[Any, str | None] = TTLCache(MAX_HOLDERS, self._refresh_seconds)
+
+    @cachedmethod(attrgetter("_names"), lock=attrgetter("_lock"))
+    def names(self) -> list[str]:
+        """Returns the names of all experiments, in order. Raises StorageError if the storage cannot be read now."""
+        names = folders_holding(self.storage, SEARCH_FILE)
+        with self._lock:
+            for gone in (self._cached.keys() | self._snapshots.keys()) - set(names):
+                self._cached.pop(gone, None)
+                self._snapshots.pop(gone, None)
+        return names
+
+    @cachedmethod(attrgetter("_holders"), lock=attrgetter("_lock"))
+    def holder(self, name: str) -> str | None:
+        """Returns the driver that runs the experiment, or None."""
+        return Lease(experiment_path(self.storage, name)).holder()
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[CachedExperiment]:
+        """Gives the experiment as it is now; no other thread reads or changes it within the block.
+
+        Raises:
+            NotFoundError: if there is none of that name.
+            RequestError: if it cannot be read, in one line.
+        """
+        with self._lock:
+            cached = self._cached.get(name)
+        if cached is None:
+            cached = self._uncached(name)
+            with self._lock:
+                cached = self._cached.setdefault(name, cached)
+        with cached.lock:
+            if time.monotonic() - cached.refreshed > self._refresh_seconds:
+                cached.error = None
+                try:
+                    self._snapshots[name] = self._refresh(name, cached)
+                except (RequestError, OSError) as error:
+                    cached.error = error
+            if cached.error:
+                raise cached.error
+            cached.used = time.monotonic()
+            yield cached
+        self._drop_unused(cached)
+
+    def snapshot(self, name: str) -> Snapshot:
+        """Returns what the list shows of one experiment. Raises as `open` does."""
+        known = self._snapshots.get(name)
+        if name not in self._cached and known is not None and known.version == self._uncached(name).version():
+            return known.with_holder(self.holder(name))
+        with self.open(name):
+            return self._snapshots[name].with_holder(self.holder(name))
+
+    def snapshots(self) -> list[Snapshot]:
+        """Returns those of all experiments, by name; one that cannot be read has the reason."""
+        found = []
+        for name in self.names():
+            try:
+                found.append(self.snapshot(name))
+            except NotFoundError:
+                continue  # removed in between
+            except StorageError:
+                raise
+            except (RequestError, OSError) as error:
+                status = SearchSummary(
+                    name=name, state="unreadable", trials=TrialCounts(), num_samples=0, error=str(error)
+                )
+                found.append(Snapshot(status))
+        return found
+
+    def state(self, name: str) -> SearchState:
+        """Returns the state of one experiment. Raises as `open` does."""
+        with self.open(name) as cached:
+            return "running" if self.holder(name) else cached.experiment.left_as()
+
+    def version(self, name: str) -> Version:
+        """Identifies what is stored of an experiment now. Raises as `open` does."""
+        with self.open(name) as cached:
+            return cached.version()
+
+    def _refresh(self, name: str, cached: CachedExperiment) -> Snapshot:
+        """Reads what is new; files that were edited by hand may hold anything."""
+        try:
+            events = cached.refresh()
+            snapshot = cached.snapshot()
+        except (RequestError, OSError):
+            raise
+        except Exception as error:
+            LOGGER.exception("an experiment cannot be read", extra={"experiment": name})
+            raise RequestError(f"{name} cannot be read: its files are damaged ({type(error).__name__})") from error
+        driver = (self.holder(name) or "").rpartition(" on ")[2] if events else ""
+        for event in events:
+            trial = cached.experiment.trials.get(event.get("trial", -1))
+            self._listener(name, event, (trial and trial.node) or driver or None)
+        return snapshot
+
+    def _uncached(self, name: str) -> CachedExperiment:
+        path = experiment_path(self.storage, name)
+        if not (path / SEARCH_FILE).is_file():
+            raise NotFoundError(f"there is no experiment {name!r}")
+        return CachedExperiment(path)
+
+    def _drop_unused(self, kept: CachedExperiment) -> None:
+        with self._lock:
+            by_use = sorted(self._cached.items(), key=lambda item: item[1].used)
+            total = sum(cached.reports for _, cached in by_use)
+            for name, cached in by_use:
+                if total <= MAX_REPORTS:
+                    return
+                if cached is not kept:
+                    total -= cached.reports
+                    del self._cached[name]
+
+
+def log_event(name: str, event: Event, node: str | None) -> None:
+    """Logs what happened to a search or a trial; not each epoch."""
+    kind = event["event"]
+    if kind in _LOGGED_EVENTS:
+        about = {"experiment": name, "event": kind, "trial": event.get("trial"), "attempt": event.get("attempt")}
+        level = logging.WARNING if kind == "failed" else logging.INFO
+        log(kind.replace("_", " "), level, **about, node=node, reason=event.get("error") or event.get("reason"))
+
+
+async def refresh_all(experiments: ExperimentCache) -> None:
+    """Reads what is new; errors are logged, and may be over at the next time."""
+    try:
+        await asyncio.to_thread(experiments.snapshots)
+    except OSError as error:
+        log(f"the storage cannot be read: {error}", logging.WARNING)
+    except Exception:
+        LOGGER.exception("refreshing the experiments failed")
+
+
+async def poll(experiments: ExperimentCache) -> None:
+    """Refreshes all experiments every few seconds until it is cancelled, so that events are logged as they happen."""
+    while True:
+        await asyncio.sleep(POLL_SECONDS)
+        await refresh_all(experiments)
+
+
+def _slim(event: dict[str, Any]) -> Event:
+    return {key: event[key] for key in _REPORT_KEYS if key in event} if event.get("event") == "report" else event

@@ -1,0 +1,147 @@
+"""`JobQueue`: the cluster's jobs for requests that come at once; a cluster that hangs delays no page."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tune_mentormix.cluster.jobs import ClusterJobs, Job, recorded_jobs
+from tune_mentormix.cluster.jobs_api import ClusterError
+from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.schemas import SearchState
+from tune_mentormix.service.experiments import ExperimentCache, NotFoundError
+from tune_mentormix.service.request_logging import LOGGER
+from tune_mentormix.storage.paths import Location
+
+MAX_READS = 8  # requests that wait for the cluster at a time, so that others find a thread
+MAX_CHANGES = 8
+REFRESH_SECONDS = 10.0  # between two questions to the cluster for all its jobs
+ANSWER_SECONDS = 3.0  # that a page waits for the answer
+LOST_SECONDS = 60.0  # after which an answer is no longer waited for
+
+
+@dataclass(frozen=True)
+class KnownJobs:
+    """All jobs, as they were a moment ago."""
+
+    jobs: Sequence[Job]
+    error: str | None  # why the cluster could not be asked
+
+
+class JobQueue:
+    """Starts and stops searches on the cluster, and remembers its jobs for a moment."""
+
+    def __init__(self, cluster: ClusterJobs | None, experiments: ExperimentCache, max_jobs: int) -> None:
+        """Asks nothing yet.
+
+        Args:
+            cluster: None: nothing can be started or stopped.
+            experiments: by which the state of a search is known.
+            max_jobs: searches that run or wait at once.
+        """
+        self._cluster = cluster
+        self._experiments = experiments
+        self._max_jobs = max_jobs
+        self._reads = threading.BoundedSemaphore(MAX_READS)
+        self._changes = threading.BoundedSemaphore(MAX_CHANGES)
+        self._sending = threading.Lock()  # what was checked before a search is sent still holds when it is
+        self._lock = threading.Lock()  # of the next three
+        self._known = KnownJobs((), None)
+        self._question: Future[KnownJobs] = Future()  # the latest
+        self._asked = -math.inf  # by the monotonic clock; -inf: something has changed since
+
+    def submit(self, settings: SearchSettings) -> Job:
+        """Starts a search under a name that is not taken. Raises RequestError."""
+        from tune_mentormix.config.search_space import resolve_space  # imports Optuna
+
+        with self._slot_to_change() as cluster, self._sending:
+            self._check_number_of_jobs(cluster)
+            return cluster.submit(resolve_space(settings)[0])
+
+    def resume(self, name: str, changes: dict[str, Any]) -> Job:
+        """Resumes a search. Raises RequestError."""
+        with self._slot_to_change() as cluster, self._sending:
+            self._check_number_of_jobs(cluster)
+            return cluster.resume(name, changes)
+
+    def stop(self, name: str) -> None:
+        """Asks a search to stop, and does not wait for it. Raises RequestError if it does not run on the cluster."""
+        with self._slot_to_change() as cluster:
+            cluster.stop(name, wait=False)
+
+    def logs(self, name: str) -> str:
+        """Returns what the latest job of a search printed. Raises RequestError."""
+        with self._slot(self._reads) as cluster:
+            return cluster.logs(name)
+
+    def known(self) -> KnownJobs:
+        """Returns the jobs of a moment ago; asks again if that is long ago, and waits a little for the answer."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._asked > (REFRESH_SECONDS if self._question.done() else LOST_SECONDS):
+                self._asked, self._question = now, Future()
+                threading.Thread(target=self._ask, args=(self._question,), name="jobs", daemon=True).start()
+            question, wait = self._question, max(0.0, self._asked + ANSWER_SECONDS - now)
+        try:
+            return question.result(wait)
+        except TimeoutError:
+            return KnownJobs(self._known.jobs, "it takes long to answer")
+
+    def _ask(self, question: Future[KnownJobs]) -> None:
+        try:
+            cluster, storage = self._cluster, self._experiments.storage
+            jobs = cluster.jobs(self._state_of) if cluster else recorded_jobs(storage, self._state_of)
+            known = KnownJobs(jobs, None)
+        except RequestError as error:
+            known = KnownJobs(self._recorded(), str(error))
+        except Exception:
+            LOGGER.exception("the jobs cannot be listed")
+            known = KnownJobs(self._recorded(), "its answer makes no sense: see the server's log")
+        with self._lock:
+            if question is self._question:  # else a later answer is newer
+                self._known = known
+        question.set_result(known)
+
+    def _recorded(self) -> Sequence[Job]:
+        try:
+            return recorded_jobs(self._experiments.storage, self._state_of)
+        except (RequestError, OSError):
+            return ()
+
+    def _state_of(self, storage: Location, name: str) -> SearchState | None:
+        try:
+            return self._experiments.state(name)
+        except (NotFoundError, RequestError):
+            return None
+
+    def _check_number_of_jobs(self, cluster: ClusterJobs) -> None:
+        alive = sum(job.alive for job in cluster.jobs(self._state_of))
+        if alive >= self._max_jobs:
+            raise RequestError(f"{alive} of at most {self._max_jobs} searches run or wait already: stop one first")
+
+    @contextmanager
+    def _slot(self, slots: threading.BoundedSemaphore) -> Iterator[ClusterJobs]:
+        """Raises RequestError without a cluster, ClusterError if all slots are taken."""
+        if self._cluster is None:
+            raise RequestError("this service has no cluster: set `address` in its configuration")
+        if not slots.acquire(blocking=False):
+            raise ClusterError("the cluster is asked as much as it may be, or does not answer: try again later")
+        try:
+            yield self._cluster
+        finally:
+            slots.release()
+
+    @contextmanager
+    def _slot_to_change(self) -> Iterator[ClusterJobs]:
+        """Like `_slot`; what is known of the jobs is outdated afterwards."""
+        with self._slot(self._changes) as cluster:
+            yield cluster
+        with self._lock:
+            self._asked = -math.inf

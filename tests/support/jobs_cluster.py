@@ -35,7 +35,11 @@ class JobsCluster:
         self._port, self._dashboard_port, *self._others = free_ports(5)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._folders: list[Path] = []
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def address(self) -> str:

@@ -16,7 +16,7 @@ from simulation import Proposal
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import Event, Finished, Proposed, Report, Stopped
 from tune_mentormix.experiment.experiment import Trial
-from tune_mentormix.search.early_stopping import Rungs, rung_epochs
+from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, rung_epochs
 from tune_mentormix.search.plan import EPOCHS_AFTER_BURN_IN
 from tune_mentormix.search.study import SearchStudy
 
@@ -29,16 +29,20 @@ def first_rung(problem: Problem, epochs_after_burn_in: float = EPOCHS_AFTER_BURN
 
 
 class Ours:
-    """`SearchStudy` and `Rungs`, fed the events that a journal would hold; the three controls come first."""
+    """Our study and early stopping, fed the events that a journal would hold; the three controls come first."""
 
     def __init__(
-        self, problem: Problem, seed: int, sampler: str = DEFAULTS.sampler, rungs: Rungs | None = None
+        self,
+        problem: Problem,
+        seed: int,
+        sampler: str = DEFAULTS.sampler,
+        asha: AsyncSuccessiveHalving | None = None,
     ) -> None:
         """With the shipped policy, unless told otherwise."""
         self._problem = problem
         self._study = self._new_study(sampler, seed)
         factor = DEFAULTS.reduction_factor
-        self._rungs = rungs or Rungs(rung_epochs(first_rung(problem), factor, problem.epochs), factor)
+        self._asha = asha or AsyncSuccessiveHalving(rung_epochs(first_rung(problem), factor, problem.epochs), factor)
         self._proposed = 0
         self._controls = ["published", "mixup", "plain"]
 
@@ -51,16 +55,18 @@ class Ours:
         control = self._controls.pop(0) if self._controls else None
         if control:
             params = self._problem.published
-            self._study.enter(Trial(number, params, control))
+            self._study.enqueue(Trial(number, params, control))
         else:
             params = self._study.propose(number)
         self._apply(Proposed(trial=number, config=params, control=control))
         return Proposal(number, params, is_baseline=control in ("mixup", "plain"))
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        """As `AshaScheduler` and `TuneRecorder` do, in their order."""
+        """As `EarlyStoppingScheduler` and `JournalCallback` do, in their order."""
         is_last = epoch == self._problem.epochs
-        goes_on = is_last or self._rungs.goes_on(number, epoch, accuracy)
+        if not is_last:
+            self._asha.record(number, epoch, accuracy)
+        goes_on = is_last or not self._asha.is_stopped(number)
         self._apply(Report(trial=number, epoch=epoch, val_accuracy=accuracy))
         if is_last or not goes_on:
             self._apply((Finished if is_last else Stopped)(trial=number, epoch=epoch))
@@ -68,7 +74,7 @@ class Ours:
 
     def _apply(self, event: Event) -> None:
         self._study.apply(event)
-        self._rungs.apply(event)
+        self._asha.apply(event)
 
 
 class FullLength:

@@ -44,7 +44,7 @@ WINDOWS = 10
 class SleepingTrial(Trainable):
     """Trains nothing for a second; stands where `MentorMixTrainable` does."""
 
-    def setup(self, config: dict[str, Any], dataset: object = None) -> None:
+    def setup(self, config: dict[str, Any], dataset: object = None, threads: int = 1) -> None:
         """Takes the data as the real one does."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -31,7 +31,7 @@ from simulation import Budget, epochs_until, simulate, truth_after
 from tune_mentormix.experiment.events import Event, Finished, Stopped
 from tune_mentormix.search import early_stopping as rungs
 from tune_mentormix.search import study as samplers
-from tune_mentormix.search.early_stopping import Rungs, rung_epochs
+from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, rung_epochs
 from tune_mentormix.search.study import SearchStudy
 
 WIDEST = 30.0  # percent
@@ -84,12 +84,12 @@ class _Variant(Ours):
     """Ours with another policy."""
 
     def __init__(self, problem: Problem, seed: int, policy: Policy) -> None:
-        rungs.LEAST_AT_RUNG = policy.least
+        rungs.MIN_TRIALS_PER_RUNG = policy.least
         options = {"multivariate": True, "constant_liar": True} | policy.tpe
         samplers.SAMPLERS["tpe"] = lambda space, search_seed, seed: TPESampler(seed=seed, **options)
         self._tell_complete = policy.tell_complete
         epochs = rung_epochs(first_rung(problem, policy.after), policy.spacing or policy.factor, problem.epochs)
-        super().__init__(problem, seed, "tpe", Rungs(epochs, policy.factor))
+        super().__init__(problem, seed, "tpe", AsyncSuccessiveHalving(epochs, policy.factor))
 
     def _new_study(self, sampler: str, seed: int) -> SearchStudy:
         kind = _ToldComplete if self._tell_complete else SearchStudy

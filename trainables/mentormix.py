@@ -37,9 +37,9 @@ _SELF_EXPLAINING = (TrainingDiverged, CheckpointError, ValueError)
 class MentorMixTrainable(Trainable):
     """One trial after another in the same process; the dataset is copied to the device once.
 
-    Use with `tune.with_parameters(MentorMixTrainable, dataset=...)`. The configuration holds
-    `settings`, the fields of `TrialSettings`; `threads`, for torch on the CPU; `resume_from`, the folder or the URI
-    of a checkpoint to continue from, or None; and, not used here, `trial` and `attempt`, its numbers.
+    Use with `tune.with_parameters(MentorMixTrainable, dataset=..., threads=...)`; `threads` are torch's on the CPU.
+    The configuration holds `settings`, the fields of `TrialSettings`; `resume_from`, the folder or the URI of a
+    checkpoint to continue from, or None; and, not used here, `trial` and `attempt`, its numbers.
 
     A result is `Trainer.train_epoch`'s metrics, with `device` (`cuda` or `cpu`) and `done` after the last epoch. A
     trial that fails reports `failure`, the reason in one line, with `done`, `epoch`, and a `val_accuracy` of NaN.
@@ -50,11 +50,12 @@ class MentorMixTrainable(Trainable):
     _failure: str
     _epoch: int
 
-    def setup(self, config: dict[str, Any], dataset: Dataset | None = None) -> None:
+    def setup(self, config: dict[str, Any], dataset: Dataset | None = None, threads: int = 1) -> None:
         """Copies the dataset to the device and starts the trial. Raises ValueError without a dataset."""
         if dataset is None:
             raise ValueError("use tune.with_parameters(MentorMixTrainable, dataset=...)")
         self._dataset = dataset
+        self._threads = threads
         self._data = None
         self._start(config)
 
@@ -118,7 +119,7 @@ class MentorMixTrainable(Trainable):
                 self.load_checkpoint(str(checkpoint))
 
     def _build(self, config: dict[str, Any]) -> None:
-        torch.set_num_threads(config["threads"])
+        torch.set_num_threads(self._threads)
         settings = TrialSettings(**config["settings"])
         if self._data is None:
             self._data = DeviceDataset(self._dataset, default_device())

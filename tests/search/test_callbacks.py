@@ -5,7 +5,7 @@ import pytest
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import Checkpoint, Proposed
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.search.callbacks import Retention, trial_folder
+from tune_mentormix.search.callbacks import CheckpointCleanup, trial_folder
 
 
 @pytest.fixture
@@ -28,11 +28,11 @@ def left(experiment: Experiment) -> list[str]:
 
 
 def test_the_newest_two_of_a_trial_stay_whichever_attempt_wrote_them(experiment: Experiment) -> None:
-    retention = Retention(experiment)
+    cleanup = CheckpointCleanup(experiment)
     write(experiment, 10, 1, "runs/1/trial-0010/checkpoint_000000")
     for epoch, attempt in ((1, 1), (2, 1), (3, 2), (4, 2)):
         write(experiment, 1, epoch, f"runs/1/{trial_folder(1, attempt)}/checkpoint_{epoch:06d}")
-        retention.prune(1)
+        cleanup.delete_old(1)
     assert left(experiment) == [
         "runs/1/trial-0001-attempt-2/checkpoint_000003",
         "runs/1/trial-0001-attempt-2/checkpoint_000004",
@@ -46,5 +46,5 @@ def test_a_checkpoint_that_cannot_be_deleted_is_left_alone(experiment: Experimen
         write(experiment, 1, epoch, f"runs/1/trial-0001/{epoch}")
     (tmp_path / "runs/1/trial-0001/a").rmdir()
     (tmp_path / "runs/1/trial-0001/a").write_text("no folder")
-    Retention(experiment).prune(1)
+    CheckpointCleanup(experiment).delete_old(1)
     assert len(left(experiment)) == 3

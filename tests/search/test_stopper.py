@@ -15,9 +15,9 @@ from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.events import EventJournal, Failed, Finished, Proposed, Report, RunStarted
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.export.write import export_best
-from tune_mentormix.search.callbacks import HungTrials
+from tune_mentormix.search.callbacks import TrialTimeout
 from tune_mentormix.search.run import resume_search, start_search
-from tune_mentormix.search.stopper import SearchLimits
+from tune_mentormix.search.stopper import SearchStopper
 from tune_mentormix.storage.journal import JOURNAL_FILE
 
 
@@ -100,6 +100,13 @@ def told(*events: Failed | Report, epochs: int = 4) -> Experiment:
     return experiment
 
 
+def stopper_of(experiment: Experiment, folder: Path, **settings: Any) -> SearchStopper:
+    """The stopper of trials of 4 epochs."""
+    return SearchStopper(
+        experiment, EventJournal(folder / JOURNAL_FILE), SearchSettings(epochs=4, **settings), lambda _: None
+    )
+
+
 def failed(number: int) -> Failed:
     return Failed(trial=number, error="val_loss is nan")
 
@@ -108,33 +115,34 @@ def reported(number: int, epoch: int) -> Report:
     return Report(trial=number, epoch=epoch, val_accuracy=0.5)
 
 
-def test_failures_beside_trials_that_get_ahead_end_no_search() -> None:
+def test_failures_beside_trials_that_get_ahead_end_no_search(tmp_path: Path) -> None:
     experiment = told(reported(3, 1))
-    limits = SearchLimits(experiment, 4, None, None)
+    stopper = stopper_of(experiment, tmp_path)
     for number in (0, 1, 2):
         experiment.apply(Proposed(trial=number, config={}))
         experiment.apply(failed(number))
-    assert not limits.is_over()
+    assert not stopper.stop_all()
 
 
-def test_failures_of_an_earlier_run_do_not_end_the_next() -> None:
+def test_failures_of_an_earlier_run_do_not_end_the_next(tmp_path: Path) -> None:
     experiment = told(failed(0), failed(1), failed(2))
-    limits = SearchLimits(experiment, 4, None, None)
-    assert not limits.is_over()
+    stopper = stopper_of(experiment, tmp_path)
+    assert not stopper.stop_all()
     for number in (3, 4, 5):
-        assert not limits.is_over()
+        assert not stopper.stop_all()
         experiment.apply(Proposed(trial=number, config={}))
         experiment.apply(failed(number))
-    assert limits.is_over()
-    assert limits.reason == "all_failing"
+    assert stopper.stop_all()
+    assert stopper.reason == "all_failing"
 
 
-def test_a_budget_lets_a_trial_that_has_trained_write_its_last_checkpoint() -> None:
+def test_a_budget_lets_a_trial_that_has_trained_write_its_last_checkpoint(tmp_path: Path) -> None:
     experiment = told(reported(0, 4))
-    limits = SearchLimits(experiment, 4, None, epoch_budget=1)
-    assert (limits.is_over(), limits.stop_all()) == (True, False)
+    stopper = stopper_of(experiment, tmp_path, epoch_budget=1)
+    stopper.update()
+    assert (stopper.reason, stopper.stop_all()) == ("epoch_budget", False)
     experiment.apply(Finished(trial=0))
-    assert limits.stop_all()
+    assert stopper.stop_all()
 
 
 def test_a_trial_that_waits_for_the_storage_does_not_hang(tmp_path: Path) -> None:
@@ -143,7 +151,7 @@ def test_a_trial_that_waits_for_the_storage_does_not_hang(tmp_path: Path) -> Non
     trial = SimpleNamespace(config={"trial": 0}, status="RUNNING")
     with closing(EventJournal(tmp_path / JOURNAL_FILE)) as journal:
         journal.subscribe(experiment.apply)
-        watch = HungTrials(journal, experiment, timeout=0.0)
+        watch = TrialTimeout(journal, experiment, timeout=0.0)
         watch.on_trial_start(0, [trial], trial)
         watch.on_step_end(0, [trial])
     assert experiment.trials[0].state == "running"

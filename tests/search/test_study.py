@@ -124,7 +124,7 @@ def test_a_baseline_is_none_of_optunas_though_its_values_lie_inside_the_space() 
     study = SearchStudy(SPACE, "tpe", seed=0)
     config = TrialSettings(mentor="uniform").model_dump()
     assert SPACE.searched_values(config) is not None
-    study.enter(Trial(0, config, "mixup"))
+    study.enqueue(Trial(0, config, "mixup"))
     study.apply(Proposed(trial=0, config=config, control="mixup"))
     study.apply(Finished(trial=0))
     assert study.study.trials == []
@@ -135,7 +135,7 @@ def test_a_trial_taken_up_again_keeps_its_parameters_and_its_curve() -> None:
     params: dict[str, Any] = {"mixup_alpha": 4.0, "loss_p_percentile": 0.5, "burn_in": 10.0, "second_reweight": True}
     study.apply(proposed(0, params))
     study.apply(report(0, 1, 0.5))
-    study.enter(Trial(0, TrialSettings(**params).model_dump()))
+    study.enqueue(Trial(0, TrialSettings(**params).model_dump()))
     study.apply(proposed(0, params))
     study.apply(report(0, 2, 0.6))
     study.apply(Finished(trial=0))

@@ -12,13 +12,18 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support.object_store import ObjectStore
+from tests.support.searches import quiet
 from trainables import files
+from trainables.data import load_dataset
+from trainables.settings import DataSettings
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import EventJournal, Proposed
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.search.callbacks import Retention, TuneRecorder
-from tune_mentormix.search.early_stopping import Rungs
+from tune_mentormix.search.callbacks import JournalCallback
+from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
+from tune_mentormix.search.searcher import JournaledSearcher, Run
+from tune_mentormix.search.stopper import SearchStopper
 from tune_mentormix.storage import journal as journal_module
 from tune_mentormix.storage.journal import Journal, read_events
 from tune_mentormix.storage.paths import RemotePath
@@ -64,17 +69,6 @@ def path(tmp_path: Path) -> Path:
     """A journal on a disk that is full, until `make_room` is called."""
     (tmp_path / "journal.jsonl").symlink_to(FULL)
     return tmp_path / "journal.jsonl"
-
-
-class NoRestarts:
-    """Nothing is lost, so nothing starts again."""
-
-    allowed = 0
-
-    def got_ahead(self, trial: int) -> None: ...
-
-    def take_up_again(self, trial: int) -> bool:
-        return False
 
 
 def waits(journal: Journal) -> bool:
@@ -156,7 +150,10 @@ def test_old_checkpoints_stay_until_the_journal_knows_newer_ones(path: Path) -> 
     experiment.apply(Proposed(trial=0, config={}))
     with closing(EventJournal(path)) as journal:
         journal.subscribe(experiment.apply)
-        told = TuneRecorder(journal, experiment, Rungs(), 9, NoRestarts(), Retention(experiment), list)
+        run = Run(experiment, journal, SearchSettings(epochs=9), load_dataset(DataSettings()), quiet)
+        stopper = SearchStopper(experiment, journal, run.settings, quiet)
+        searcher = JournaledSearcher(run, iter([]), stopper, lambda: 1)
+        told = JournalCallback(run, AsyncSuccessiveHalving(), searcher, stopper)
         folders = [path.parent / "runs/1/trial-0000" / f"checkpoint_{epoch:06d}" for epoch in (1, 2, 3, 4)]
         for epoch, folder in enumerate(folders, start=1):
             folder.mkdir(parents=True)

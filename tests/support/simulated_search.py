@@ -21,7 +21,7 @@ from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import parse_event
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
-from tune_mentormix.search.early_stopping import Rungs, rung_epochs
+from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, rung_epochs
 from tune_mentormix.search.study import SearchStudy
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.yaml_files import write_yaml
@@ -75,7 +75,9 @@ class _Simulation:
         self._failures = failures
         self._space = parse_space(load_space("default"))
         self._study = SearchStudy(self._space, settings.sampler, settings.seed)
-        self._rungs = Rungs(rung_epochs(max(1, round(settings.epochs * 0.35)), 2, settings.epochs), 2)
+        self._early_stopping = AsyncSuccessiveHalving(
+            rung_epochs(max(1, round(settings.epochs * 0.35)), 2, settings.epochs), 2
+        )
         self._controls = list(control_configs(NOISE_RATE, len(CLASS_NAMES)).items())
         self._events: list[dict[str, Any]] = []
         self._time = START
@@ -83,7 +85,7 @@ class _Simulation:
     def run(self) -> list[dict[str, Any]]:
         """All events of the search."""
         samples = self._settings.num_samples
-        self._record("run_started", run=1, num_samples=samples, rungs=self._rungs.epochs)
+        self._record("run_started", run=1, num_samples=samples, rungs=self._early_stopping.rungs)
         workers: dict[int, _SimulatedTrial] = {}
         started = 0
         while workers or started < samples:
@@ -120,7 +122,7 @@ class _Simulation:
             return True
         if epoch == self._settings.epochs:
             self._record("finished", trial=number, epoch=epoch)
-        elif self._rungs.stopped(number):
+        elif self._early_stopping.is_stopped(number):
             self._record("stopped", trial=number, epoch=epoch)
         else:
             return False
@@ -130,7 +132,7 @@ class _Simulation:
         event = {"time": round(self._time, 3), "event": kind, **fields}
         self._events.append(event)
         self._study.apply(parse_event(event))
-        self._rungs.apply(parse_event(event))
+        self._early_stopping.apply(parse_event(event))
 
 
 @dataclass

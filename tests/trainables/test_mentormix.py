@@ -25,7 +25,7 @@ from trainables.settings import DataSettings
 
 dataset = load_dataset(DataSettings(dataset="digits"))
 trainable = MentorMixTrainable.__new__(MentorMixTrainable)
-config = {"settings": {"epochs": 2, "batch_size": 32}, "resume_from": None, "threads": 1}
+config = {"settings": {"epochs": 2, "batch_size": 32}, "resume_from": None}
 trainable.setup(config, dataset)
 trainable.step()
 limit = psutil.Process().memory_info().vms + 8 * 2**20
@@ -41,8 +41,8 @@ class DigitsTrainable(MentorMixTrainable):
 
     dataset: Dataset
 
-    def setup(self, config: dict[str, Any], dataset: Dataset | None = None) -> None:
-        super().setup(config, dataset=self.dataset)
+    def setup(self, config: dict[str, Any], dataset: Dataset | None = None, threads: int = 1) -> None:
+        super().setup(config, self.dataset, threads)
 
 
 def digits_trainable(resume_from: Path | None = None, **settings: object) -> Any:
@@ -54,7 +54,6 @@ def config(resume_from: Path | None, **settings: object) -> dict[str, Any]:
         "trial": 3,
         "settings": {"epochs": 2, **settings},
         "resume_from": None if resume_from is None else str(resume_from),
-        "threads": 1,
     }
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -20,9 +20,11 @@ from ray.tune.logger import TBXLoggerCallback
 from trainables.errors import StorageUnavailableError, one_line
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import Checkpoint, EventJournal, Failed, Finished, Report, Stopped
-from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment, Trial
+from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment
 from tune_mentormix.formatting import format_duration
-from tune_mentormix.search.early_stopping import Rungs
+from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
+from tune_mentormix.search.searcher import JournaledSearcher, Run
+from tune_mentormix.search.stopper import SearchStopper
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.paths import relative_to, remove_folder, why_not_writable
 
@@ -39,18 +41,6 @@ REPORTED = (
 )
 
 
-class Restarts(Protocol):
-    """Decides whether a trial whose worker was lost is started again, and sees to it."""
-
-    allowed: int
-
-    def got_ahead(self, trial: int) -> None:
-        """The trial reports an epoch for the first time."""
-
-    def take_up_again(self, trial: int) -> bool:
-        """The trial's worker was lost; says whether the trial starts again."""
-
-
 @contextmanager
 def open_journal(experiment: Experiment) -> Iterator[EventJournal]:
     """The experiment's journal to write to. Raises RequestError if its storage cannot be used now."""
@@ -62,32 +52,28 @@ def open_journal(experiment: Experiment) -> Iterator[EventJournal]:
         yield journal
 
 
-class TuneRecorder(Callback):
-    """Tune's events as ours. A trial that neither ended nor was stopped by a rung stays unfinished: resume's."""
+class JournalCallback(Callback):
+    """Writes Tune's callbacks to the journal. A trial without an end event is resumed later."""
 
     def __init__(
         self,
-        journal: EventJournal,
-        experiment: Experiment,
-        rungs: Rungs,
-        epochs: int,
-        restarts: Restarts,
-        retention: Retention,
-        on_event: Callable[[], object],
+        run: Run,
+        early_stopping: AsyncSuccessiveHalving,
+        searcher: JournaledSearcher,
+        stopper: SearchStopper,
     ) -> None:
-        """`on_event` is called after every event and at every turn of Tune's loop, to show progress."""
-        self._journal = journal
-        self._experiment = experiment
-        self._rungs = rungs
-        self._epochs = epochs
-        self._restarts = restarts
-        self._retention = retention
-        self._on_event = on_event
-        self.storage_error: str | None = None  # why trials cannot write or read their checkpoints
+        """`searcher` retries lost trials; `stopper` is updated at every turn of Tune's loop."""
+        self._run = run
+        self._journal = run.journal
+        self._experiment = run.experiment
+        self._early_stopping = early_stopping
+        self._searcher = searcher
+        self._stopper = stopper
+        self._cleanup = CheckpointCleanup(run.experiment)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Shows progress."""
-        self._on_event()
+        """Writes what is due, shows progress, and checks the budgets."""
+        self._stopper.update()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -99,64 +85,65 @@ class TuneRecorder(Callback):
             self._journal.record(Failed(trial=number, node=node, error=result["failure"], worker_lost=False))
             return
         if result["epoch"] > self._experiment.trials[number].epoch:
-            self._restarts.got_ahead(number)
+            self._searcher.reset_losses(number)
         metrics = {name: result[name] for name in REPORTED if name in result}
         which = {"trial": number, "attempt": trial.config["attempt"], "node": result["hostname"]}
         self._journal.record(Report(**which, epoch=result["epoch"], **metrics))
 
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
-        """Records where a checkpoint lies, relative to the experiment, so that the folder can be moved."""
+        """Records where a checkpoint is, relative to the experiment, so that the folder can be moved."""
         path = relative_to(self._experiment.path, checkpoint.path)
         number, attempt = trial.config["trial"], trial.config["attempt"]
         epoch = trial.last_result["epoch"]
         self._journal.record(Checkpoint(trial=number, attempt=attempt, epoch=epoch, path=path))
-        if self._journal.is_flushed:  # or what a resume would still go on from
-            self._retention.prune(number)
+        if self._journal.is_flushed:  # else a resume would still use an older one
+            self._cleanup.delete_old(number)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Records how a trial ended, if it did."""
         self._record_end(trial.config["trial"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker was lost: the trial starts again, unless it had ended or this was once too often.
+        """Retries a trial whose worker was lost, unless it had ended or this was once too often.
 
-        One that waited in vain for the storage did not fail: it is resume's, unless another machine has better luck.
+        A trial that waited in vain for the storage did not fail: it is retried, or resumed later.
         """
         number = trial.config["trial"]
         if self._record_end(number) or self._experiment.trials[number].has_ended:
             return
-        waited_in_vain = StorageUnavailableError.__name__ in cause_of(trial)
+        cause = error_cause(trial)
+        waited_in_vain = StorageUnavailableError.__name__ in cause
         if waited_in_vain:
-            self.storage_error = why_not_writable(self._experiment.path)
-        if self.storage_error:
+            self._stopper.storage_error = why_not_writable(self._experiment.path)
+        if self._stopper.storage_error or self._searcher.retry(number):
             return
-        if not self._restarts.take_up_again(number):
-            if waited_in_vain:
-                self.storage_error = cause_of(trial)
-                return
-            error = f"worker lost {self._restarts.allowed + 1} times without a new epoch: {cause_of(trial)}"
-            self._journal.record(Failed(trial=number, error=error, worker_lost=True))
+        if waited_in_vain:
+            self._stopper.storage_error = cause
+            return
+        losses = self._run.settings.max_restarts + 1
+        error = f"worker lost {losses} times without a new epoch: {cause}"
+        self._journal.record(Failed(trial=number, error=error, worker_lost=True))
 
     def _record_end(self, number: int) -> bool:
-        end = end_of(self._experiment.trials[number], self._rungs, self._epochs)
-        if end:
-            self._journal.record(end)
-        return end is not None
+        return record_end(self._run, self._early_stopping, number)
 
 
-def end_of(trial: Trial, rungs: Rungs, epochs: int) -> Finished | Stopped | None:
-    """The event that ends a trial; None while it has not ended, or if its end is in the journal already."""
+def record_end(run: Run, early_stopping: AsyncSuccessiveHalving, number: int) -> bool:
+    """Records the end of a trial that trained all its epochs or was stopped early; returns whether it did."""
+    trial = run.experiment.trials[number]
     if trial.has_ended:
-        return None
-    if trial.epoch >= epochs:
-        return Finished(trial=trial.number, epoch=trial.epoch)
-    return Stopped(trial=trial.number, epoch=trial.epoch) if rungs.stopped(trial.number) else None
+        return False
+    if trial.epoch >= run.settings.epochs:
+        run.journal.record(Finished(trial=number, epoch=trial.epoch))
+    elif early_stopping.is_stopped(number):
+        run.journal.record(Stopped(trial=number, epoch=trial.epoch))
+    return trial.has_ended
 
 
-def cause_of(trial: Any) -> str:
-    """The last line that says something of what Tune wrote about a trial's latest error: Ray puts the cause there.
+def error_cause(trial: Any) -> str:
+    """Returns the last line of what Tune wrote about a trial's latest error: Ray puts the cause there.
 
-    From Tune's own folder on this machine; `Trial.get_error` looks in the storage, where it is only copied later.
+    It is read from Tune's own folder on this machine: `Trial.get_error` looks in the storage, which gets it later.
     """
     file = trial.error_file
     text = Path(file).read_text() if file and Path(file).is_file() else ""
@@ -164,66 +151,63 @@ def cause_of(trial: Any) -> str:
     return lines[-1][:300] if lines else "the reason is not known"
 
 
-logger = logging.getLogger(__name__)
-
-
-class Retention:
+class CheckpointCleanup:
     """Deletes a trial's old checkpoints, whichever attempt wrote them."""
 
     def __init__(self, experiment: Experiment) -> None:
-        """Starts with everything there; the recorder keeps `experiment` up to date."""
+        """Assumes that no checkpoint was deleted yet; the journal keeps `experiment` up to date."""
         self._experiment = experiment
-        self._looked_at: Counter[int] = Counter()  # trial → of its checkpoints, how many from the oldest on
+        self._deleted: Counter[int] = Counter()  # trial → how many of its checkpoints, from the oldest on
 
-    def prune(self, number: int) -> None:
-        """Deletes what the trial's newest checkpoints replace. A storage in trouble keeps what it has."""
+    def delete_old(self, number: int) -> None:
+        """Deletes all but the trial's newest checkpoints; what the storage cannot delete now stays."""
         checkpoints = self._experiment.trials[number].checkpoints
-        for _, path in checkpoints[self._looked_at[number] : -CHECKPOINTS_KEPT]:
-            self._looked_at[number] += 1
+        for _, path in checkpoints[self._deleted[number] : -CHECKPOINTS_KEPT]:
+            self._deleted[number] += 1
             try:
                 remove_folder(self._experiment.path / path)
             except OSError as error:
-                logger.warning("an old checkpoint stays: %s", error)
+                logger.warning("an old checkpoint was not deleted: %s", error)
 
 
 def trial_folder(number: int, attempt: int) -> str:
-    """One an attempt: behind a cut network the worker of an earlier one may still be writing."""
+    """Returns a separate folder for each attempt: after a network partition the old worker may still be writing."""
     return f"trial-{number:04d}" if attempt == 1 else f"trial-{number:04d}-attempt-{attempt}"
 
 
-class HungTrials(Callback):
-    """Watches the time since each running trial's start or latest report."""
+class TrialTimeout(Callback):
+    """Kills the worker of a trial that has reported nothing for too long."""
 
     def __init__(self, journal: EventJournal, experiment: Experiment, timeout: float) -> None:
         """`timeout` in seconds; it has to allow for the slowest epoch and for writing a checkpoint."""
         self._journal = journal
         self._experiment = experiment
         self._timeout = timeout
-        self._heard_at: dict[int, float] = {}
+        self._last_seen: dict[int, float] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial has a worker."""
-        self._heard_at[trial.config["trial"]] = time.monotonic()
+        """Starts the clock of a trial that has a worker now."""
+        self._last_seen[trial.config["trial"]] = time.monotonic()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """The trial lives."""
-        self._heard_at[trial.config["trial"]] = time.monotonic()
+        """Restarts the trial's clock."""
+        self._last_seen[trial.config["trial"]] = time.monotonic()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Ends those that were not heard of for too long."""
+        """Fails the trials whose clock ran out, unless they wait for the storage."""
         now = time.monotonic()
-        hung = {number for number, heard_at in self._heard_at.items() if heard_at < now - self._timeout}
+        hung = {number for number, last_seen in self._last_seen.items() if last_seen < now - self._timeout}
         if hung and why_not_writable(self._experiment.path):
-            self._heard_at.update(dict.fromkeys(hung, now))  # they wait for the storage
+            self._last_seen.update(dict.fromkeys(hung, now))  # they wait for the storage
             return
         for trial in trials if hung else ():
             number = trial.config["trial"]
             if number in hung and trial.status == TuneTrial.RUNNING:
                 self._end(number, trial)
         for number in hung:
-            del self._heard_at[number]
+            del self._last_seen[number]
 
     def _end(self, number: int, trial: Any) -> None:
         if not self._experiment.trials[number].has_ended:
@@ -232,19 +216,19 @@ class HungTrials(Callback):
         ray.kill(trial.temporary_state.ray_actor)
 
 
-class IdleGpus(Callback):
-    """Looks at where each trial trains, and names a node once."""
+class CpuFallbackWarning(Callback):
+    """Warns, once per node, when a trial was given a GPU but trains on the CPU."""
 
     def __init__(self) -> None:
-        self._named: set[str] = set()
+        self._warned: set[str] = set()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A trial reports."""
+        """Looks at the device that the trial reports."""
         node = result["hostname"]
-        if result.get("device") == "cpu" and node not in self._named:
-            self._named.add(node)
+        if result.get("device") == "cpu" and node not in self._warned:
+            self._warned.add(node)
             logger.warning(
                 "%s",
                 f"trials on {node} hold GPUs and train on the CPU, since torch finds no GPU there: is its driver too "

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import ray
-from ray.tune.search import Searcher
 
 from trainables.data import Dataset, load_test_split
 from trainables.errors import DatasetError
@@ -19,7 +17,7 @@ from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.config.settings import FORMAT, SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import retraining_settings
-from tune_mentormix.experiment.events import EventJournal, RuledOut, RunEnded
+from tune_mentormix.experiment.events import EventJournal, RuledOut
 from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint, read_experiment
 from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.results.confirmation import (
@@ -35,16 +33,15 @@ from tune_mentormix.results.confirmation import (
     read_confirmation,
 )
 from tune_mentormix.results.statistics import MIN_ROUNDS, eliminated_candidates
-from tune_mentormix.search.callbacks import open_journal
-from tune_mentormix.search.early_stopping import Rungs
+from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
 from tune_mentormix.search.plan import SearchRequest, stored_request
-from tune_mentormix.search.proposals import start_trial
-from tune_mentormix.search.tune_run import begin_run, record_missing_ends, run_trials
+from tune_mentormix.search.searcher import Run, TrialStart
+from tune_mentormix.search.tune_run import run_experiment
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location, write_atomically
 from tune_mentormix.storage.yaml_files import write_yaml
 
-LEAST_SEEDS = 2  # of a single one no spread is known
+MIN_SEEDS = 2  # of a single one no spread is known
 
 Progress = Callable[[Confirmation], None]
 
@@ -100,7 +97,7 @@ def confirm_search(
 
 
 def _check_counts(top_k: int | None, seeds: int | None) -> None:
-    for option, value, least in (("top-k", top_k, 1), ("seeds", seeds, LEAST_SEEDS)):
+    for option, value, least in (("top-k", top_k, 1), ("seeds", seeds, MIN_SEEDS)):
         if value is not None and value < least:
             raise RequestError(
                 f"{option.replace('-', '_')} must be a whole number of at least {least}, got {value} (--{option})"
@@ -152,22 +149,20 @@ def _begin_or_extend(
 
 
 def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress) -> None:
-    settings, dataset = request.settings, request.dataset
-    rungs = Rungs()  # nobody is stopped early: every run counts in full
-    with open_journal(confirmation) as journal:
-        journal.subscribe(confirmation.apply)
-        begin_run(confirmation, journal, confirmation.planned(), [], settings)
-        record_missing_ends(confirmation, rungs, settings.epochs, journal)
-        unfinished = [(run, newest_checkpoint(confirmation, run)) for run in confirmation.unfinished()]
-        searcher = ConfirmationSearcher(confirmation, journal, settings.threads(), unfinished)
-        reason = run_trials(
-            confirmation, journal, searcher, rungs, settings, dataset, lambda _: progress(confirmation)
-        )
-        rule_out_failed(confirmation, journal)
-        if reason == "finished":
-            reason = _test(confirmation, request)
-        journal.record(RunEnded(run=confirmation.runs, reason=reason))
-    progress(confirmation)
+    def finish(run: Run, reason: str) -> str:
+        eliminate_failed(confirmation, run.journal)
+        return _test(confirmation, request) if reason == "finished" else reason
+
+    run_experiment(
+        confirmation,
+        request.settings.model_copy(update={"num_samples": confirmation.planned()}),
+        request.dataset,
+        lambda run: confirmation_proposals(run, confirmation),
+        AsyncSuccessiveHalving(),  # without rungs: every run counts in full
+        [confirmation.apply],
+        lambda _: progress(confirmation),
+        finish,
+    )
 
 
 def _test(confirmation: Confirmation, request: SearchRequest) -> str:
@@ -184,87 +179,45 @@ def _test(confirmation: Confirmation, request: SearchRequest) -> str:
     return "finished"
 
 
-class ConfirmationSearcher(Searcher):
-    """Proposes the runs that an earlier driver left unfinished, then round by round."""
-
-    def __init__(
-        self,
-        confirmation: Confirmation,
-        journal: EventJournal,
-        threads: int,
-        unfinished: list[tuple[Trial, str | None]],
-    ) -> None:
-        """Prepares the order of runs.
-
-        Args:
-            confirmation: kept up to date by the journal.
-            journal: where proposals, and who is ruled out, are written.
-            threads: of torch on a CPU.
-            unfinished: runs to go on with first, each with its checkpoint's folder, if one is whole.
-        """
-        super().__init__()
-        self._confirmation = confirmation
-        self._journal = journal
-        self._threads = threads
-        self._unfinished = list(unfinished)
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
-        """The next run as Tune hands it to the trainable; None while a round waits for others; or FINISHED."""
-        if self._unfinished:
-            run, checkpoint = self._unfinished.pop(0)
-            return self._start(replace(run, attempt=run.attempt + 1), checkpoint)
-        rule_out_failed(self._confirmation, self._journal)
-        for round_number, seed in enumerate(self._confirmation.seeds):
-            if round_number >= MIN_ROUNDS and not self._has_begun(round_number):
-                if self._confirmation.unfinished():
-                    return None
-                self._rule_out_hopeless(round_number)
-            for candidate in self._confirmation.candidates:
-                number = self._confirmation.run_number(candidate, round_number)
-                if number not in self._confirmation.trials and candidate.name not in self._confirmation.ruled_out:
-                    return self._start(Trial(number, candidate.config | {"seed": seed}, candidate.control), None)
-        return str(Searcher.FINISHED)
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing to do: the journal says how a run ended."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing to do: the journal is the state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing to do: the journal is the state."""
-
-    def _start(self, run: Trial, checkpoint: str | None) -> dict[str, Any]:
-        return start_trial(self._journal, run, self._confirmation.runs, self._threads, checkpoint)
-
-    def _has_begun(self, round_number: int) -> bool:
-        """Whether it is decided who runs in a round: then that stands."""
-        numbers = (self._confirmation.run_number(c, round_number) for c in self._confirmation.candidates)
-        return round_number in self._confirmation.rounds_decided or any(
-            number in self._confirmation.trials for number in numbers
-        )
-
-    def _rule_out_hopeless(self, rounds: int) -> None:
-        """Those that a paired test over all rounds so far rules out; the controls never."""
-        confirmation = self._confirmation
-        race = [c for c in confirmation.candidates if c.competes and c.name not in confirmation.ruled_out]
-        accuracies = {c.name: confirmation.accuracies(c) for c in race if confirmation.accuracies(c)}
-        kept = [c.name for c in race if c.control]
-        reasons = eliminated_candidates(accuracies, kept) if accuracies else {}
-        if reasons:
-            self._journal.record(RuledOut(rounds=rounds, candidates=reasons))
+def confirmation_proposals(run: Run, confirmation: Confirmation) -> Iterator[TrialStart | None]:
+    """Unfinished runs, then round by round; None while a round waits for the runs of the rounds before."""
+    yield from run.unfinished
+    for round_number, seed in enumerate(confirmation.seeds):
+        if round_number >= MIN_ROUNDS and not _has_started(confirmation, round_number):
+            eliminate_failed(confirmation, run.journal)
+            while confirmation.unfinished():
+                yield None
+                eliminate_failed(confirmation, run.journal)
+            _eliminate_worse(confirmation, round_number, run.journal)
+        for candidate in confirmation.candidates:
+            eliminate_failed(confirmation, run.journal)
+            number = confirmation.run_number(candidate, round_number)
+            if number not in confirmation.trials and candidate.name not in confirmation.ruled_out:
+                yield TrialStart(Trial(number, candidate.config | {"seed": seed}, candidate.control))
 
 
-def rule_out_failed(confirmation: Confirmation, journal: EventJournal) -> None:
-    """A candidate of which a run failed is out, whatever its other runs say; a control is not."""
-    reasons = {candidate.name: _why_failed(confirmation, candidate) for candidate in confirmation.candidates}
+def _has_started(confirmation: Confirmation, round_number: int) -> bool:
+    """Whether it is already decided which candidates run in a round."""
+    numbers = (confirmation.run_number(candidate, round_number) for candidate in confirmation.candidates)
+    return round_number in confirmation.rounds_decided or any(number in confirmation.trials for number in numbers)
+
+
+def _eliminate_worse(confirmation: Confirmation, rounds: int, journal: EventJournal) -> None:
+    """Rules out candidates by a paired test over all rounds so far; never the controls."""
+    race = [c for c in confirmation.candidates if c.competes and c.name not in confirmation.ruled_out]
+    accuracies = {c.name: confirmation.accuracies(c) for c in race if confirmation.accuracies(c)}
+    kept = [c.name for c in race if c.control]
+    reasons = eliminated_candidates(accuracies, kept) if accuracies else {}
+    if reasons:
+        journal.record(RuledOut(rounds=rounds, candidates=reasons))
+
+
+def eliminate_failed(confirmation: Confirmation, journal: EventJournal) -> None:
+    """Rules out each candidate of which a run failed, whatever its other runs show; never a control."""
+    reasons = {c.name: confirmation.failure(c) for c in confirmation.candidates if not c.control}
     new = {name: why for name, why in reasons.items() if why and name not in confirmation.ruled_out}
     if new:
         journal.record(RuledOut(rounds=None, candidates=new))
-
-
-def _why_failed(confirmation: Confirmation, candidate: Candidate) -> str | None:
-    return None if candidate.control else confirmation.failure(candidate)
 
 
 def open_test_set(confirmation: Confirmation, winner: Candidate, settings: SearchSettings, dataset: Dataset) -> None:

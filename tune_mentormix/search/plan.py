@@ -16,7 +16,7 @@ from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
 from tune_mentormix.export.read import read_exported
-from tune_mentormix.search.early_stopping import Rungs, rung_epochs
+from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, rung_epochs
 
 EPOCHS_AFTER_BURN_IN = 0.15  # of a trial: what it trains with weights before the first rung (docs/search-policy.md)
 
@@ -42,12 +42,12 @@ class SearchRequest:
         controls = control_configs(self.dataset.noise_rate, len(self.dataset.class_names))
         return {name: TrialSettings(**(common | values)).model_dump() for name, values in controls.items()}
 
-    def rungs(self) -> Rungs:
-        """The rungs that stop trials early, before they saw any; none where every trial runs to its end."""
+    def early_stopping(self) -> AsyncSuccessiveHalving:
+        """ASHA as the settings ask for it, before any report; without rungs if every trial runs to its end."""
         settings, factor = self.settings, self.settings.reduction_factor
         if settings.scheduler == "none":
-            return Rungs()
-        return Rungs(rung_epochs(self.first_rung(), factor, settings.epochs), factor)
+            return AsyncSuccessiveHalving()
+        return AsyncSuccessiveHalving(rung_epochs(self.first_rung(), factor, settings.epochs), factor)
 
 
 def check_request(settings: SearchSettings) -> SearchRequest:

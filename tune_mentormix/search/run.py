@@ -1,7 +1,7 @@
-"""Starting and resuming a search: everything is checked first, then one Tune run goes on the experiment's journal.
+"""Starts and resumes a search: everything is checked first, then one Tune run writes to the experiment's journal.
 
 A resume is a new Tune run on the old journal. Replaying it rebuilds the study and the rungs; trials that ended stay
-ended, unfinished ones are proposed again under their old numbers, each from its newest whole checkpoint.
+ended, unfinished ones are proposed again under their old numbers, each from its newest intact checkpoint.
 """
 
 from __future__ import annotations
@@ -12,25 +12,23 @@ from typing import Any
 from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.cluster.resources import decide_gpus
-from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.settings import SearchSettings, default_name
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import hold_new_experiment, resumed_settings
-from tune_mentormix.experiment.events import RunEnded, replay
+from tune_mentormix.experiment.events import replay
 from tune_mentormix.experiment.experiment import (
     SEARCH_FILE,
     Experiment,
     experiment_path,
-    newest_checkpoint,
     read_experiment,
 )
 from tune_mentormix.experiment.provenance import Provenance
-from tune_mentormix.search.callbacks import open_journal
 from tune_mentormix.search.plan import SearchRequest, check_request, stored_request
-from tune_mentormix.search.proposals import MentorMixSearcher
-from tune_mentormix.search.stopper import Patience
+from tune_mentormix.search.proposals import search_proposals
+from tune_mentormix.search.searcher import Run
+from tune_mentormix.search.stopper import Plateau
 from tune_mentormix.search.study import SearchStudy
-from tune_mentormix.search.tune_run import Progress, begin_run, record_missing_ends, run_trials
+from tune_mentormix.search.tune_run import Progress, run_experiment
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location, check_new
@@ -86,32 +84,27 @@ def resume_search(
 
 
 def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:
-    settings, dataset = request.settings, request.dataset
-    study = SearchStudy(request.space, settings.sampler, settings.seed)
-    rungs = request.rungs()
-    patience = Patience(settings.patience)
+    settings = request.settings
     experiment = Experiment(experiment.path, experiment.settings, experiment.provenance)
-    with open_journal(experiment) as journal:
-        handlers = experiment.apply, study.apply, rungs.apply, patience.apply
-        replay(experiment.path / JOURNAL_FILE, *handlers)  # no other driver can add to it now
-        journal.subscribe(*handlers)
-        begin_run(experiment, journal, settings.num_samples, rungs.epochs, settings)
-        record_missing_ends(experiment, rungs, settings.epochs, journal)
-        searcher = MentorMixSearcher(
-            experiment=experiment,
-            journal=journal,
-            study=study,
-            space=request.space,
-            common=settings.common_trial_settings(),
-            threads=settings.threads(),
-            controls=control_configs(dataset.noise_rate, len(dataset.class_names)),
-            first_trials=settings.first_trials,
-            unfinished=[(trial, newest_checkpoint(experiment, trial)) for trial in experiment.unfinished()],
-            patience=patience,
-        )
-        reason = run_trials(experiment, journal, searcher, rungs, settings, dataset, progress)
+    study = SearchStudy(request.space, settings.sampler, settings.seed)
+    early_stopping = request.early_stopping()
+    plateau = Plateau(settings.patience)
+    handlers = [experiment.apply, study.apply, early_stopping.apply, plateau.apply]
+    replay(experiment.path / JOURNAL_FILE, *handlers)
+
+    def finish(run: Run, reason: str) -> str:
         if reason == "finished" and len(experiment.trials) < settings.num_samples:
-            reason = "patience" if patience.is_used_up else "exhausted"
-        journal.record(RunEnded(run=experiment.runs, reason=reason))
-    progress(experiment)
+            return "patience" if plateau.is_reached else "exhausted"
+        return reason
+
+    run_experiment(
+        experiment,
+        settings,
+        request.dataset,
+        lambda run: search_proposals(run, study, request.space, plateau),
+        early_stopping,
+        handlers,
+        progress,
+        finish,
+    )
     return experiment

@@ -1,116 +1,154 @@
-"""Taking up a trial again whose worker was lost: as a new attempt, proposed by the driver, like a resume does it.
+"""The one searcher that Ray sees: it takes the next proposal, and retries trials whose worker died.
 
-Tune could restart the trial itself, but what it would go on from may be torn, it would write where the lost worker
-may still be writing, and it gives a trial up at once if the worker dies between two trials. So Tune is told to retry
-nothing, and a lost trial comes back through the searcher: a new attempt, in a folder of its own, from the newest
-checkpoint that is whole.
+Tune could retry a trial itself, but it would resume from a checkpoint that may be truncated, write where the lost
+worker may still be writing, and fail the trial at once if the worker dies between two trials. So Tune retries
+nothing: a lost trial comes back through the searcher as a new attempt, in its own folder, from the newest intact
+checkpoint.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from tune_mentormix.experiment.events import EventJournal
-from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint
-from tune_mentormix.search.proposals import start_trial
+from trainables.data import Dataset
+from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.experiment.events import EventJournal, Proposed
+from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint
+from tune_mentormix.search.stopper import SearchStopper
 
 
-class RestartingSearcher(Searcher):
-    """Before any other searcher: proposes lost trials again, and is not finished while one that runs may be lost.
+@dataclass(frozen=True)
+class TrialStart:
+    """A trial to start, with the number of the attempt, and the checkpoint to resume from."""
 
-    While the journal cannot be written, it proposes nothing, and keeps back a proposal that the journal lacks: no
-    trial runs that a resume would not know.
+    trial: Trial
+    checkpoint: str | None = None
 
-    A trial's worker may be lost `allowed` times without a new epoch in between. So machines that come and go do not
-    use a trial up, as long as it gets ahead; one that takes its own worker down (out of the host's memory, say) does
-    at the same epoch every time, and fails.
+
+@dataclass(frozen=True)
+class Run:
+    """What the parts of one Tune run share."""
+
+    experiment: Experiment
+    """Kept up to date by the journal."""
+    journal: EventJournal
+    settings: SearchSettings
+    dataset: Dataset
+    on_progress: Callable[[Experiment], None]
+    """Called after every event and at every turn of Tune's loop."""
+    unfinished: list[TrialStart] = field(default_factory=list)
+    """Trials that an earlier run left unfinished; they run first."""
+
+
+def next_attempt(experiment: Experiment, trial: Trial) -> TrialStart:
+    """The trial's next attempt, from its newest intact checkpoint. Raises OSError if the storage cannot be read."""
+    return TrialStart(replace(trial, attempt=trial.attempt + 1), newest_checkpoint(experiment, trial))
+
+
+class JournaledSearcher(Searcher):
+    """Starts no trial before it is in the journal, and is not finished while a running trial may be lost.
+
+    A trial's worker may be lost `max_restarts` times without a new epoch in between. So machines that come and go do
+    not use a trial up while it makes progress; a trial that kills its own worker (out of host memory, for example)
+    does so at the same epoch every time, and fails.
     """
 
     def __init__(
         self,
-        searcher: Searcher,
-        experiment: Experiment,
-        journal: EventJournal,
-        threads: int,
-        allowed: int,
-        room: Callable[[], int],
-        is_over: Callable[[], bool],
+        run: Run,
+        proposals: Iterator[TrialStart | None],
+        stopper: SearchStopper,
+        max_concurrent: Callable[[], int],
     ) -> None:
-        """Stands before `searcher`; `experiment`, `journal` and `threads` are what `start_trial` needs.
+        """Starts with nothing running.
 
-        `room` says how many trials can run at once: each next proposal then knows all results so far.
-        `is_over` says whether the run is to end: while nothing runs, Tune asks nobody but the searcher.
+        Args:
+            run: whose journal gets each proposal.
+            proposals: the trials in their order; None while the next one waits for results.
+            stopper: updated at each call: while nothing runs, Tune asks only the searcher.
+            max_concurrent: how many trials may run, so that each new proposal can use all results so far.
         """
         super().__init__()
-        self.allowed = allowed
-        self._searcher = searcher
-        self._room = room
-        self._is_over = is_over
-        self._experiment = experiment
-        self._journal = journal
-        self._threads = threads
+        self._run = run
+        self._proposals = proposals
+        self._stopper = stopper
+        self._max_concurrent = max_concurrent
         self._losses: Counter[int] = Counter()  # since the trial's last new epoch
         self._lost: list[int] = []
         self._running: set[str] = set()
-        self._held: dict[str, Any] | None = None  # proposed, and not stored yet
+        self._recorded: dict[str, Any] | None = None  # of the next trial, which may wait for the storage
 
-    def got_ahead(self, trial: int) -> None:
-        """The trial reports an epoch for the first time."""
+    def reset_losses(self, trial: int) -> None:
+        """Forgets the lost workers of a trial that made progress."""
         self._losses.pop(trial, None)
 
-    def take_up_again(self, trial: int) -> bool:
-        """The trial's worker was lost; makes it the next to be proposed, unless this was once too often."""
+    def retry(self, trial: int) -> bool:
+        """Makes a trial whose worker was lost the next to start; returns False if this was once too often."""
         self._losses[trial] += 1
-        again = self._losses[trial] <= self.allowed
-        if again:
-            self._lost.append(trial)
-        return again
+        if self._losses[trial] > self._run.settings.max_restarts:
+            return False
+        self._lost.append(trial)
+        return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         """The next trial as Tune hands it to the trainable; None while there may be one later; or FINISHED."""
-        if self._running and len(self._running) >= self._room():
+        if self._running and len(self._running) >= self._max_concurrent():
             return None
-        if self._is_over():
+        self._stopper.update()
+        if self._stopper.reason:
             return str(Searcher.FINISHED)
-        try:
-            proposed = self._held or self._next(trial_id)
-        except OSError:  # of the storage, looking for checkpoints: later
+        if self._recorded is None and self._run.journal.is_flushed:
+            try:
+                start = self._next_start()
+            except OSError:  # the storage does not tell which checkpoints there are: ask again later
+                return None
+            if start is None:
+                return None if self._running else str(Searcher.FINISHED)
+            self._recorded = self._record(start)
+        if not self._run.journal.is_flushed:
             return None
-        if isinstance(proposed, str):
-            return None if self._running else proposed
-        if proposed is not None and not self._journal.is_flushed:
-            self._held, proposed = proposed, None
-        elif proposed is not None:
-            self._held = None
-            self._running.add(trial_id)
+        proposed, self._recorded = self._recorded, None
+        self._running.add(trial_id)
         return proposed
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tune is through with one start of a trial."""
+        """Frees the place of one attempt; how the trial ended is in the journal."""
         self._running.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to do: the journal is the state."""
+        """Saves nothing: the journal is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to do: the journal is the state."""
+        """Restores nothing: the journal is the state."""
 
-    def _next(self, trial_id: str) -> dict[str, Any] | str | None:
-        if not self._journal.is_flushed:
-            return None
-        return self._go_on() if self._lost else self._inner(trial_id)
-
-    def _inner(self, trial_id: str) -> dict[str, Any] | str | None:
-        return self._searcher.suggest(trial_id)
-
-    def _go_on(self) -> dict[str, Any]:
-        trial = self._experiment.trials[self._lost[0]]
-        checkpoint = newest_checkpoint(self._experiment, trial)
+    def _next_start(self) -> TrialStart | None:
+        if not self._lost:
+            return next(self._proposals, None)
+        start = next_attempt(self._run.experiment, self._run.experiment.trials[self._lost[0]])
         self._lost.pop(0)
-        again = replace(trial, attempt=trial.attempt + 1)
-        return start_trial(self._journal, again, self._experiment.runs, self._threads, checkpoint)
+        return start
+
+    def _record(self, start: TrialStart) -> dict[str, Any]:
+        """Records that a trial starts, and returns what Tune hands to the trainable."""
+        trial = start.trial
+        self._run.journal.record(
+            Proposed(
+                trial=trial.number,
+                run=self._run.experiment.runs,
+                attempt=trial.attempt,
+                control=trial.control,
+                given=trial.given,
+                config=trial.config,
+            )
+        )
+        return {
+            "trial": trial.number,
+            "attempt": trial.attempt,
+            "settings": trial.config,
+            "resume_from": start.checkpoint,
+        }

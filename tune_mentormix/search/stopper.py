@@ -1,4 +1,4 @@
-"""When a search ends before its last trial: interrupted, out of time or epochs, or every trial failing."""
+"""When a search ends before its last trial: interrupted, over budget, on a plateau, or with every trial failing."""
 
 from __future__ import annotations
 
@@ -7,122 +7,144 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from ray.tune import Stopper
 
 from tune_mentormix.config.controls import BASELINES
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import INTERRUPTED
-from tune_mentormix.experiment.events import Event, Failed, Finished, Proposed, Report, Stopped
+from tune_mentormix.experiment.events import Event, EventJournal, Failed, Finished, Proposed, Report, Stopped
 from tune_mentormix.experiment.experiment import Experiment
 
-FAILURES_THAT_END_A_SEARCH = 3  # while no other trial gets anywhere
-
-
-BUDGETS = ("time_budget", "epoch_budget")
+MAX_FAILURES = 3  # trials that fail before any other trial reports anything end the search
+SOFT_REASONS = ("time_budget", "epoch_budget")  # for these, a trial may still write its last checkpoint
 INTERRUPT_SECONDS = 30.0  # for the workers to stop in
 
 logger = logging.getLogger(__name__)
 
 
-class SearchLimits(Stopper):
-    """Tune asks at every turn whether to stop all trials; `reason` says why it was told so."""
+class SearchStopper(Stopper):
+    """Tune's stopper for the whole search; single trials are stopped by the scheduler."""
 
     def __init__(
-        self, experiment: Experiment, epochs: int, time_budget: float | None, epoch_budget: int | None
+        self,
+        experiment: Experiment,
+        journal: EventJournal,
+        settings: SearchSettings,
+        on_progress: Callable[[Experiment], None],
     ) -> None:
-        """`epochs` of a trial; `time_budget` in seconds from now; `epoch_budget` over all runs of the experiment."""
+        """Starts the clock of the time budget; the epoch budget counts all runs of the experiment.
+
+        Args:
+            experiment: kept up to date by the journal.
+            journal: flushed at each update; the search stops if it cannot be written for long.
+            settings: the budgets, and the epochs of a trial.
+            on_progress: called at each update.
+        """
         self.reason: str | None = None
+        """Why the search should stop; None while it should not."""
+        self.storage_error: str | None = None
+        """Why trials cannot write or read their checkpoints."""
         self._experiment = experiment
-        self._epochs = epochs
+        self._settings = settings
+        self._journal = journal
+        self._on_progress = on_progress
         self._failed_before = experiment.counts()["failed"]
-        self._epoch_budget = epoch_budget
-        self._deadline = None if time_budget is None else time.monotonic() + time_budget
+        budget = settings.time_budget
+        self._deadline = None if budget is None else time.monotonic() + budget
+
+    def update(self) -> None:
+        """Writes pending events, reports progress, and decides whether the search should stop."""
+        self._journal.flush()
+        self._on_progress(self._experiment)
+        self.reason = self.reason or self._new_reason()
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
-        """Single trials are the scheduler's business."""
+        """Ray's hook for one trial: never stops it."""
         return False
 
-    @contextmanager
-    def heed_signals(self) -> Iterator[None]:
-        """While the block runs, SIGINT and SIGTERM end the search cleanly; a second one ends the process at once.
-
-        A signal to the whole process group, as job managers send it, takes Ray's own processes away too, and Tune
-        would wait for them: after `INTERRUPT_SECONDS` the process ends all the same. The journal is on the disk.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        overdue = threading.Timer(INTERRUPT_SECONDS, _exit_overdue)
-        overdue.daemon = True
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def interrupt(_signal: int, _frame: FrameType | None) -> None:
-            self.reason = "interrupted"
-            overdue.start()
-            for number in before:
-                signal.signal(number, signal.default_int_handler)
-
-        for number in before:
-            signal.signal(number, interrupt)
-        try:
-            yield
-        finally:
-            overdue.cancel()
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def stop_all(self) -> bool:
-        """Whether to stop all trials at once."""
-        return self.is_over() and not (self.reason in BUDGETS and self._is_one_at_its_end())
+        """Ray's hook: whether to stop all trials at once."""
+        self.reason = self.reason or self._new_reason()
+        return self.reason is not None and not (self.reason in SOFT_REASONS and self._is_any_trial_at_its_end())
 
-    def is_over(self) -> bool:
-        """Whether the search is over, so that no other trial is to start."""
+    def _new_reason(self) -> str | None:
+        if self.storage_error or self._journal.permanent_error:
+            return "storage"
         if self._deadline is not None and time.monotonic() > self._deadline:
-            self.reason = self.reason or "time_budget"
-        elif self._epoch_budget is not None and self._experiment.epochs_run >= self._epoch_budget:
-            self.reason = self.reason or "epoch_budget"
-        elif self._are_all_failing():
-            self.reason = self.reason or "all_failing"
-        return self.reason is not None
+            return "time_budget"
+        if self._settings.epoch_budget is not None and self._experiment.epochs_run >= self._settings.epoch_budget:
+            return "epoch_budget"
+        return "all_failing" if self._are_all_failing() else None
 
     def _are_all_failing(self) -> bool:
-        """Trials failed in this run, and no trial that did not has ever reported anything."""
+        """Whether trials failed in this run, and no trial that did not fail has ever reported anything."""
         if any(trial.reports and trial.state != "failed" for trial in self._experiment.trials.values()):
-            return False  # mostly by the first of them, the published setting
+            return False  # mostly decided by the first trial, the published setting
         failed = self._experiment.counts()["failed"] - self._failed_before
-        return failed >= min(FAILURES_THAT_END_A_SEARCH, self._experiment.num_samples)
+        return failed >= min(MAX_FAILURES, self._experiment.num_samples)
 
-    def _is_one_at_its_end(self) -> bool:
-        """Whether a trial has only its last checkpoint to write."""
-        return any(trial.epoch >= self._epochs for trial in self._experiment.unfinished())
+    def _is_any_trial_at_its_end(self) -> bool:
+        """Whether a trial has only its last checkpoint left to write."""
+        return any(trial.epoch >= self._settings.epochs for trial in self._experiment.unfinished())
+
+
+@contextmanager
+def stop_on_signals(stopper: SearchStopper) -> Iterator[None]:
+    """While the block runs, SIGINT and SIGTERM stop the search cleanly; a second signal ends the process at once.
+
+    A signal to the whole process group, as job managers send it, also ends Ray's own processes, and Tune would wait
+    for them: after `INTERRUPT_SECONDS` the process exits anyway. The journal is on the disk.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    overdue = threading.Timer(INTERRUPT_SECONDS, _exit_overdue)
+    overdue.daemon = True
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        stopper.reason = "interrupted"
+        overdue.start()
+        for number in before:
+            signal.signal(number, signal.default_int_handler)
+
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        overdue.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _exit_overdue() -> None:
-    logger.error("interrupted; Ray did not end in time. Nothing that was reported is lost: `resume` goes on")
+    logger.error("interrupted; Ray did not stop in time. Everything reported is saved: continue with `resume`")
     os._exit(INTERRUPTED)
 
 
-class Patience:
-    """Trials in a row, in the order of their ends, without a better accuracy at the last epoch."""
+class Plateau:
+    """Trials that ended since the last better accuracy at the last epoch, in the order of their ends."""
 
-    def __init__(self, trials: int | None) -> None:
-        """`trials` without a better result use it up; None: it lasts for ever."""
-        self._trials = trials
+    def __init__(self, patience: int | None) -> None:
+        """The plateau is reached after `patience` trials without a better result; None: never."""
+        self._patience = patience
         self._since_best = 0
         self._best: float | None = None
         self._latest: dict[int, float] = {}
         self._baselines: set[int] = set()
 
     @property
-    def is_used_up(self) -> bool:
+    def is_reached(self) -> bool:
         """Whether no further trial is worth starting."""
-        return self._trials is not None and self._since_best >= self._trials
+        return self._patience is not None and self._since_best >= self._patience
 
     def apply(self, event: Event) -> None:
-        """Takes one event of the journal into account; the baselines, which do not compete, count for nothing."""
+        """Handles one event of the journal; the baselines do not compete, so they do not count."""
         if isinstance(event, Proposed) and event.control in BASELINES:
             self._baselines.add(event.trial)
         elif isinstance(event, Report) and event.val_accuracy is not None:

@@ -53,8 +53,8 @@ class SearchStudy:
         self._open: dict[int, _OpenTrial] = {}
         self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
 
-    def enter(self, trial: Trial) -> None:
-        """Opens a trial in the study that is not the sampler's choice now: given, or taken up again."""
+    def enqueue(self, trial: Trial) -> None:
+        """Adds a trial with fixed hyperparameters: a control, a warm start, or one that is resumed."""
         params = self._searched(trial.config, trial.control)
         if params is not None and not (trial.number in self._open and self._open[trial.number].asked):
             self._ask_again(trial.number, params)
@@ -100,7 +100,7 @@ class SearchStudy:
         number, params = event.trial, self._searched(event.config, event.control)
         if params is None:
             return
-        if self._sampler_name not in REMEMBERING:
+        if self._sampler_name not in STATEFUL_SAMPLERS:
             self._open[number] = _OpenTrial(params)
         elif event.given:
             self._ask_again(number, params)
@@ -115,7 +115,7 @@ class SearchStudy:
     def _close(self, number: int, state: TrialState) -> None:
         trial = self._open.pop(number)
         value = trial.curve[max(trial.curve)] if trial.curve and state != TrialState.FAIL else None
-        if state == TrialState.PRUNED and self._sampler_name in DEAF_TO_PRUNED:
+        if state == TrialState.PRUNED and self._sampler_name in IGNORE_PRUNED_TRIALS:
             state, value = TrialState.COMPLETE, self._worst() if value is None else value
         if trial.asked is None:
             self.study.add_trial(
@@ -141,8 +141,8 @@ class SearchStudy:
         return make_sampler(self._sampler_name, self._space.distributions, self._seed, number)
 
 
-REMEMBERING = ("cmaes", "qmc")  # they note things in the study as they propose: a replay must let them propose again
-DEAF_TO_PRUNED = ("gp",)  # they learn from completed trials only
+STATEFUL_SAMPLERS = ("cmaes", "qmc")  # they store state in the study, so a replay must call them again
+IGNORE_PRUNED_TRIALS = ("gp",)  # they learn from completed trials only
 
 Space = Mapping[str, BaseDistribution]
 

@@ -1,16 +1,16 @@
-"""One Tune run over a journal: what a search and a confirmation have in common."""
+"""One Tune run on the journal of an experiment: what a search and a confirmation have in common."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, TuneError
-from ray.tune.search import Searcher
 
 from trainables.data import Dataset
 from trainables.errors import one_line
@@ -18,104 +18,123 @@ from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster.resources import max_concurrent_trials
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, SearchFailedError
-from tune_mentormix.experiment.events import EventJournal, RunEnded, RunStarted
+from tune_mentormix.experiment.events import Handler, RunEnded, RunStarted
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.search.callbacks import (
-    HungTrials,
-    IdleGpus,
-    Retention,
-    TuneRecorder,
-    end_of,
+    CpuFallbackWarning,
+    JournalCallback,
+    TrialTimeout,
+    open_journal,
+    record_end,
     tracker_callbacks,
     trial_folder,
 )
-from tune_mentormix.search.early_stopping import EarlyStopping, Rungs
-from tune_mentormix.search.searcher import RestartingSearcher
-from tune_mentormix.search.stopper import SearchLimits
+from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, EarlyStoppingScheduler
+from tune_mentormix.search.searcher import JournaledSearcher, Run, TrialStart, next_attempt
+from tune_mentormix.search.stopper import SearchStopper, stop_on_signals
 from tune_mentormix.storage.paths import tune_storage
 
 Progress = Callable[[Experiment], None]
-TURN_SECONDS = 0.2  # of waiting for the storage, once no trial runs any more
+Proposals = Callable[[Run], Iterator[TrialStart | None]]
+FLUSH_SECONDS = 0.2  # between two tries to write the journal once no trial runs any more
 
 
-def run_trials(
+def run_experiment(
     experiment: Experiment,
-    journal: EventJournal,
-    searcher: Searcher,
-    rungs: Rungs,
     settings: SearchSettings,
     dataset: Dataset,
-    progress: Progress,
-) -> str:
-    """Runs what the searcher proposes until it is finished, interrupted or out of budget.
+    proposals: Proposals,
+    early_stopping: AsyncSuccessiveHalving,
+    handlers: Sequence[Handler],
+    on_progress: Progress,
+    finish: Callable[[Run, str], str],
+) -> None:
+    """Runs trials until none is left, the user interrupts or a budget is used up; the journal tells how it ended.
 
     Args:
-        experiment: kept up to date by the journal; its folder gets Tune's files, under `runs/<n>`.
-        journal: where every event is written.
-        searcher: proposes trials, each in the journal before Tune knows of it.
-        rungs: stop trials early.
-        settings: resources, checkpoints, restarts and the time budget.
+        experiment: rebuilt from its journal; its lease is held. Tune's files go to its `runs/<n>`.
+        settings: `num_samples`, resources, checkpoints, restarts and budgets.
         dataset: put once into Ray's object store.
-        progress: called with the experiment after every event and at every turn of Tune's loop.
-
-    Returns:
-        Why the run ended: `finished`, `interrupted`, `time_budget`, `epoch_budget` or `all_failing`.
+        proposals: called once with the run; yields its trials.
+        early_stopping: rebuilt from the journal; without rungs, every trial runs to its end.
+        handlers: get each new event; they keep `experiment` and `early_stopping` up to date.
+        on_progress: called with the experiment after every event and at every turn of Tune's loop.
+        finish: called once no trial runs any more, with why; returns the reason that the journal gets.
 
     Raises:
-        SearchFailedError: if the storage could not be used for long; what was stored stays, and can be gone on with.
+        RequestError: if the journal cannot be written, before anything starts.
+        SearchFailedError: if the storage failed for long; what was stored is safe and can be resumed.
     """
-    limits = SearchLimits(experiment, settings.epochs, settings.time_budget, settings.epoch_budget)
-    watch: list[Callback] = [IdleGpus()] if settings.gpus() else []
+    with open_journal(experiment) as journal:
+        journal.subscribe(*handlers)
+        journal.record(
+            RunStarted(
+                run=experiment.runs + 1,
+                num_samples=settings.num_samples,
+                rungs=early_stopping.rungs,
+                cpus_per_trial=settings.cpus_per_trial,
+                gpus_per_trial=settings.gpus(),
+            )
+        )
+        if not journal.is_flushed:
+            raise RequestError("the journal cannot be written, so nothing was started (--storage)")
+        run = Run(experiment, journal, settings, dataset, on_progress)
+        record_missing_ends(run, early_stopping)
+        run = replace(run, unfinished=[next_attempt(experiment, trial) for trial in experiment.unfinished()])
+        reason = _run_trials(run, proposals(run), early_stopping)
+        journal.record(RunEnded(run=experiment.runs, reason=finish(run, reason)))
+    on_progress(experiment)
+
+
+def _run_trials(run: Run, proposals: Iterator[TrialStart | None], early_stopping: AsyncSuccessiveHalving) -> str:
+    """Returns why no trial runs any more: `finished`, `interrupted`, a budget, or `all_failing`."""
+    experiment, journal, settings = run.experiment, run.journal, run.settings
+    stopper = SearchStopper(experiment, journal, settings, run.on_progress)
+    searcher = JournaledSearcher(run, proposals, stopper, partial(max_concurrent_trials, settings))
+    callbacks: list[Callback] = [JournalCallback(run, early_stopping, searcher, stopper)]
+    if settings.gpus():
+        callbacks.append(CpuFallbackWarning())
     if settings.trial_timeout:
-        watch.append(HungTrials(journal, experiment, settings.trial_timeout))
-
-    def is_over() -> bool:
-        journal.flush()
-        if journal.permanent_error or callback.storage_error:
-            limits.reason = limits.reason or "storage"
-        progress(experiment)
-        return limits.is_over()
-
-    room = partial(max_concurrent_trials, settings)
-    searcher = RestartingSearcher(
-        searcher, experiment, journal, settings.threads(), settings.max_restarts, room, is_over
-    )
-    callback = TuneRecorder(journal, experiment, rungs, settings.epochs, searcher, Retention(experiment), is_over)
+        callbacks.append(TrialTimeout(journal, experiment, settings.trial_timeout))
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
-    with limits.heed_signals(), _failing_in_one_line():
+    with stop_on_signals(stopper), _failing_in_one_line():
         tune.run(
-            _trainable(settings, dataset),
+            _trainable(settings, run.dataset),
             name=str(experiment.runs),
             **tune_storage(experiment.path / "runs"),
             metric="val_accuracy",
             mode="max",
             search_alg=searcher,
-            scheduler=EarlyStopping(rungs),
-            num_samples=-1,  # the searcher says when it is finished
+            scheduler=EarlyStoppingScheduler(early_stopping),
+            num_samples=-1,  # the searcher decides when it is finished
             reuse_actors=True,
-            max_failures=0,  # the searcher sees to lost workers
+            max_failures=0,  # the searcher retries trials whose worker was lost
             raise_on_failed_trial=False,
             checkpoint_config=CheckpointConfig(
                 checkpoint_frequency=settings.epochs_between_checkpoints(), checkpoint_at_end=True
             ),
-            stop=limits,
-            callbacks=[callback, *watch, *tracker_callbacks(settings.tracker, experiment.name)],
+            stop=stopper,
+            callbacks=[*callbacks, *tracker_callbacks(settings.tracker, experiment.name)],
             trial_name_creator=_trial_folder,
             trial_dirname_creator=_trial_folder,
             verbose=0,
         )
-        record_missing_ends(experiment, rungs, settings.epochs, journal)
-        while not (journal.is_flushed or limits.reason in ("interrupted", "storage") or journal.permanent_error):
+        record_missing_ends(run, early_stopping)
+        while not (journal.is_flushed or stopper.reason in ("interrupted", "storage") or journal.permanent_error):
             journal.flush()
-            time.sleep(TURN_SECONDS)
-    unwritten = callback.storage_error
-    lost = journal.permanent_error or (
-        f"checkpoints could not be written for long: {unwritten}" if unwritten else None
-    )
-    if lost:
+            time.sleep(FLUSH_SECONDS)
+    checkpoint_error = stopper.storage_error and f"checkpoints could not be written for long: {stopper.storage_error}"
+    failure = journal.permanent_error or checkpoint_error
+    if failure:
         journal.record(RunEnded(run=experiment.runs, reason="storage"))
-        raise SearchFailedError(f"{lost}. What was stored is safe: once the storage works again, go on")
-    return limits.reason or "finished"
+        raise SearchFailedError(f"{failure}. What was stored is safe: once the storage works again, go on")
+    return stopper.reason or "finished"
+
+
+def record_missing_ends(run: Run, early_stopping: AsyncSuccessiveHalving) -> None:
+    """Records the ends of trials whose last report is in the journal but whose end is not."""
+    for trial in run.experiment.unfinished():
+        record_end(run, early_stopping, trial.number)
 
 
 @contextmanager
@@ -141,35 +160,11 @@ def _system_error(error: BaseException | None) -> OSError | None:
     return error
 
 
-def begin_run(
-    experiment: Experiment, journal: EventJournal, num_samples: int, rungs: list[int], settings: SearchSettings
-) -> None:
-    """Records that a run begins. Raises RequestError if the storage cannot take even that."""
-    journal.record(
-        RunStarted(
-            run=experiment.runs + 1,
-            num_samples=num_samples,
-            rungs=rungs,
-            cpus_per_trial=settings.cpus_per_trial,
-            gpus_per_trial=settings.gpus(),
-        )
-    )
-    if not journal.is_flushed:
-        raise RequestError("the journal cannot be written, so nothing was started (--storage)")
-
-
-def record_missing_ends(experiment: Experiment, rungs: Rungs, epochs: int, journal: EventJournal) -> None:
-    """Writes down the ends of trials that a driver did not come to after their last reports; trains nothing again."""
-    for trial in experiment.unfinished():
-        end = end_of(trial, rungs, epochs)
-        if end:
-            journal.record(end)
-
-
 def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:
     """The trainable with its data, put once into Ray's object store, and what each trial may use."""
+    trainable = tune.with_parameters(MentorMixTrainable, dataset=dataset, threads=settings.threads())
     resources = PlacementGroupFactory([{"CPU": settings.cpus_per_trial, "GPU": settings.gpus()}])
-    return tune.with_resources(tune.with_parameters(MentorMixTrainable, dataset=dataset), resources)
+    return tune.with_resources(trainable, resources)
 
 
 def _trial_folder(trial: Any) -> str:

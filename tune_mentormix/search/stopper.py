@@ -71,6 +71,10 @@ class SearchStopper(Stopper):
         self.reason = self.reason or self._new_reason()
         return self.reason is not None and not (self.reason in SOFT_REASONS and self._is_any_trial_at_its_end())
 
+    def __getstate__(self) -> dict[str, object]:
+        """Returns nothing: Tune pickles its stopper for a restore that the journal makes unnecessary."""
+        return {}
+
     def _new_reason(self) -> str | None:
         if self.storage_error or self._journal.permanent_error:
             return "storage"

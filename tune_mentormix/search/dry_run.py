@@ -42,7 +42,7 @@ class DryRun:
         settings = self.request.settings
         full = min(len(CONTROLS), settings.num_samples)
         epochs, reached, share = 0.0, 0, 1.0
-        for rung in [*self.request.rungs().epochs, settings.epochs]:
+        for rung in [*self.request.early_stopping().rungs, settings.epochs]:
             epochs += share * (rung - reached)
             reached, share = rung, share / settings.reduction_factor
         return min(self.max_epochs, round(full * settings.epochs + (settings.num_samples - full) * epochs))

@@ -18,10 +18,13 @@ from typer.main import get_group
 from tests.support.simulated_search import simulate_search
 from trainables.settings import DatasetName
 from tune_mentormix import __version__
-from tune_mentormix.cli.app import app, run
+from tune_mentormix.cli.app import app, run, with_new_spellings
 from tune_mentormix.cli.choices import DATASETS
+from tune_mentormix.config.settings import read_settings
 from tune_mentormix.errors import DONE, FAILED, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
+from tune_mentormix.search.dry_run import DryRun
+from tune_mentormix.search.plan import check_request
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -334,3 +337,24 @@ def test_a_dry_run_estimates_the_cost_and_creates_nothing(
     assert "small_cnn, 131,178 parameters" in shown
     assert re.search(r"about \d+ with early stopping, at most 80 \(8 trials of 10\)", shown)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("search --num-samples 5 --address a:1", "search --trials 5 --ray-address a:1"),
+        ("jobs --address=http://a:1", "jobs --dashboard=http://a:1"),
+        ("resume b --num-samples=7", "resume b --trials=7"),
+        ("search --set noise_map={a:b}", "search --set noise_map={a:b}"),
+    ],
+)
+def test_old_spellings_still_work(old: str, new: str) -> None:
+    assert with_new_spellings(old.split()) == new.split()
+
+
+def test_the_epochs_expected_follow_from_the_rungs() -> None:
+    settings = read_settings(None, {"num_samples": 8, "epochs": 10, "grace_period": 2, "max_images": 300})
+    found = DryRun(check_request(settings), parameters=1, epoch_seconds=2.0, concurrent=2)
+    assert found.request.rungs().epochs == [2, 4, 8]
+    assert found.expected_epochs == round(3 * 10 + 5 * (2 + 2 / 2 + 4 / 4 + 2 / 8))
+    assert (found.max_epochs, found.seconds(80)) == (80, 80.0)

@@ -270,8 +270,8 @@ def _print_dry_run(found: DryRun) -> None:
         "data": f"{settings.dataset}: {images} of {height}×{width}×{channels}, {len(dataset.class_names)} classes",
         "network": f"{settings.network}, {found.parameters:,} parameters",
         "searched": ", ".join(found.request.space.distributions),
-        "resources": f"{found.concurrent} trials at a time, each with {settings.cpus_per_trial:g} CPU cores and "
-        f"{settings.gpus():g} GPUs",
+        "resources": f"{found.concurrent} trials at a time; CPU cores of each: {settings.cpus_per_trial:g}, GPUs: "
+        f"{settings.gpus():g}",
         "one epoch": f"{found.epoch_seconds:.2f} s, measured with the published setting",
         "epochs": f"about {found.expected_epochs:,} with early stopping, at most {found.max_epochs:,} "
         f"({settings.num_samples} trials of {settings.epochs})",

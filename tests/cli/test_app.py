@@ -355,6 +355,6 @@ def test_old_spellings_still_work(old: str, new: str) -> None:
 def test_the_epochs_expected_follow_from_the_rungs() -> None:
     settings = read_settings(None, {"num_samples": 8, "epochs": 10, "grace_period": 2, "max_images": 300})
     found = DryRun(check_request(settings), parameters=1, epoch_seconds=2.0, concurrent=2)
-    assert found.request.rungs().epochs == [2, 4, 8]
+    assert found.request.early_stopping().rungs == [2, 4, 8]
     assert found.expected_epochs == round(3 * 10 + 5 * (2 + 2 / 2 + 4 / 4 + 2 / 8))
     assert (found.max_epochs, found.seconds(80)) == (80, 80.0)

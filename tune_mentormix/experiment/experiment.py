@@ -107,6 +107,11 @@ class Trial:
         return self.state not in ("pending", "running")
 
     @property
+    def restarts(self) -> int:
+        """Starts after the first."""
+        return self.attempt - 1
+
+    @property
     def val_accuracy(self) -> float | None:
         """At the latest epoch reported."""
         return self.reports[self.epoch]["val_accuracy"] if self.reports else None
@@ -135,7 +140,7 @@ class Trial:
             config=self.config,
             curve=self.curve,
             best_epoch=self.best_epoch,
-            restarts=self.attempt - 1,
+            restarts=self.restarts,
             node=self.node,
             error=self.error,
         )

@@ -9,20 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from search_spaces import shipped_spaces
-from trainables.settings import TrialSettings
-from tune_mentormix.config.settings import (
-    NAME_PATTERN,
-    RESUMABLE,
-    SEARCH_WIDE,
-    SearchSettings,
-    with_noise,
-)
+from tune_mentormix.config.settings import NAME_PATTERN, RESUMABLE, SearchSettings, settings_schema, with_noise
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
@@ -57,8 +49,6 @@ PLACEHOLDERS = {  # where the value that holds is no default of the settings
     "checkpoint_every": "ten times in a trial",
 }
 TRIAL = "trial."  # before the names of what all trials share
-_DURATIONS = ("time_budget", "trial_timeout")
-_DURATION = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?[smhd]?$"}
 
 
 class NotAllowedError(RequestError):
@@ -77,18 +67,9 @@ class Field:
     max: float | None = None
     step: str = "any"
 
-    @property
-    def label(self) -> str:
-        """The name without the prefix of what all trials share."""
-        return self.name.removeprefix(TRIAL)
-
 
 def admit(submitted: Mapping[str, Any], server: ServerSettings) -> SearchSettings:
-    """Returns the search that was asked for, bounded by what the server allows.
-
-    Raises:
-        NotAllowedError: one line that names the setting and what is allowed.
-    """
+    """Returns the search that was asked for, bounded by what the server allows. Raises NotAllowedError."""
     for key in submitted:
         if key not in ALLOWED:
             known = f"{key} is the server's to set" if key in SearchSettings.model_fields else f"unknown key {key!r}"
@@ -100,36 +81,30 @@ def admit(submitted: Mapping[str, Any], server: ServerSettings) -> SearchSetting
 
 
 def admit_changes(experiment: Experiment, changes: Mapping[str, Any], server: ServerSettings) -> dict[str, Any]:
-    """Returns what a resume changes, with the bounds that the server sets. Raises NotAllowedError as `admit` does."""
+    """Returns what a resume changes, with the bounds that the server sets. Raises NotAllowedError."""
     for key in changes:
         if key not in RESUMABLE:
             raise NotAllowedError(f"{key} cannot change in a resume; these may: {', '.join(RESUMABLE)}")
     given = {key: value for key, value in changes.items() if value is not None}
     stored = experiment.settings.model_dump(mode="json", warnings=False)
-    asked = {"num_samples": experiment.num_samples or stored["num_samples"]}
-    settings = _bounded(stored | asked | given, server)
+    settings = _bounded(stored | {"num_samples": experiment.num_samples} | given, server)
     chosen = {key: getattr(settings, key) for key in (*given, "gpus_per_trial", "max_concurrent", "time_budget")}
     return {key: value for key, value in chosen.items() if value is not None}
 
 
 def search_schema(names: Iterable[str]) -> dict[str, Any]:
-    """Returns the JSON schema of these settings; a duration may also be written as `30m`."""
-    properties = SearchSettings.model_json_schema()["properties"]
-    chosen = {name: dict(properties[name]) for name in names}
-    for name in chosen.keys() & set(_DURATIONS):
-        chosen[name]["anyOf"] = [*chosen[name]["anyOf"], _DURATION]
-    if "name" in chosen:
-        chosen["name"] = {"type": "string", "pattern": f"^{NAME_PATTERN}$", "title": "Name"}
-    if "trial" in chosen:
-        chosen["trial"] |= {"properties": _trial_schema(), "additionalProperties": False}
+    """Returns the JSON schema of these settings; `name` is required if it is among them."""
+    properties = settings_schema()["properties"]
+    properties["name"] = {"type": "string", "pattern": f"^{NAME_PATTERN}$", "title": "Name"}
+    chosen = {name: properties[name] for name in names}
     required = {"required": ["name"]} if "name" in chosen else {}
     return {"type": "object", "properties": chosen, "additionalProperties": False} | required
 
 
 def submit_form(server: ServerSettings) -> dict[str, list[Field]]:
     """Returns the fields of a new search by the heading of their group."""
-    properties = search_schema((*MAIN, *MORE))["properties"]
-    properties |= {TRIAL + name: schema for name, schema in _trial_schema().items()}
+    properties = search_schema(ALLOWED)["properties"]
+    properties |= {TRIAL + name: schema for name, schema in properties["trial"]["properties"].items()}
     fields = {name: _field(name, schema, server) for name, schema in properties.items()}
     return {
         "The search": [fields[name] for name in MAIN],
@@ -145,11 +120,7 @@ def resume_form(server: ServerSettings) -> list[Field]:
 
 
 def form_settings(form: dict[str, str]) -> dict[str, Any]:
-    """Returns what was entered as settings; empty fields are not set.
-
-    Raises:
-        NotAllowedError: if a field that takes JSON holds something else.
-    """
+    """Returns what was entered as settings; empty fields are not set. Raises NotAllowedError for wrong JSON."""
     entered = {name: _value(name, text.strip()) for name, text in form.items() if text.strip()}
     trial = {name.removeprefix(TRIAL): value for name, value in entered.items() if name.startswith(TRIAL)}
     settings = {name: value for name, value in entered.items() if not name.startswith(TRIAL)}
@@ -178,18 +149,14 @@ def _bounded(values: dict[str, Any], server: ServerSettings) -> SearchSettings:
 def _check_data(settings: SearchSettings, server: ServerSettings) -> None:
     if settings.dataset not in server.datasets:
         raise NotAllowedError(f"dataset must be one of {_listed(server.datasets)}, got {settings.dataset}")
-    _check_among("data_dir", settings.data_dir, server.datasets[settings.dataset])
-    _check_among("labels_file", settings.labels_file, server.files)
-    _check_among("clean_validation", settings.clean_validation, server.files)
+    allowed = {"data_dir": server.datasets[settings.dataset], "labels_file": server.files}
+    for key, paths in (allowed | {"clean_validation": server.files}).items():
+        path = getattr(settings, key)
+        if path is not None and path not in paths:  # as written: one with `..` in it is none of those configured
+            raise NotAllowedError(f"{key} must be one of {_listed(paths)}")
     default = SearchSettings.model_fields["cache_dir"].default
     if settings.start_from or settings.tracker or settings.cache_dir != default:  # of a search started elsewhere
         raise NotAllowedError("start_from, tracker and cache_dir cannot be set through the service")
-
-
-def _check_among(key: str, path: Path | None, allowed: list[Path]) -> None:
-    """Compares as written: a path with `..` in it is none of those configured."""
-    if path is not None and path not in allowed:
-        raise NotAllowedError(f"{key} must be one of {_listed(allowed)}")
 
 
 def _check_space(space: Any) -> None:
@@ -207,11 +174,6 @@ def _check_space(space: Any) -> None:
 
 def _listed(values: Iterable[object]) -> str:
     return ", ".join(map(str, values)) or "none, by the server's configuration"
-
-
-def _trial_schema() -> dict[str, Any]:
-    properties = TrialSettings.model_json_schema()["properties"]
-    return {name: schema for name, schema in properties.items() if name not in SEARCH_WIDE}
 
 
 def _field(name: str, schema: dict[str, Any], server: ServerSettings) -> Field:

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
 from starlette.responses import Response
 
-from tune_mentormix.cluster.jobs import Job
 from tune_mentormix.config.settings import NAME_PATTERN, RESUMABLE
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.experiment.schemas import TrialState
 from tune_mentormix.service.admission import ALLOWED, admit, admit_changes, search_schema
 from tune_mentormix.service.artifacts import Kind
 from tune_mentormix.service.dependencies import Service, Shared, authorize, json_body, read_body, require_bearer
-from tune_mentormix.service.error_handlers import CHANGING, READING
 from tune_mentormix.service.experiments import NotFoundError, Snapshot
 from tune_mentormix.service.jobs import KnownJobs
 from tune_mentormix.service.schemas import (
     Accepted,
-    AllProgress,
     BestAnswer,
     Curve,
     CurveList,
@@ -36,33 +34,40 @@ from tune_mentormix.service.schemas import (
     TrialList,
     TrialRecord,
 )
+from tune_mentormix.service.sse import EventStream
 
 COLUMNS = ("trial", "state", "epoch", "val_accuracy", "restarts")  # to sort by, besides the hyperparameters
 MAX_LOG = 200_000  # characters, the last ones
 RETRY_SECONDS = "5"
+PROGRESS: dict[str, Any] = {  # what event streams show of a search's status
+    **dict.fromkeys(("state", "trials", "num_samples", "epochs_run"), True),
+    "best": {"trial_id", "val_accuracy", "epoch"},
+}
 # A report is other people's text, and its styles stand in it: it may do nothing, not even run as of this origin.
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
 
 Name = Annotated[str, PathParameter(pattern=f"^{NAME_PATTERN}$", description="The experiment's name.")]
-Limit = Annotated[int, Query(ge=1, le=1_000, description="How many at most.")]
-Offset = Annotated[int, Query(ge=0, le=1_000_000_000, description="How many to leave out first.")]
+Limit = Annotated[int, Field(ge=1, le=1_000, description="How many at most.")]
+Offset = Annotated[int, Field(ge=0, le=1_000_000_000, description="How many to leave out first.")]
 JsonBody = Annotated[dict[str, Any], Depends(json_body)]
-Sort = Annotated[str, Query(max_length=64, description="A column, or a hyperparameter searched.")]
+Responses = dict[int | str, dict[str, Any]]
 
 
-def _json_body(title: str, names: Sequence[str]) -> dict[str, Any]:
+def _json_body(title: str, names: Iterable[str]) -> dict[str, Any]:
     """Documents a body of settings that `json_body` reads: once its sender is known, unlike a body parameter."""
     schema = search_schema(names) | {"title": title}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def _media(media_type: str, **schema: str) -> dict[int | str, dict[str, Any]]:
+def _media(media_type: str, **schema: str) -> Responses:
     """Documents an answer that is not JSON."""
     return {200: {"content": {media_type: {"schema": {"type": "string"} | schema}}}}
 
 
+READING: Responses = {status: {"model": Problem} for status in (401, 404, 409, 422, 429, 503)}  # of any request
+CHANGING = READING | {status: {"model": Problem} for status in (400, 403, 408, 413)}
 EVENTS = _media("text/event-stream")
-MADE: dict[int | str, dict[str, Any]] = {202: {"model": Problem, "description": "It is being made: ask again."}}
+MADE: Responses = {202: {"model": Problem, "description": "It is being made: ask again."}}
 router = APIRouter(prefix="/api/v1", responses=READING, tags=["reading"], dependencies=[Depends(authorize)])
 changes = APIRouter(
     prefix="/api/v1",
@@ -72,14 +77,13 @@ changes = APIRouter(
 )
 
 
-@dataclass(frozen=True)
-class TrialQuery:
+class TrialQuery(BaseModel):
     """Which trials are asked for, and in which order."""
 
-    sort: str = "trial"  # one of COLUMNS or a hyperparameter
+    sort: str = Field("trial", max_length=64, description="A column, or a hyperparameter searched.")
     descending: bool = False
-    state: TrialState | None = None
-    min_accuracy: float | None = None  # on the validation labels
+    state: TrialState | None = Field(None, description="Only these.")
+    at_least: float | None = Field(None, ge=0, le=1, description="Only with such an accuracy.")
 
     def select(self, experiment: Experiment) -> list[Trial]:
         """Returns these trials; those without a value of the column come last. Raises NotFoundError without it."""
@@ -89,10 +93,17 @@ class TrialQuery:
             (_sort_key(trial, self.sort), trial)
             for _, trial in sorted(experiment.trials.items())
             if self.state in (None, trial.state)
-            and (self.min_accuracy is None or _is_at_least(trial.val_accuracy, self.min_accuracy))
+            and (self.at_least is None or (trial.val_accuracy is not None and trial.val_accuracy >= self.at_least))
         ]
         known = sorted((item for item in keyed if item[0]), key=lambda item: item[0], reverse=self.descending)
         return [trial for _, trial in [*known, *(item for item in keyed if not item[0])]]
+
+
+class TrialPageQuery(TrialQuery):
+    """The same, and which part of them."""
+
+    limit: Limit = 100
+    offset: Offset = 0
 
 
 @router.get("/experiments")
@@ -106,26 +117,16 @@ def list_searches(service: Shared, limit: Limit = 100, offset: Offset = 0) -> Se
 def status(service: Shared, name: Name) -> SearchStatus:
     """The state of one search."""
     with service.experiments.open(name) as cached:
-        return SearchStatus.of(cached.experiment)
+        return SearchStatus.model_validate(cached.experiment.status(), from_attributes=True)
 
 
 @router.get("/experiments/{name}/trials")
-def trials(
-    service: Shared,
-    name: Name,
-    limit: Limit = 100,
-    offset: Offset = 0,
-    sort: Sort = "trial",
-    descending: bool = False,
-    state: Annotated[TrialState | None, Query(description="Only these.")] = None,
-    at_least: Annotated[float | None, Query(ge=0, le=1, description="Only with such an accuracy.")] = None,
-) -> TrialList:
+def trials(service: Shared, name: Name, query: Annotated[TrialPageQuery, Query()]) -> TrialList:
     """Its trials, sorted and filtered."""
     with service.experiments.open(name) as cached:
-        chosen = TrialQuery(sort, descending, state, at_least).select(cached.experiment)
-        return TrialList(
-            total=len(chosen), trials=[TrialRecord.of(trial) for trial in chosen[offset : offset + limit]]
-        )
+        chosen = query.select(cached.experiment)
+        shown = chosen[query.offset : query.offset + query.limit]
+        return TrialList(total=len(chosen), trials=[TrialRecord.model_validate(trial) for trial in shown])
 
 
 @router.get("/experiments/{name}/trials/{number}")
@@ -135,7 +136,7 @@ def trial(service: Shared, name: Name, number: int) -> TrialRecord:
         found = cached.experiment.trials.get(number)
         if found is None:
             raise NotFoundError(f"{name} has no trial {number}")
-        return TrialRecord.of(found)
+        return TrialRecord.model_validate(found)
 
 
 @router.get("/experiments/{name}/curves")
@@ -157,8 +158,7 @@ def curves(service: Shared, name: Name, limit: Limit = 100, offset: Offset = 0) 
 def best(service: Shared, name: Name) -> BestAnswer:
     """The best trial so far."""
     with service.experiments.open(name) as cached:
-        found = SearchStatus.of(cached.experiment)
-    return BestAnswer(split=found.split, labels=found.labels, best=found.best)
+        return BestAnswer.model_validate(cached.experiment.status(), from_attributes=True)
 
 
 @router.get("/experiments/{name}/report", response_class=Response, responses=MADE | _media("text/html"))
@@ -181,14 +181,15 @@ async def export(service: Shared, name: Name) -> Response:
 def events(service: Shared, name: Name) -> Response:
     """Its progress as server-sent events: the state now, and again whenever it has changed."""
     service.experiments.snapshot(name)  # refuses a search that does not exist
-    return service.broadcaster.response(name, lambda: service.experiments.snapshot(name).progress())
+    return EventStream(service.broadcaster, name, lambda: progress_of(service, name))
 
 
 @router.get("/events", response_class=Response, responses=EVENTS)
 def all_events(service: Shared) -> Response:
     """The progress of all searches as server-sent events."""
-    experiments, jobs = service.experiments, service.jobs
-    return service.broadcaster.response("*", lambda: progress_of_all(experiments.snapshots(), jobs.known()))
+    return EventStream(
+        service.broadcaster, "*", lambda: progress_of_all(service.experiments.snapshots(), service.jobs.known())
+    )
 
 
 @router.get("/jobs")
@@ -208,7 +209,8 @@ def logs(service: Shared, name: Name) -> PlainTextResponse:
 @changes.post("/experiments", status_code=202, openapi_extra=_json_body("Submission", ALLOWED))
 def submit(service: Shared, settings: JsonBody) -> Accepted:
     """Starts a search on the cluster."""
-    return _accepted(submit_search(service, settings))
+    job = service.jobs.submit(admit(settings, service.server))
+    return Accepted(name=job.name, state=job.state)
 
 
 @changes.post("/experiments/{name}/stop", status_code=202)
@@ -221,25 +223,23 @@ def stop(service: Shared, name: Name) -> Accepted:
 @changes.post("/experiments/{name}/resume", status_code=202, openapi_extra=_json_body("Changes", RESUMABLE))
 def resume(service: Shared, name: Name, settings: JsonBody) -> Accepted:
     """Resumes a search, or extends a finished one."""
-    return _accepted(resume_search(service, name, settings))
-
-
-def submit_search(service: Service, settings: dict[str, Any]) -> Job:
-    """Starts a search, if the server allows it. Raises RequestError."""
-    return service.jobs.submit(admit(settings, service.server))
-
-
-def resume_search(service: Service, name: str, changes: dict[str, Any]) -> Job:
-    """Resumes a search, if the server allows it. Raises RequestError."""
     with service.experiments.open(name) as cached:
-        admitted = admit_changes(cached.experiment, changes, service.server)
-    return service.jobs.resume(name, admitted)
+        changes = admit_changes(cached.experiment, settings, service.server)
+    job = service.jobs.resume(name, changes)
+    return Accepted(name=job.name, state=job.state)
 
 
-def progress_of_all(snapshots: list[Snapshot], known: KnownJobs) -> AllProgress:
-    """Returns what the stream of all searches shows."""
-    progress = {snapshot.status.name: snapshot.progress() for snapshot in snapshots}
-    return AllProgress(experiments=progress, jobs={job.name: job.state for job in known.jobs})
+def progress_of(service: Service, name: str) -> str:
+    """Returns what the stream of one search shows, as JSON."""
+    return service.experiments.snapshot(name).status.model_dump_json(include=PROGRESS)
+
+
+def progress_of_all(snapshots: list[Snapshot], known: KnownJobs) -> str:
+    """Returns what the stream of all searches shows, as JSON."""
+    progress = {snapshot.status.name: snapshot.status.model_dump(include=PROGRESS) for snapshot in snapshots}
+    return to_json(
+        {"experiments": progress, "jobs": {job.name: job.state for job in known.jobs}}, inf_nan_mode="null"
+    ).decode()
 
 
 async def artifact(service: Service, kind: Kind, name: str) -> Response:
@@ -255,18 +255,11 @@ async def artifact(service: Service, kind: Kind, name: str) -> Response:
     return FileResponse(path, media_type="application/x-tar", filename=f"{name}.tar")
 
 
-def _accepted(job: Job) -> Accepted:
-    return Accepted(name=job.name, state=job.state)
-
-
-def _is_at_least(accuracy: float | None, minimum: float) -> bool:
-    return accuracy is not None and accuracy >= minimum
-
-
 def _sort_key(trial: Trial, column: str) -> tuple[Any, ...]:
     """Orders numbers before text; empty for no value."""
-    own = {"trial": trial.number, "state": trial.state, "epoch": trial.epoch, "restarts": trial.attempt - 1}
-    value: Any = trial.val_accuracy if column == "val_accuracy" else own.get(column, trial.config.get(column))
+    value = trial.config.get(column)
+    if column in COLUMNS:
+        value = trial.number if column == "trial" else getattr(trial, column)
     if value is None:
         return ()
     return (0, float(value), "") if isinstance(value, int | float) else (1, 0.0, str(value))

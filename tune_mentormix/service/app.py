@@ -96,7 +96,6 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
         poller.cancel()
         with suppress(asyncio.CancelledError):
             await poller
-        service.broadcaster.close()
         service.artifacts.close()
 
     return lifespan

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fastapi import HTTPException
+
 from tune_mentormix.errors import WRONG_REQUEST, RequestError
 from tune_mentormix.service.request_logging import log
 from tune_mentormix.storage.paths import Location
@@ -27,10 +29,6 @@ MAX_SECONDS = 600.0  # of one command
 FRESH_SECONDS = 60.0  # for which a file is served although the experiment has grown since
 MAX_WAITING = 8
 MAX_KEPT = 16
-
-
-class BusyError(Exception):
-    """Too many files are being made already."""
 
 
 @dataclass
@@ -51,28 +49,20 @@ class Artifacts:
     """Files made on demand, in a folder that is removed with the server."""
 
     def __init__(self, storage: Location) -> None:
-        """Makes files of the experiments of one storage."""
         self._storage = storage
         self.folder = Path(tempfile.mkdtemp(prefix="tune-mentormix-serve-"))
         self._artifacts: dict[tuple[Kind, str], _Artifact] = {}
         self._one_at_a_time = asyncio.Semaphore(1)
 
     async def get(self, kind: Kind, name: str, version: object) -> Path | None:
-        """Returns the file, or None while it is being made.
+        """Returns the file of an experiment, or None while it is being made; `version` is that of what is stored now.
 
-        Args:
-            kind: what to make.
-            name: of the experiment.
-            version: of what is stored now.
-
-        Raises:
-            RequestError: if the command refused, with its message.
-            BusyError: if too many wait already.
+        Raises RequestError if the command refused, with its message, and HTTPException 429 if too many wait already.
         """
         artifact = self._artifacts.get((kind, name))
         if artifact is None or artifact.is_stale(version):
             if sum(not other.task.done() for other in self._artifacts.values()) >= MAX_WAITING:
-                raise BusyError
+                raise HTTPException(429, "too much is asked at once: ask again later")
             folder = Path(tempfile.mkdtemp(dir=self.folder))
             task = asyncio.create_task(self._make(kind, name, folder, artifact.folder if artifact else None))
             artifact = self._artifacts[kind, name] = _Artifact(version, folder, task, time.monotonic())
@@ -94,13 +84,13 @@ class Artifacts:
         """Ends what is being made, and removes all files."""
         for artifact in self._artifacts.values():
             artifact.task.cancel()
-        _remove(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _remove_unused(self) -> None:
         by_use = sorted(self._artifacts.items(), key=lambda item: item[1].requested)
         for key, artifact in by_use[: max(0, len(by_use) - MAX_KEPT)]:
             if artifact.task.done():
-                asyncio.get_running_loop().run_in_executor(None, _remove, artifact.folder)
+                asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, artifact.folder, True)
                 del self._artifacts[key]
 
     async def _make(self, kind: Kind, name: str, folder: Path, replaced: Path | None) -> Path:
@@ -111,11 +101,11 @@ class Artifacts:
                 await _run([kind, name, "--out", str(target), "--storage", str(self._storage)])
                 return target if kind == "report" else await asyncio.to_thread(_pack, target, name)
         except BaseException:
-            await asyncio.to_thread(_remove, folder)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
         finally:
             if replaced:
-                await asyncio.to_thread(_remove, replaced)
+                await asyncio.to_thread(shutil.rmtree, replaced, ignore_errors=True)
 
 
 async def _run(arguments: list[str]) -> None:
@@ -149,7 +139,3 @@ def _pack(folder: Path, name: str) -> Path:
         archive.add(folder, arcname=name)
     shutil.rmtree(folder)
     return packed
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

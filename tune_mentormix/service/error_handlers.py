@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,26 +12,18 @@ from starlette.responses import Response
 from tune_mentormix.cluster.jobs_api import ClusterError
 from tune_mentormix.errors import RequestError
 from tune_mentormix.service.admission import NotAllowedError
-from tune_mentormix.service.artifacts import BusyError
 from tune_mentormix.service.dependencies import authenticate, authorize, bearer, get_service
 from tune_mentormix.service.experiments import NotFoundError
-from tune_mentormix.service.schemas import Problem
 from tune_mentormix.storage.paths import StorageError
 
-Responses = dict[int | str, dict[str, Any]]
 Respond = Callable[[Request, StarletteHTTPException], Response]
 STATUSES = (
     (NotFoundError, 404),
     (NotAllowedError, 422),
     (ClusterError, 503),
-    (BusyError, 429),
     (RequestError, 409),
     (StorageError, 503),
 )
-
-
-READING: Responses = {status: {"model": Problem} for status in (401, 404, 409, 422, 429, 503)}  # of any request
-CHANGING: Responses = READING | {status: {"model": Problem} for status in (400, 403, 408, 413)}
 
 
 def status_of(error: Exception) -> int:
@@ -44,8 +35,7 @@ def add_error_handlers(app: FastAPI, respond: Respond) -> None:
     """Gives the application its exception handlers; `respond` makes a page or JSON of an HTTP error."""
 
     async def ours(request: Request, error: Exception) -> Response:
-        detail = str(error) or "too much is asked at once: ask again later"
-        return respond(request, HTTPException(status_of(error), detail))
+        return respond(request, HTTPException(status_of(error), str(error)))
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -69,7 +59,7 @@ def add_error_handlers(app: FastAPI, respond: Respond) -> None:
         return respond(request, HTTPException(500, "something is wrong here: see the server's log"))
 
     app.add_exception_handler(Exception, bug)
-    for kind in (NotFoundError, RequestError, BusyError, StorageError):
+    for kind in (NotFoundError, RequestError, StorageError):
         app.add_exception_handler(kind, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(StarletteHTTPException, http)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 from cachetools import TTLCache, cachedmethod
@@ -32,10 +31,10 @@ from tune_mentormix.experiment.experiment import (
 )
 from tune_mentormix.experiment.schemas import SearchState, TrialCounts
 from tune_mentormix.service.request_logging import LOGGER, log
-from tune_mentormix.service.schemas import Progress, SearchSummary
+from tune_mentormix.service.schemas import SearchSummary
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import Location, RemotePath, StorageError, folders_holding
+from tune_mentormix.storage.paths import Location, StorageError, folders_holding, list_folder, local_path
 
 MAX_REPORTS = 150_000  # in memory, of all experiments together: about 100 MB
 MAX_HOLDERS = 10_000  # remembered at once
@@ -70,16 +69,11 @@ class Snapshot:
             return replace(self, holder=holder, status=self.status.model_copy(update={"state": "running"}))
         return replace(self, epochs_per_second=0.0, gpus_held=0.0)
 
-    def progress(self) -> Progress:
-        """Returns what an event stream shows."""
-        return Progress.model_validate(self.status)
-
 
 class CachedExperiment:
     """An experiment and how far its journal was read; its user holds `lock`."""
 
     def __init__(self, path: Location) -> None:
-        """Reads nothing yet."""
         self.path = path
         self.lock = threading.Lock()
         self.refreshed = 0.0  # by the monotonic clock, as the next
@@ -119,12 +113,12 @@ class CachedExperiment:
 
     def version(self) -> Version:
         """Identifies what is stored now."""
-        journal = self.path / JOURNAL_FILE
-        if isinstance(journal, RemotePath):
-            return tuple(sorted(part.name for part in (journal.parent / journal.stem).iterdir()))
-        written = (self.path / SEARCH_FILE).stat().st_mtime_ns  # type: ignore[union-attr]
+        folder, journal = local_path(self.path), self.path / JOURNAL_FILE
+        if folder is None:  # of an object store, where the journal is a folder of segments
+            return tuple(sorted(part.name for part in list_folder(self.path / journal.stem)))
+        written = (folder / SEARCH_FILE).stat().st_mtime_ns
         try:
-            found = journal.stat()
+            found = (folder / JOURNAL_FILE).stat()
         except FileNotFoundError:
             return written, 0, 0, 0
         return written, found.st_ino, found.st_mtime_ns, found.st_size
@@ -134,25 +128,23 @@ class CachedExperiment:
         since = time.time() - RATE_SECONDS
         while self._report_times and self._report_times[0] < since:
             self._report_times.popleft()
-        status = SearchSummary.of(self.experiment).model_copy(update={"state": self.experiment.left_as()})
-        rate = len(self._report_times) / RATE_SECONDS
-        return Snapshot(status, self.read_version or (), rate, self._gpus_held())
-
-    def _gpus_held(self) -> float:
-        return self._gpus_per_trial * self.experiment.counts()["running"]
+        status = SearchSummary.model_validate(self.experiment.status(), from_attributes=True)
+        return Snapshot(
+            status.model_copy(update={"state": self.experiment.left_as()}),
+            self.read_version or (),
+            epochs_per_second=len(self._report_times) / RATE_SECONDS,
+            gpus_held=self._gpus_per_trial * self.experiment.counts()["running"],
+        )
 
     def _appended_events(self, version: Version) -> list[Event]:
-        """Returns the new events, or all where the journal is another one, or lies on an object store."""
-        journal = self.path / JOURNAL_FILE
-        if isinstance(journal, RemotePath):
+        """Returns the new events; all where the journal is another one, or on an object store."""
+        journal = local_path(self.path / JOURNAL_FILE)
+        if journal is None:
             self._reset()
-            return [_slim(event) for event in read_events(journal)]
+            return [_slim(event) for event in read_events(self.path / JOURNAL_FILE)]
         read = self.read_version
         if not (read and read[:2] == version[:2] and version[-1] >= self._offset):
             self._reset()
-        return self._appended_lines(journal)
-
-    def _appended_lines(self, journal: Path) -> list[Event]:
         events: list[Event] = []
         with suppress(FileNotFoundError), journal.open("rb") as stream:
             stream.seek(self._offset)
@@ -203,7 +195,7 @@ class ExperimentCache:
         self._cached: dict[str, CachedExperiment] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._lock = threading.RLock()  # of all caches; each experiment has its own for what is in it
-        self._refresh_seconds = REMOTE_SECONDS if isinstance(storage, RemotePath) else 0.0
+        self._refresh_seconds = 0.0 if local_path(storage) else REMOTE_SECONDS
         self._names: TTLCache[Any, list[str]] = TTLCache(1, max(NAMES_SECONDS, self._refresh_seconds))
         self._holders: TTLCache[Any, str | None] = TTLCache(MAX_HOLDERS, self._refresh_seconds)
 
@@ -268,10 +260,7 @@ class ExperimentCache:
             except StorageError:
                 raise
             except (RequestError, OSError) as error:
-                status = SearchSummary(
-                    name=name, state="unreadable", trials=TrialCounts(), num_samples=0, error=str(error)
-                )
-                found.append(Snapshot(status))
+                found.append(Snapshot(_unreadable(name, error)))
         return found
 
     def state(self, name: str) -> SearchState:
@@ -316,6 +305,22 @@ class ExperimentCache:
                 if cached is not kept:
                     total -= cached.reports
                     del self._cached[name]
+
+
+def _unreadable(name: str, error: Exception) -> SearchSummary:
+    return SearchSummary(
+        name=name,
+        state="unreadable",
+        ended=None,
+        trials=TrialCounts(),
+        num_samples=0,
+        epochs_run=0,
+        split="validation",
+        labels="noisy",
+        best=None,
+        controls={},
+        error=str(error),
+    )
 
 
 def log_event(name: str, event: Event, node: str | None) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from math import ceil, floor
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import yaml
-from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import Field, field_validator
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response
 
@@ -15,24 +15,16 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.report.html import templates_of
 from tune_mentormix.results.summary import summarize
+from tune_mentormix.service import api
 from tune_mentormix.service.admission import form_settings, resume_form, submit_form
-from tune_mentormix.service.api import (
-    COLUMNS,
-    MAX_LOG,
-    Name,
-    Sort,
-    TrialQuery,
-    artifact,
-    progress_of_all,
-    resume_search,
-    submit_search,
-)
+from tune_mentormix.service.api import COLUMNS, Name, TrialQuery, progress_of, progress_of_all
 from tune_mentormix.service.artifacts import Kind
 from tune_mentormix.service.auth import COOKIE
 from tune_mentormix.service.dependencies import Form, OwnForm, Service, Shared, authorize, own_form, session_of
 from tune_mentormix.service.error_handlers import status_of
 from tune_mentormix.service.experiments import CachedExperiment
 from tune_mentormix.service.request_logging import log
+from tune_mentormix.storage.yaml_files import dump_yaml
 
 public = APIRouter(include_in_schema=False)  # without a token
 router = APIRouter(include_in_schema=False, dependencies=[Depends(authorize)])
@@ -48,8 +40,20 @@ FLASH_MESSAGES = {
     "stopping": "The search was asked to stop. It ends cleanly, which can take half a minute.",
     "resumed": "The search was sent to the cluster again, and resumes where it was.",
 }
-PageNumber = Annotated[int, Query(ge=1, le=1_000_000, alias="page")]
+PageNumber = Annotated[int, Field(ge=1, le=1_000_000)]
 _environment = templates_of("tune_mentormix.service")
+
+
+class SearchPageQuery(TrialQuery):
+    """What the page of a search shows: which trials, which page of them, and a message."""
+
+    page: PageNumber = 1
+    flash: str = ""
+
+    @field_validator("state", "at_least", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: str) -> str | None:
+        return value or None  # a field of the form that was left empty
 
 
 def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -126,43 +130,29 @@ def searches(request: Request, service: Shared, flash: str = "", page: PageNumbe
         failed_jobs={job.name: job.message for job in known.jobs if job.state == "failed"},
         error=known.error,
         storage=str(service.server.storage),
-        now=progress_of_all(snapshots, known).model_dump_json(),
+        now=progress_of_all(snapshots, known),
         flash=FLASH_MESSAGES.get(flash),
     )
 
 
 @router.get("/searches/{name}")
-def search(
-    request: Request,
-    service: Shared,
-    name: Name,
-    flash: str = "",
-    sort: Sort = "trial",
-    descending: bool = False,
-    state: Literal["", "pending", "running", "stopped_early", "finished", "failed"] = "",
-    at_least: Annotated[str, Query(max_length=20)] = "",
-    page: PageNumber = 1,
-) -> Response:
+def search(request: Request, service: Shared, name: Name, query: Annotated[SearchPageQuery, Query()]) -> Response:
     """One search."""
-    query = TrialQuery(sort, descending, state or None, _accuracy(at_least))
     job = next((job for job in service.jobs.known().jobs if job.name == name), None)
-    now = service.experiments.snapshot(name).progress()  # before: the page is at least as new
+    now = progress_of(service, name)  # before: the page is at least as new
     with service.experiments.open(name) as cached:
         return render(
             request,
             "search.html",
-            **_search_values(service, cached, query, page),
+            **_search_values(service, cached, query),
             job=job,
-            now=now.model_dump_json(),
-            flash=FLASH_MESSAGES.get(flash),
+            now=now,
+            flash=FLASH_MESSAGES.get(query.flash),
             resume_fields=resume_form(service.server),
         )
 
 
-@router.get("/searches/{name}/logs")
-def logs(service: Shared, name: Name) -> Response:
-    """The end of what its latest job printed."""
-    return PlainTextResponse(service.jobs.logs(name)[-MAX_LOG:])
+router.get("/searches/{name}/logs")(api.logs)
 
 
 @router.get("/searches/{name}/report")
@@ -187,7 +177,7 @@ def submit_page(request: Request, service: Shared) -> Response:
 def submit(request: Request, service: Shared, form: OwnForm) -> Response:
     """Sends the search; an error is shown above the form, which keeps what was entered."""
     try:
-        submit_search(service, form_settings(form))
+        api.submit(service, form_settings(form))
     except RequestError as error:
         return _submit_page(request, service, form, str(error), status_of(error))
     return RedirectResponse("/?flash=submitted", 303)
@@ -196,14 +186,14 @@ def submit(request: Request, service: Shared, form: OwnForm) -> Response:
 @forms.post("/searches/{name}/stop")
 def stop(service: Shared, name: Name) -> Response:
     """Interrupts the search."""
-    service.jobs.stop(name)
+    api.stop(service, name)
     return RedirectResponse(f"/searches/{name}?flash=stopping", 303)
 
 
 @forms.post("/searches/{name}/resume")
 def resume(service: Shared, name: Name, form: OwnForm) -> Response:
     """Resumes the search."""
-    resume_search(service, name, form_settings(form))
+    api.resume(service, name, form_settings(form))
     return RedirectResponse(f"/searches/{name}?flash=resumed", 303)
 
 
@@ -214,7 +204,7 @@ def favicon() -> Response:
 
 
 async def _artifact_page(request: Request, service: Service, kind: Kind, name: str) -> Response:
-    response = await artifact(service, kind, name)
+    response = await api.artifact(service, kind, name)
     if response.status_code == 202:
         response = render(request, "waiting.html", 202, name=name, kind=kind)
         response.headers["Refresh"] = "3"
@@ -228,14 +218,12 @@ def _submit_page(
     return render(request, "submit.html", status, groups=groups, entered=entered, message=message, server=server)
 
 
-def _search_values(service: Service, cached: CachedExperiment, query: TrialQuery, page: int) -> dict[str, Any]:
+def _search_values(service: Service, cached: CachedExperiment, query: SearchPageQuery) -> dict[str, Any]:
     experiment = cached.experiment
     searched, best = experiment.hyperparameters, experiment.best()
     chosen = query.select(experiment)
     failed = [trial for trial in experiment.trials.values() if trial.state == "failed"]
-    asked = {"state": query.state, "at_least": query.min_accuracy, "sort": query.sort, "descending": query.descending}
     snapshot = cached.snapshot().with_holder(service.experiments.holder(experiment.name))
-    settings = experiment.settings_record()
     return {
         "experiment": experiment,
         "snapshot": snapshot,
@@ -247,19 +235,22 @@ def _search_values(service: Service, cached: CachedExperiment, query: TrialQuery
         "curves": _curves(experiment, best),
         "searched": searched,
         "columns": (*COLUMNS[:4], *searched, COLUMNS[4]),
-        "trials": chosen[(page - 1) * ROWS : page * ROWS],
+        "trials": chosen[(query.page - 1) * ROWS : query.page * ROWS],
         "query": query,
-        "pages": (page, len(chosen), ROWS),
-        "filters": {key: value for key, value in asked.items() if value is not None and value is not False},
+        "pages": (query.page, len(chosen), ROWS),
+        "filters": query.model_dump(include=set(TrialQuery.model_fields), exclude_defaults=True),
         "failed": failed[:MAX_FAILURES],
         "failed_count": len(failed),
-        "settings": yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
+        "settings": dump_yaml(experiment.settings_record()),
     }
 
 
 def _curves(experiment: Experiment, best: Trial | None) -> dict[str, Any] | None:
     """Returns a picture of all learning curves in a square of 1,000 by 1,000 units; None before the first report."""
-    curves = {number: _known_points(trial) for number, trial in sorted(experiment.trials.items())}
+    curves = {
+        number: [(epoch, value) for epoch, value in trial.curve.items() if value is not None and 0 <= value <= 1]
+        for number, trial in sorted(experiment.trials.items())
+    }
     values = [value for points in curves.values() for _, value in points]
     if not values:
         return None
@@ -291,16 +282,3 @@ def _curves(experiment: Experiment, best: Trial | None) -> dict[str, Any] | None
         "accuracies": {f"{tick:.4g}": y(tick) for tick in ticks},
         "epochs": {round(epochs * part / 4): x(round(epochs * part / 4)) for part in range(5)},
     }
-
-
-def _known_points(trial: Trial) -> list[tuple[int, float]]:
-    return [(epoch, value) for epoch, value in trial.curve.items() if value is not None and 0 <= value <= 1]
-
-
-def _accuracy(text: str) -> float | None:
-    if not text.strip():
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise HTTPException(422, "at_least must be a number") from None

@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOGGER = logging.getLogger("tune_mentormix.service")
@@ -81,18 +80,11 @@ class RequestLog:
             await self.app(scope, receive, send_with_headers)
         except Exception:
             LOGGER.exception("a request failed", extra=_fields(scope) | {"request_id": request_id})
-            if not status:
-                await problem(500, "something is wrong here")(scope, receive, send_with_headers)
         finally:
             seconds = round(time.monotonic() - began, 4)
             level = logging.DEBUG if scope["path"] in QUIET_PATHS and status < 400 else logging.INFO
             fields = _fields(scope) | {"request_id": request_id, "status": status, "seconds": seconds}
             LOGGER.log(level, "request", extra=fields)
-
-
-def problem(status: int, detail: str) -> JSONResponse:
-    """Returns an error response of the API."""
-    return JSONResponse({"detail": detail}, status)
 
 
 def log_as_json() -> None:

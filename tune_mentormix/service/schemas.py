@@ -1,16 +1,13 @@
-"""JSON shapes of searches, trials and jobs, for the API and for `--json`: FastAPI is not needed to import them."""
+"""JSON shapes that the API returns, besides those that `--json` prints (`experiment.schemas`)."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import to_json
 
-from tune_mentormix.experiment.experiment import Experiment, Trial
-from tune_mentormix.experiment.schemas import BestTrial, TrialCounts, TrialState
-
-SearchStateName = Literal["running", "interrupted", "finished", "unreadable"]
+from tune_mentormix.experiment.experiment import Trial
+from tune_mentormix.experiment.schemas import BestTrial, SearchOverview, SearchState, TrialState
 
 
 class Problem(BaseModel):
@@ -19,39 +16,15 @@ class Problem(BaseModel):
     detail: str
 
 
-class BestProgress(BaseModel):
-    """The best trial so far, without its configuration."""
+class SearchSummary(SearchOverview):
+    """One search, as the list shows it."""
 
-    model_config = ConfigDict(from_attributes=True)
-
-    trial_id: int
-    val_accuracy: float | None
-    epoch: int
-
-
-class SearchSummary(BaseModel):
-    """One search, as `list` shows it."""
-
-    name: str
-    state: SearchStateName
-    ended: str | None = None
-    trials: TrialCounts
-    num_samples: int
-    epochs_run: int = 0
-    split: str = "validation"
-    labels: str = "noisy"
-    best: BestTrial | None = None
-    controls: dict[str, float | None] = Field(default_factory=dict)
+    state: SearchState | Literal["unreadable"]  # type: ignore[assignment] # wider: the list shows damaged ones, too
     error: str | None = None  # why it cannot be read
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> Self:
-        """Describes an experiment. NaN and infinity, which JSON does not have, become null."""
-        return cls.model_validate_json(to_json(experiment.status(), inf_nan_mode="null"))
 
 
 class SearchStatus(SearchSummary):
-    """One search, as `status` shows it."""
+    """One search, with its settings."""
 
     settings: dict[str, Any]
 
@@ -63,29 +36,12 @@ class SearchList(BaseModel):
     experiments: list[SearchSummary]
 
 
-class Progress(BaseModel):
-    """One search, as an event stream shows it."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    state: SearchStateName
-    trials: TrialCounts
-    num_samples: int
-    epochs_run: int
-    best: BestProgress | None
-
-
-class AllProgress(BaseModel):
-    """All searches and jobs, as an event stream shows them."""
-
-    experiments: dict[str, Progress]
-    jobs: dict[str, str]
-
-
 class TrialRecord(BaseModel):
     """One trial, without its curve."""
 
-    trial: int
+    model_config = ConfigDict(from_attributes=True)
+
+    trial: int = Field(validation_alias="number")
     state: TrialState
     control: str | None
     config: dict[str, Any]
@@ -94,22 +50,6 @@ class TrialRecord(BaseModel):
     best_epoch: int | None
     restarts: int
     error: str | None
-
-    @classmethod
-    def of(cls, trial: Trial) -> Self:
-        """Describes a trial, without NaN and infinity."""
-        record = {
-            "trial": trial.number,
-            "state": trial.state,
-            "control": trial.control,
-            "config": trial.config,
-            "epoch": trial.epoch,
-            "val_accuracy": trial.val_accuracy,
-            "best_epoch": trial.best_epoch,
-            "restarts": trial.attempt - 1,
-            "error": trial.error,
-        }
-        return cls.model_validate_json(to_json(record, inf_nan_mode="null"))
 
 
 class TrialList(BaseModel):

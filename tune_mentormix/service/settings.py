@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
 from trainables.settings import DatasetName, Settings, UserPath
-from tune_mentormix.config.settings import SECONDS_PER_UNIT, Seconds, StorageSetting, parse_duration
+from tune_mentormix.config.settings import SECONDS_PER_UNIT, Seconds, StorageSetting
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
@@ -40,21 +40,11 @@ class ServerSettings(Settings):
     session_time: Seconds = 12.0 * SECONDS_PER_UNIT["h"]  # until a browser has to sign in again
     https: bool = False  # a proxy in front speaks HTTPS: cookies are sent over nothing else
 
-    @field_validator("max_time", "session_time", mode="before")
-    @classmethod
-    def _read_duration(cls, value: Any) -> Any:
-        return parse_duration(value) if isinstance(value, str) else value
-
 
 def read_server_settings(path: Path | None, options: dict[str, Any]) -> ServerSettings:
-    """Merges the configuration file (if any) with the command's options; options win.
+    """Merges the YAML file (if any) with the command's options by key (None: not given); options win.
 
-    Args:
-        path: a YAML file.
-        options: by settings key; None means not given.
-
-    Raises:
-        RequestError: one line that names the key, its value and what is allowed.
+    Raises RequestError, which names the key, its value, what is allowed, and the line or option.
     """
     document = read_yaml(path) if path else YamlDocument({}, "the options")
     given = {key: value for key, value in options.items() if value is not None}

@@ -6,12 +6,10 @@ Each subscriber gets the newest state only, so a slow one misses steps and delay
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from fastapi import HTTPException
-from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
@@ -21,7 +19,7 @@ READ_SECONDS = 1.0
 PING_SECONDS = 15  # by which a connection that is gone is noticed
 MAX_SECONDS = 1_800.0  # of one stream: browsers connect again, and are then asked for their token again
 
-Read = Callable[[], BaseModel]
+Read = Callable[[], str]  # returns the state as JSON
 
 
 @dataclass
@@ -38,10 +36,10 @@ class Topic:
         """Reads the state every second until it is cancelled."""
         while True:
             try:
-                data = (await asyncio.to_thread(self.read)).model_dump_json()
+                data = await asyncio.to_thread(self.read)
             except Exception as error:
                 LOGGER.warning("an event stream cannot be fed: %s", error)
-                data = json.dumps({"error": "it cannot be read now"})
+                data = '{"error": "it cannot be read now"}'
             if data != self.data:
                 self.data = data
                 self.changed.set()
@@ -53,25 +51,9 @@ class Broadcaster:
     """All event streams of a server."""
 
     def __init__(self, max_streams: int) -> None:
-        """Refuses more streams at once."""
         self.open_streams = 0
         self.max_streams = max_streams
         self._topics: dict[str, Topic] = {}
-
-    def response(self, topic: str, read: Read) -> EventStream:
-        """Returns a stream of the state now, and again whenever it has changed.
-
-        Args:
-            topic: equal for equal `read`.
-            read: returns the state; called in a thread, once for all subscribers.
-        """
-        return EventStream(self, topic, read)
-
-    def close(self) -> None:
-        """Ends all reading."""
-        for topic in self._topics.values():
-            if topic.task:
-                topic.task.cancel()
 
     async def events(self, name: str, read: Read) -> AsyncIterator[ServerSentEvent]:
         """Subscribes until the stream has lasted `MAX_SECONDS`."""
@@ -96,7 +78,10 @@ class Broadcaster:
 
 
 class EventStream(EventSourceResponse):
-    """A response that takes one of the places for streams when it begins, and gives it back however it ends."""
+    """Sends a state now, and again whenever it has changed; topics with the same name share one `read`.
+
+    It takes one of the places for streams when it begins, and gives it back however it ends.
+    """
 
     def __init__(self, broadcaster: Broadcaster, topic: str, read: Read) -> None:
         super().__init__(broadcaster.events(topic, read), ping=PING_SECONDS)

@@ -34,14 +34,14 @@ class SearchOverview(BaseModel):
 
     name: str
     state: SearchState
-    ended: str | None
+    ended: str | None = None
     trials: TrialCounts
     num_samples: int
-    epochs_run: int
-    split: str
-    labels: str
-    best: BestTrial | None
-    controls: dict[str, float | None]
+    epochs_run: int = 0
+    split: str = "validation"
+    labels: str = "noisy"
+    best: BestTrial | None = None
+    controls: dict[str, float | None] = {}
 
 
 class SearchStatus(SearchOverview):

@@ -144,13 +144,22 @@ def curves(service: Shared, name: Name, limit: Limit = 100, offset: Offset = 0) 
     """Validation accuracy by epoch, of each trial."""
     with service.experiments.open(name) as cached:
         experiment = cached.experiment
-        numbers = sorted(experiment.trials)
+        shown = [experiment.trials[number] for number in sorted(experiment.trials)[offset : offset + limit]]
         return CurveList(
-            total=len(numbers),
+            total=len(experiment.trials),
             split="validation",
             labels=experiment.labels_kind,
             rungs=experiment.rungs,
-            curves=[Curve.of(experiment.trials[number]) for number in numbers[offset : offset + limit]],
+            curves=[
+                Curve(
+                    trial=trial.number,
+                    state=trial.state,
+                    control=trial.control,
+                    epochs=list(trial.curve),
+                    val_accuracy=list(trial.curve.values()),
+                )
+                for trial in shown
+            ],
         )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from importlib import resources
 
 from fastapi import APIRouter, FastAPI, Request
@@ -51,7 +51,7 @@ def make_app(server: ServerSettings, tokens: Tokens, cluster: ClusterJobs | None
     app = FastAPI(
         title="tune-mentormix",
         version=__version__,
-        lifespan=_lifespan(service),
+        lifespan=_lifespan,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -86,16 +86,14 @@ def openapi(request: Request) -> JSONResponse:
     return JSONResponse(request.app.openapi())
 
 
-def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        first = asyncio.create_task(refresh_all(service.experiments))
-        await asyncio.wait([first], timeout=WARM_SECONDS)  # so that the first page is as quick as any
-        poller = asyncio.create_task(poll(service.experiments))
-        yield
-        poller.cancel()
-        with suppress(asyncio.CancelledError):
-            await poller
-        service.artifacts.close()
-
-    return lifespan
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    first = asyncio.create_task(refresh_all(service.experiments))
+    await asyncio.wait([first], timeout=WARM_SECONDS)  # so that the first page is as quick as any
+    poller = asyncio.create_task(poll(service.experiments))
+    yield
+    poller.cancel()
+    with suppress(asyncio.CancelledError):
+        await poller
+    service.artifacts.close()

@@ -24,12 +24,12 @@ from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from trainables.errors import one_line
 from tune_mentormix.errors import RequestError
 
 Role = Literal["read", "run"]  # run may read, too
 MIN_TOKEN_LENGTH = 24  # characters
 MAX_SESSIONS = 1_000  # of one server; the oldest is signed out for one more
-ENVIRONMENT = "TUNE_MENTORMIX_{role}_TOKEN"
 DEFAULT_FILE = Path("~/.config/tune-mentormix/tokens")
 COOKIE = "session"
 _LINE = re.compile(r"(?P<role>read|run)\s+(?P<owner>[A-Za-z0-9._-]{1,40})\s+(?P<token>\S+)")
@@ -47,7 +47,6 @@ class Tokens:
     """The tokens that are valid."""
 
     def __init__(self, tokens: Iterable[tuple[Principal, str]]) -> None:
-        """Takes each token with its owner."""
         self._digests = [(principal, _digest(token)) for principal, token in tokens]
 
     def __len__(self) -> int:
@@ -69,16 +68,11 @@ class Session:
     principal: Principal
     csrf: str  # is in each form, and must come back with it
 
-    def owns_form(self, csrf: str) -> bool:
-        """Tells whether a form with this CSRF token was given to this session."""
-        return hmac.compare_digest(self.csrf.encode(), csrf.encode("utf-8", "replace"))
-
 
 class Sessions(TTLCache[str, Session]):
     """Sessions by cookie, until they expire, are signed out, or the server ends."""
 
     def __init__(self, seconds: float) -> None:
-        """Each session lasts so many seconds."""
         super().__init__(MAX_SESSIONS, seconds)
 
     def begin(self, principal: Principal) -> str:
@@ -92,7 +86,6 @@ class RateLimiter:
     """Allows each key `burst` hits at once, and `per_second` on average."""
 
     def __init__(self, per_second: float, burst: float) -> None:
-        """Counts in memory."""
         hits = max(1, int(burst))
         self._limit = RateLimitItemPerSecond(hits, math.ceil(hits / per_second))
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
@@ -113,12 +106,11 @@ class RateLimiter:
 def read_tokens(file: Path | None, environment: Mapping[str, str]) -> Tokens:
     """Reads the tokens of a file, if one is given, and of the environment.
 
-    Raises:
-        RequestError: if the file is missing, others may read it, or a token is too short; the token is not shown.
+    Raises RequestError if the file is missing, others may read it, or a token is too short; the token is not shown.
     """
     tokens = _file_tokens(file) if file else []
     for role in get_args(Role):
-        name = ENVIRONMENT.format(role=role.upper())
+        name = f"TUNE_MENTORMIX_{role.upper()}_TOKEN"
         if environment.get(name):
             tokens.append((Principal(f"{role}-environment", role), _long_enough(environment[name], name)))
     return Tokens(tokens)
@@ -135,7 +127,7 @@ def make_tokens(file: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise RequestError(f"cannot write {file}: {error.strerror} (--tokens)") from error
+        raise RequestError(f"cannot write {file}: {one_line(error)} (--tokens)") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
 
@@ -148,20 +140,18 @@ def _file_tokens(file: Path) -> list[tuple[Principal, str]]:
                 raise RequestError(f"{file} has mode {mode:o}, others may read it: chmod 600 {file} (--tokens)")
             lines = stream.read(100_000).splitlines()
     except OSError as error:
-        raise RequestError(f"cannot read {file}: {error.strerror} (--tokens)") from error
+        raise RequestError(f"cannot read {file}: {one_line(error)} (--tokens)") from error
     except UnicodeDecodeError as error:
         raise RequestError(f"{file} is not UTF-8 text (--tokens)") from error
     tokens = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = _LINE.fullmatch(line.strip())
+        place, match = f"{file}, line {number}", _LINE.fullmatch(line.strip())
         if not match:
-            raise RequestError(
-                f"{file}, line {number} must read `ROLE OWNER TOKEN`, with role read or run (--tokens)"
-            )
+            raise RequestError(f"{place} must read `ROLE OWNER TOKEN`, with role read or run (--tokens)")
         role: Role = "run" if match["role"] == "run" else "read"
-        tokens.append((Principal(match["owner"], role), _long_enough(match["token"], f"{file}, line {number}")))
+        tokens.append((Principal(match["owner"], role), _long_enough(match["token"], place)))
     return tokens
 
 

@@ -7,6 +7,7 @@ changes things only through our own forms, each with its CSRF token.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
@@ -56,8 +57,7 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
 async def authenticate(request: Request, service: Shared, credentials: Credentials) -> Principal:
     """Returns who asks, by bearer token or session cookie.
 
-    Raises:
-        HTTPException: 401 without a valid token, 429 with one that asks too often.
+    Raises HTTPException 401 without a valid token, 429 with one that asks too often.
     """
     session = None if "authorization" in request.headers else service.sessions.get(request.cookies.get(COOKIE, ""))
     principal = session.principal if session else None
@@ -95,8 +95,7 @@ def session_of(request: Request) -> Session | None:
 async def read_body(request: Request, service: Shared) -> bytes:
     """Returns the body, never more than the limit.
 
-    Raises:
-        HTTPException: 403 if another site sent it, 400, 408 or 413 if it was cut off, too slow or too large.
+    Raises HTTPException 403 if another site sent it, 400, 408 or 413 if it was cut off, too slow or too large.
     """
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "another site sent this form")  # the login form has no session to hold a token
@@ -149,7 +148,7 @@ async def own_form(request: Request, _: Authenticated, form: Form) -> dict[str, 
     session = session_of(request)
     if session is None:
         raise HTTPException(403, "forms take a session: use the API with a token")
-    if not session.owns_form(form.pop("csrf", "")):
+    if not hmac.compare_digest(session.csrf.encode(), form.pop("csrf", "").encode("utf-8", "replace")):
         raise HTTPException(403, "the form is not one of this session: open the page again")
     return form
 

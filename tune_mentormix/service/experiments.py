@@ -79,10 +79,8 @@ class CachedExperiment:
         self.refreshed = 0.0  # by the monotonic clock, as the next
         self.used = 0.0
         self.error: Exception | None = None  # of the latest refresh
-        self.reports = 0
         self.experiment = Experiment(path, SearchSettings())
         self.read_version: Version | None = None  # what is stored was at least this when it was read
-        self._gpus_per_trial = 0.0  # in the latest run
         self._offset = 0  # bytes of the journal that were read
         self._first: Event | None = None
         self._events = 0
@@ -92,8 +90,7 @@ class CachedExperiment:
     def refresh(self) -> list[Event]:
         """Reads what was appended, and returns those events; none when an experiment is read for the first time.
 
-        Raises:
-            RequestError: if the journal or the settings are damaged, or a newer version wrote them.
+        Raises RequestError if the journal or the settings are damaged, or a newer version wrote them.
         """
         self.refreshed = time.monotonic()
         version = self.version()
@@ -102,7 +99,11 @@ class CachedExperiment:
         try:
             events = self._appended_events(version)
             for event in events:
-                self._apply(event)
+                self.experiment.apply(parse_event(event))
+                self._first = self._first or event
+                self._events += 1
+                if event["event"] == "report":
+                    self._report_times.append(event["time"])
         except Exception as error:
             self.read_version = None
             if isinstance(error, KeyError | ValidationError):
@@ -117,11 +118,10 @@ class CachedExperiment:
         if folder is None:  # of an object store, where the journal is a folder of segments
             return tuple(sorted(part.name for part in list_folder(self.path / journal.stem)))
         written = (folder / SEARCH_FILE).stat().st_mtime_ns
-        try:
+        with suppress(FileNotFoundError):
             found = (folder / JOURNAL_FILE).stat()
-        except FileNotFoundError:
-            return written, 0, 0, 0
-        return written, found.st_ino, found.st_mtime_ns, found.st_size
+            return written, found.st_ino, found.st_mtime_ns, found.st_size
+        return written, 0, 0, 0
 
     def snapshot(self) -> Snapshot:
         """Describes the experiment as it was read, as if no driver held it."""
@@ -129,11 +129,12 @@ class CachedExperiment:
         while self._report_times and self._report_times[0] < since:
             self._report_times.popleft()
         status = SearchSummary.model_validate(self.experiment.status(), from_attributes=True)
+        gpus, run = self.experiment.settings.gpus(), self.experiment.last_run
         return Snapshot(
             status.model_copy(update={"state": self.experiment.left_as()}),
             self.read_version or (),
             epochs_per_second=len(self._report_times) / RATE_SECONDS,
-            gpus_held=self._gpus_per_trial * self.experiment.counts()["running"],
+            gpus_held=status.trials.running * (gpus if run.gpus_per_trial is None else run.gpus_per_trial),
         )
 
     def _appended_events(self, version: Version) -> list[Event]:
@@ -169,20 +170,9 @@ class CachedExperiment:
 
     def _reset(self) -> None:
         self.experiment = begun_experiment(self.path)
-        self._gpus_per_trial = self.experiment.settings.gpus()
-        self.reports = self._offset = self._events = 0
+        self._offset = self._events = 0
         self._first = None
         self._report_times.clear()
-
-    def _apply(self, event: Event) -> None:
-        self.experiment.apply(parse_event(event))
-        self._first = self._first or event
-        self._events += 1
-        if event["event"] == "report":
-            self.reports += 1
-            self._report_times.append(event["time"])
-        elif event["event"] == "run_started":
-            self._gpus_per_trial = event.get("gpus_per_trial", self._gpus_per_trial) or 0.0
 
 
 class ExperimentCache:
@@ -218,9 +208,7 @@ class ExperimentCache:
     def open(self, name: str) -> Iterator[CachedExperiment]:
         """Gives the experiment as it is now; no other thread reads or changes it within the block.
 
-        Raises:
-            NotFoundError: if there is none of that name.
-            RequestError: if it cannot be read, in one line.
+        Raises NotFoundError if there is none of that name, RequestError if it cannot be read.
         """
         with self._lock:
             cached = self._cached.get(name)
@@ -260,7 +248,10 @@ class ExperimentCache:
             except StorageError:
                 raise
             except (RequestError, OSError) as error:
-                found.append(Snapshot(_unreadable(name, error)))
+                status = SearchSummary(
+                    name=name, state="unreadable", trials=TrialCounts(), num_samples=0, error=str(error)
+                )
+                found.append(Snapshot(status))
         return found
 
     def state(self, name: str) -> SearchState:
@@ -298,29 +289,13 @@ class ExperimentCache:
     def _drop_unused(self, kept: CachedExperiment) -> None:
         with self._lock:
             by_use = sorted(self._cached.items(), key=lambda item: item[1].used)
-            total = sum(cached.reports for _, cached in by_use)
+            total = sum(cached.experiment.epochs_run for _, cached in by_use)
             for name, cached in by_use:
                 if total <= MAX_REPORTS:
                     return
                 if cached is not kept:
-                    total -= cached.reports
+                    total -= cached.experiment.epochs_run
                     del self._cached[name]
-
-
-def _unreadable(name: str, error: Exception) -> SearchSummary:
-    return SearchSummary(
-        name=name,
-        state="unreadable",
-        ended=None,
-        trials=TrialCounts(),
-        num_samples=0,
-        epochs_run=0,
-        split="validation",
-        labels="noisy",
-        best=None,
-        controls={},
-        error=str(error),
-    )
 
 
 def log_event(name: str, event: Event, node: str | None) -> None:

@@ -39,13 +39,7 @@ class JobQueue:
     """Starts and stops searches on the cluster, and remembers its jobs for a moment."""
 
     def __init__(self, cluster: ClusterJobs | None, experiments: ExperimentCache, max_jobs: int) -> None:
-        """Asks nothing yet.
-
-        Args:
-            cluster: None: nothing can be started or stopped.
-            experiments: by which the state of a search is known.
-            max_jobs: searches that run or wait at once.
-        """
+        """Without a cluster nothing can be started or stopped; at most `max_jobs` searches run or wait at once."""
         self._cluster = cluster
         self._experiments = experiments
         self._max_jobs = max_jobs

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from fastapi import APIRouter, Depends
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from starlette.responses import Response
 
 from tune_mentormix.service.dependencies import Shared, authorize
-from tune_mentormix.service.experiments import Snapshot
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(authorize)])
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -23,38 +18,27 @@ MAX_SEARCHES = 500  # with their own series, running ones first
 def metrics(service: Shared) -> Response:
     """All metrics in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_SearchCollector(service.experiments.snapshots(), service.broadcaster.open_streams))
+
+    def gauge(name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"tune_mentormix_{name}", text, labels, registry=registry)
+
+    searches = gauge("searches", "Searches by state.", "state")
+    trials = gauge("trials", "Trials of a search by state.", "search", "state")
+    best = gauge("best_val_accuracy", "Validation accuracy of the best trial of a search.", "search", "labels")
+    rate = gauge("epochs_per_second", "Epochs of all trials of a search, over the last minute.", "search")
+    epochs = gauge("epochs", "Epochs of all trials of a search so far.", "search")
+    gpus = gauge("gpus_held", "GPUs, or fractions of them, that running trials hold.", "search")
+    gauge("event_streams", "Event streams open now.").set(service.broadcaster.open_streams)
+    snapshots = sorted(service.experiments.snapshots(), key=lambda snapshot: snapshot.status.state != "running")
+    for state in SEARCH_STATES:
+        searches.labels(state).set(sum(snapshot.status.state == state for snapshot in snapshots))
+    for snapshot in snapshots[:MAX_SEARCHES]:
+        status = snapshot.status
+        for state, count in status.trials:
+            trials.labels(status.name, state).set(count)
+        epochs.labels(status.name).set(status.epochs_run)
+        rate.labels(status.name).set(snapshot.epochs_per_second)
+        gpus.labels(status.name).set(snapshot.gpus_held)
+        if status.best and status.best.val_accuracy is not None:
+            best.labels(status.name, status.labels).set(status.best.val_accuracy)
     return Response(generate_latest(registry), media_type=CONTENT_TYPE)
-
-
-class _SearchCollector(Collector):
-    def __init__(self, snapshots: list[Snapshot], streams: int) -> None:
-        self._snapshots = sorted(snapshots, key=lambda snapshot: snapshot.status.state != "running")
-        self._streams = streams
-
-    def collect(self) -> Iterable[Metric]:
-        """Returns all series."""
-        searches = _gauge("searches", "Searches by state.", "state")
-        for state in SEARCH_STATES:
-            searches.add_metric([state], sum(snapshot.status.state == state for snapshot in self._snapshots))
-        trials = _gauge("trials", "Trials of a search by state.", "search", "state")
-        best = _gauge("best_val_accuracy", "Validation accuracy of the best trial of a search.", "search", "labels")
-        rate = _gauge("epochs_per_second", "Epochs of all trials of a search, over the last minute.", "search")
-        epochs = _gauge("epochs", "Epochs of all trials of a search so far.", "search")
-        gpus = _gauge("gpus_held", "GPUs, or fractions of them, that running trials hold.", "search")
-        for snapshot in self._snapshots[:MAX_SEARCHES]:
-            status = snapshot.status
-            for state, count in status.trials:
-                trials.add_metric([status.name, state], count)
-            epochs.add_metric([status.name], status.epochs_run)
-            rate.add_metric([status.name], snapshot.epochs_per_second)
-            gpus.add_metric([status.name], snapshot.gpus_held)
-            if status.best and status.best.val_accuracy is not None:
-                best.add_metric([status.name, status.labels], status.best.val_accuracy)
-        streams = _gauge("event_streams", "Event streams open now.")
-        streams.add_metric([], self._streams)
-        return searches, trials, best, rate, epochs, gpus, streams
-
-
-def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"tune_mentormix_{name}", text, labels=labels)

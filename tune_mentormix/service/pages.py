@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.report.html import templates_of
 from tune_mentormix.results.summary import summarize
 from tune_mentormix.service import api
@@ -22,7 +22,6 @@ from tune_mentormix.service.artifacts import Kind
 from tune_mentormix.service.auth import COOKIE
 from tune_mentormix.service.dependencies import Form, OwnForm, Service, Shared, authorize, own_form, session_of
 from tune_mentormix.service.error_handlers import status_of
-from tune_mentormix.service.experiments import CachedExperiment
 from tune_mentormix.service.request_logging import log
 from tune_mentormix.storage.yaml_files import dump_yaml
 
@@ -141,13 +140,27 @@ def search(request: Request, service: Shared, name: Name, query: Annotated[Searc
     job = next((job for job in service.jobs.known().jobs if job.name == name), None)
     now = progress_of(service, name)  # before: the page is at least as new
     with service.experiments.open(name) as cached:
+        experiment = cached.experiment
+        trials = query.select(experiment)
+        failed = [trial for trial in experiment.trials.values() if trial.state == "failed"]
         return render(
             request,
             "search.html",
-            **_search_values(service, cached, query),
+            experiment=experiment,
+            snapshot=cached.snapshot().with_holder(service.experiments.holder(name)),
+            finding=summarize(experiment),
             job=job,
             now=now,
             flash=FLASH_MESSAGES.get(query.flash),
+            curves=_curves(experiment),
+            columns=(*COLUMNS[:4], *experiment.hyperparameters, COLUMNS[4]),
+            trials=trials[(query.page - 1) * ROWS : query.page * ROWS],
+            query=query,
+            pages=(query.page, len(trials), ROWS),
+            filters=query.model_dump(include=set(TrialQuery.model_fields), exclude_defaults=True),
+            failed=failed[:MAX_FAILURES],
+            failed_count=len(failed),
+            settings=dump_yaml(experiment.settings_record()),
             resume_fields=resume_form(service.server),
         )
 
@@ -218,34 +231,7 @@ def _submit_page(
     return render(request, "submit.html", status, groups=groups, entered=entered, message=message, server=server)
 
 
-def _search_values(service: Service, cached: CachedExperiment, query: SearchPageQuery) -> dict[str, Any]:
-    experiment = cached.experiment
-    searched, best = experiment.hyperparameters, experiment.best()
-    chosen = query.select(experiment)
-    failed = [trial for trial in experiment.trials.values() if trial.state == "failed"]
-    snapshot = cached.snapshot().with_holder(service.experiments.holder(experiment.name))
-    return {
-        "experiment": experiment,
-        "snapshot": snapshot,
-        "state": snapshot.status.state,
-        "counts": experiment.counts(),
-        "finding": summarize(experiment),
-        "best": best,
-        "split": f"{experiment.labels_kind} validation labels",
-        "curves": _curves(experiment, best),
-        "searched": searched,
-        "columns": (*COLUMNS[:4], *searched, COLUMNS[4]),
-        "trials": chosen[(query.page - 1) * ROWS : query.page * ROWS],
-        "query": query,
-        "pages": (query.page, len(chosen), ROWS),
-        "filters": query.model_dump(include=set(TrialQuery.model_fields), exclude_defaults=True),
-        "failed": failed[:MAX_FAILURES],
-        "failed_count": len(failed),
-        "settings": dump_yaml(experiment.settings_record()),
-    }
-
-
-def _curves(experiment: Experiment, best: Trial | None) -> dict[str, Any] | None:
+def _curves(experiment: Experiment) -> dict[str, Any] | None:
     """Returns a picture of all learning curves in a square of 1,000 by 1,000 units; None before the first report."""
     curves = {
         number: [(epoch, value) for epoch, value in trial.curve.items() if value is not None and 0 <= value <= 1]
@@ -258,6 +244,8 @@ def _curves(experiment: Experiment, best: Trial | None) -> dict[str, Any] | None
     low = floor(min(values) / step + 1e-9) * step
     high = max(ceil(max(values) / step - 1e-9) * step, low + step)
     epochs = max(1, *(int(trial.config.get("epochs") or trial.epoch) for trial in experiment.trials.values()))
+
+    best = experiment.best()
 
     def x(epoch: float) -> int:
         return round(1_000 * epoch / epochs)

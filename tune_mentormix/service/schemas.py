@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tune_mentormix.experiment.experiment import Trial
 from tune_mentormix.experiment.schemas import BestTrial, SearchOverview, SearchState, TrialState
 
 
@@ -67,14 +66,6 @@ class Curve(BaseModel):
     control: str | None
     epochs: list[int]
     val_accuracy: list[float | None]
-
-    @classmethod
-    def of(cls, trial: Trial) -> Self:
-        """Returns the curve of a trial."""
-        epochs, accuracies = list(trial.curve), list(trial.curve.values())
-        return cls(
-            trial=trial.number, state=trial.state, control=trial.control, epochs=epochs, val_accuracy=accuracies
-        )
 
 
 class CurveList(BaseModel):

@@ -7,14 +7,15 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import uvicorn
 
+from trainables.errors import one_line
 from tune_mentormix.cluster.jobs import ClusterJobs
 from tune_mentormix.errors import RequestError
 from tune_mentormix.service.app import make_app
-from tune_mentormix.service.auth import DEFAULT_FILE, ENVIRONMENT, Role, Tokens, make_tokens, read_tokens
+from tune_mentormix.service.auth import DEFAULT_FILE, Tokens, make_tokens, read_tokens
 from tune_mentormix.service.request_logging import log, log_as_json
 from tune_mentormix.service.settings import ServerSettings
 
@@ -61,12 +62,10 @@ class BindAddress:
 def load_tokens(address: BindAddress, file: Path | None) -> Tokens:
     """Returns the tokens that are valid; on loopback, a file of new ones is written if there are none.
 
-    Raises:
-        RequestError: if there are none and other machines reach the service, or they cannot be read.
+    Raises RequestError if there are none and other machines reach the service, or they cannot be read.
     """
     default = DEFAULT_FILE.expanduser()
-    from_environment = any(os.environ.get(ENVIRONMENT.format(role=role.upper())) for role in get_args(Role))
-    if file is None and not from_environment:
+    if file is None and not read_tokens(None, os.environ):
         if address.is_loopback:
             make_tokens(default)
         file = default if default.exists() else None
@@ -81,24 +80,17 @@ def load_tokens(address: BindAddress, file: Path | None) -> Tokens:
 
 
 def serve(server: ServerSettings, address: BindAddress, tokens_file: Path | None) -> None:
-    """Serves until SIGINT or SIGTERM.
-
-    Raises:
-        RequestError: if it may not, or cannot bind to the address.
-    """
+    """Serves until SIGINT or SIGTERM. Raises RequestError if it may not, or cannot bind to the address."""
     log_as_json()
-    cluster = None
-    if server.address is not None:
-        cluster = ClusterJobs(server.address, server.storage, server.insecure)
+    cluster = ClusterJobs(server.address, server.storage, server.insecure) if server.address is not None else None
     tokens = load_tokens(address, tokens_file)
     _check_free(address)
     https = server.https or address.certificate is not None
     if not address.is_loopback and not https:
         log("tokens travel unencrypted: give --certificate and --key, or put a proxy with HTTPS in front")
-    app = make_app(server.model_copy(update={"https": https}), tokens, cluster)
     log(f"serving {server.storage} on http{'s' if address.certificate else ''}://{address.host}:{address.port}")
     uvicorn.run(
-        app,
+        make_app(server.model_copy(update={"https": https}), tokens, cluster),
         host=address.host,
         port=address.port,
         ssl_certfile=address.certificate,
@@ -113,5 +105,5 @@ def _check_free(address: BindAddress) -> None:
         with socket.create_server((address.host, address.port)):
             pass
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RequestError(f"cannot listen on {address.host}:{address.port}: {reason} (--host, --port)") from error
+        place = f"{address.host}:{address.port}"
+        raise RequestError(f"cannot listen on {place}: {one_line(error)} (--host, --port)") from error

@@ -82,7 +82,7 @@ class DataSettings(Settings):
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of labels to replace by wrong ones. Not set: 0.4 for dataset `digits`, otherwise 0.
 
-    For experiments on data whose labels are right; see [Noise to order](data.md#noise-to-order).
+    For experiments on data whose labels are right; see [Artificial label noise](data.md#artificial-label-noise).
     """
     noise_kind: NoiseKind = "symmetric_exclusive"
     """How wrong labels are chosen."""

@@ -14,14 +14,14 @@ from tune_mentormix.cluster import resources
 from tune_mentormix.cluster.connection import check_reachable
 from tune_mentormix.cluster.resources import check_resources, max_concurrent_trials
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.errors import WRONG_REQUEST, RequestError
+from tune_mentormix.errors import FAILED, WRONG_REQUEST, RequestError
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """Bound by this test and not listening, so nobody else can answer there."""
+    """Bound by this test and not listening, so nothing else can answer there."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -67,6 +67,21 @@ def test_a_search_at_such_an_address_ends_with_one_line_and_creates_nothing(clos
     assert ended.returncode == WRONG_REQUEST
     assert ended.stderr.count("\n") == 1, ended.stderr
     assert "no Ray cluster answers" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_that_cannot_start_ray_ends_with_one_line_and_creates_nothing(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, REPOSITORY / "run_search.py", "search"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "RAY_TMPDIR": os.devnull},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == FAILED
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert "Ray cannot start on this machine: Not a directory; try again" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 

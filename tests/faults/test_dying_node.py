@@ -14,7 +14,7 @@ from tune_mentormix.errors import WRONG_REQUEST
 SECONDS = 150.0
 CHECK = """
 import sys
-from tune_mentormix.cli.console import show_log
+from tune_mentormix.cli.app import show_log
 from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.config.settings import read_settings

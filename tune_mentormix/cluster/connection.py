@@ -18,7 +18,7 @@ import ray
 from trainables.errors import one_line
 from tune_mentormix.cluster.jobs import package_folders
 from tune_mentormix.cluster.jobs_api import environment_variable
-from tune_mentormix.errors import RequestError
+from tune_mentormix.errors import RequestError, SearchFailedError
 
 CONNECT_SECONDS = 5.0  # in which a cluster's port accepts a connection
 _JOIN_ATTEMPTS = "RAY_gcs_server_port_wait_time_s"  # of half a minute each, 20 by default
@@ -33,6 +33,7 @@ def connection(address: str | None, verbose: bool) -> Iterator[None]:
 
     Raises:
         RequestError: if there is no cluster at the address.
+        SearchFailedError: if Ray cannot start on this machine.
     """
     if ray.is_initialized():
         yield
@@ -67,7 +68,7 @@ def _connect(address: str | None, verbose: bool) -> None:
     if address and joins:
         check_reachable(address)
     elif "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray writes one that everybody can read
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray writes one that every user can read
     own_packages = {"py_modules": [str(folder) for folder in package_folders()], "excludes": ["__pycache__"]}
     output: list[bytes] = []
     try:
@@ -83,9 +84,13 @@ def _connect(address: str | None, verbose: bool) -> None:
                 logging_level=logging.INFO if verbose else logging.CRITICAL,
                 configure_logging=verbose,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if address is None:
-            raise
+    except Exception as error:  # Ray raises a plain one where its own processes do not start in time
+        if address is None or not joins:
+            reason = one_line(error).rstrip(".")
+            raise SearchFailedError(
+                f"Ray cannot start on this machine: {reason}; try again when the machine is less busy, or read "
+                "Ray's logs, in /tmp/ray/session_latest/logs unless RAY_TMPDIR is set"
+            ) from error
         if any(b"InvalidAuthToken" in text for text in output):
             raise RequestError(
                 f"the Ray cluster at {address!r} (--ray-address) refuses the token: set RAY_AUTH_MODE=token and "

@@ -7,6 +7,7 @@ import pytest
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import Failed, Finished, Proposed, Report, RuledOut
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.results.confirmation import Candidate, Confirmation, confirmation_record, read_openings, verdicts
 
 SEEDS = [11, 12, 13]
@@ -19,7 +20,7 @@ def told(accuracies: dict[str, list[float | None]]) -> Confirmation:
     candidates = [
         Candidate(name, None if name.startswith("trial") else name, None, None, None, {}) for name in accuracies
     ]
-    confirmation = Confirmation(Path("nowhere"), SearchSettings(), candidates=candidates, seeds=SEEDS)
+    confirmation = Confirmation(Experiment(Path("nowhere"), SearchSettings()), candidates=candidates, seeds=SEEDS)
     for candidate in candidates:
         for round_number, accuracy in enumerate(accuracies[candidate.name]):
             run = confirmation.run_number(candidate, round_number)

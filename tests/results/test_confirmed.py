@@ -96,7 +96,7 @@ def test_the_recorded_accuracies_are_those_of_the_final_checkpoints(confirmed: E
     settings = stored_settings(confirmed).data_settings()
     plain = next(c for c in confirmation.candidates if c.name == "plain")
     for seed, ran in confirmation.runs_of(plain).items():
-        checkpoint = newest_checkpoint(confirmation, ran)
+        checkpoint = newest_checkpoint(confirmation.runs, ran)
         data = load_dataset(settings)
         measured = final_accuracy(ran.config, data, checkpoint, *load_test_split(settings), threads=1)
         assert confirmation.test_accuracies(plain)[seed] == measured

@@ -20,7 +20,7 @@ from tune_mentormix.storage.journal import read_events
 
 
 def journal_of(confirmation: Confirmation, kind: str) -> list[dict[str, Any]]:
-    return [event for event in read_events(confirmation.path / "journal.jsonl") if event["event"] == kind]
+    return [event for event in read_events(confirmation.runs.path / "journal.jsonl") if event["event"] == kind]
 
 
 def test_every_candidate_is_trained_in_full_on_the_same_fresh_seeds(confirmed: Experiment) -> None:
@@ -38,7 +38,7 @@ def test_every_candidate_is_trained_in_full_on_the_same_fresh_seeds(confirmed: E
 
 def test_the_test_set_is_opened_once_after_the_last_run_ended(confirmed: Experiment) -> None:
     confirmation = confirmation_of(confirmed)
-    (opening,) = json.loads((confirmation.path / "sealed_test.json").read_text())["openings"]
+    (opening,) = json.loads((confirmation.runs.path / "sealed_test.json").read_text())["openings"]
     last_end = max(event["time"] for event in journal_of(confirmation, "finished"))
     assert datetime.fromisoformat(opening["opened"]).timestamp() >= int(last_end)
     assert set(opening["results"]) == {opening["winner"], "published", "mixup", "plain"}
@@ -83,19 +83,19 @@ def test_interrupted_and_resumed_it_ends_the_same_and_the_test_set_stays_sealed_
     sent: list[int] = []
 
     def interrupt(confirmation: Confirmation) -> None:
-        if confirmation.epochs_run == 9 and not sent:
+        if confirmation.runs.epochs_run == 9 and not sent:
             sent.append(9)
             signal.raise_signal(signal.SIGINT)
 
     storage = copy_of(finished_search, tmp_path)
     cut = confirm_search(storage, "done", TOP_K, SEEDS, {}, interrupt)
-    assert (cut.ended, cut.state(), cut.winner()) == ("interrupted", "interrupted", None)
-    assert not (cut.path / "sealed_test.json").exists()
+    assert (cut.runs.ended, cut.runs.state(), cut.winner()) == ("interrupted", "interrupted", None)
+    assert not (cut.runs.path / "sealed_test.json").exists()
     print_confirmation(cut, finished_search, "run_search.py", as_json=False)
     assert "run_search.py confirm done --storage" in capsys.readouterr().out
     resumed = confirm_search(storage, "done", None, None, {}, quiet)
     whole = confirmation_of(confirmed)
-    assert {n: t.curve for n, t in resumed.trials.items()} == {n: t.curve for n, t in whole.trials.items()}
+    assert {n: t.curve for n, t in resumed.runs.trials.items()} == {n: t.curve for n, t in whole.runs.trials.items()}
     assert resumed.openings[-1]["results"] == whole.openings[-1]["results"]
     assert len(resumed.openings) == 1
 
@@ -110,11 +110,11 @@ def test_killed_in_the_middle_and_called_again_it_shows_the_same_table(
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
     cut, whole = confirmation_of(read_experiment(storage, "done")), confirmation_of(confirmed)
-    assert (cut.state(), cut.openings) == ("interrupted", [])
-    assert cut.epochs_run < whole.epochs_run
+    assert (cut.runs.state(), cut.openings) == ("interrupted", [])
+    assert cut.runs.epochs_run < whole.runs.epochs_run
     resumed = confirm_search(storage, "done", None, None, {}, quiet)
     assert confirmed_rows(resumed) == confirmed_rows(whole)
-    assert {n: t.curve for n, t in resumed.trials.items()} == {n: t.curve for n, t in whole.trials.items()}
+    assert {n: t.curve for n, t in resumed.runs.trials.items()} == {n: t.curve for n, t in whole.runs.trials.items()}
     assert len(resumed.openings) == 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -25,22 +25,16 @@ LINE_SECONDS = 10.0  # between progress lines where no terminal shows a live tab
 class SearchProgress:
     """The live table of a running search; plain lines now and then where stderr is no terminal."""
 
-    def __init__(
-        self,
-        title: str = "search",
-        note: str = "",
-        best: Callable[[Any], str] = best_so_far,
-    ) -> None:
+    def __init__(self, title: str = "search", note: str = "") -> None:
         """Prepares the table.
 
         Args:
             title: what is shown.
             note: the line below the table; empty: how to stop and resume.
-            best: describes what leads, of the experiment shown.
         """
         self._title = title
         self._note = note or hint("resume")
-        self._best = best
+        self._leader: Callable[[], str] = lambda: "–"
         self._live = Live(console=stderr, auto_refresh=False, transient=True) if stderr.is_terminal else None
         self._shown = 0.0
         self._began = time.monotonic()
@@ -56,8 +50,9 @@ class SearchProgress:
         if self._live:
             self._live.stop()
 
-    def __call__(self, experiment: Experiment) -> None:
-        """Shows the experiment's state, if it is time to."""
+    def __call__(self, experiment: Experiment, leader: Callable[[], str] | None = None) -> None:
+        """Shows the experiment's state, if it is time to; `leader` describes what leads if not the best trial."""
+        self._leader = leader or partial(best_so_far, experiment)
         now = time.monotonic()
         if self._epochs_before is None:
             self._epochs_before = experiment.epochs_run
@@ -81,12 +76,12 @@ class SearchProgress:
         table.add_row("running", _running(experiment))
         if experiment.rungs:
             table.add_row("rungs", _rungs(experiment))
-        table.add_row("best so far", self._best(experiment))
+        table.add_row("best so far", self._leader())
         table.add_row("time left", self._time_left(experiment))
         return Group(table, Text(self._note, style="dim"))
 
     def _line(self, experiment: Experiment) -> str:
-        counts, best, left = counts_in_words(experiment), self._best(experiment), self._time_left(experiment)
+        counts, best, left = counts_in_words(experiment), self._leader(), self._time_left(experiment)
         return f"{counts} · best so far: {best} · left: {left}"
 
     def _time_left(self, experiment: Experiment) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +26,9 @@ from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.storage.lease import Lease
+
+if TYPE_CHECKING:
+    from tune_mentormix.results.confirmation import Confirmation
 
 PANEL = "Results"
 REPORT_HELP = (
@@ -58,14 +62,18 @@ def confirm(
     from tune_mentormix.cli.tables import leader_so_far, print_confirmation
     from tune_mentormix.search.confirm import confirm_search  # imports torch and Ray
 
-    with SearchProgress("confirm", hint("confirm"), leader_so_far) as progress:
-        confirmation = confirm_search(storage, name, top_k, seeds, settings, progress, verbose)
+    with SearchProgress("confirm", hint("confirm")) as progress:
+
+        def show(confirmation: Confirmation) -> None:
+            progress(confirmation.runs, partial(leader_so_far, confirmation))
+
+        confirmation = confirm_search(storage, name, top_k, seeds, settings, show, verbose)
     print_confirmation(confirmation, read_experiment(storage, name), command(), as_json)
     if confirmation.is_complete and confirmation.winner() is None:
         raise SearchFailedError("a run of every candidate failed: there is no winner")
-    if confirmation.ended == "all_failing":
+    if confirmation.runs.ended == "all_failing":
         raise SearchFailedError("every run failed: see the reasons above")
-    if confirmation.ended == "interrupted":
+    if confirmation.runs.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
 
 

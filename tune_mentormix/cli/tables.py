@@ -68,8 +68,8 @@ def print_confirmation(confirmation: Confirmation, experiment: Experiment, comma
 def _print_tables(confirmation: Confirmation, experiment: Experiment, commands: str) -> None:
     winner = confirmation.winner()
     seeds = len(confirmation.seeds)
-    ran = f"{confirmation.ended_trials()} of {confirmation.planned()} runs, {seeds} seeds"
-    stdout.print(f"\n{experiment.name}, confirmed: {ran}, {format_duration(confirmation.seconds)}")
+    ran = f"{confirmation.runs.ended_trials()} of {confirmation.planned()} runs, {seeds} seeds"
+    stdout.print(f"\n{experiment.name}, confirmed: {ran}, {format_duration(confirmation.runs.seconds)}")
     stdout.print(_table(confirmation, winner))
     for name, why in confirmation.ruled_out.items():
         stdout.print(f"{name} was ruled out: {why}", markup=False)
@@ -83,8 +83,8 @@ def _print_tables(confirmation: Confirmation, experiment: Experiment, commands: 
             stdout.print(sentence, markup=False)
         stdout.print(f"{title(winner)}: {hyperparameters(winner.config)}", markup=False)
     _print_cautions(confirmation, experiment)
-    stdout.print(f"\nEverything is in {confirmation.path}", markup=False)
-    if not confirmation.is_complete or confirmation.ended == "interrupted":
+    stdout.print(f"\nEverything is in {confirmation.runs.path}", markup=False)
+    if not confirmation.is_complete or confirmation.runs.ended == "interrupted":
         storage = storage_option(experiment.path.parent)
         stdout.print(f"  continue {commands} confirm {experiment.name}{storage}", markup=False)
 
@@ -108,7 +108,7 @@ def leader_so_far(confirmation: Confirmation) -> str:
     if leader is None:
         return "–"
     accuracy = format_interval(confirmation.validation(leader))
-    return f"{title(leader)}, {accuracy} on {confirmation.labels_kind} validation labels"
+    return f"{title(leader)}, {accuracy} on {confirmation.runs.labels_kind} validation labels"
 
 
 def _table(confirmation: Confirmation, winner: Candidate | None) -> Table:
@@ -116,7 +116,7 @@ def _table(confirmation: Confirmation, winner: Candidate | None) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("", "rank by search", "rank confirmed", "seeds"):
         table.add_column(heading)
-    table.add_column(f"validation, {confirmation.labels_kind} labels")
+    table.add_column(f"validation, {confirmation.runs.labels_kind} labels")
     if confirmation.opening:
         table.add_column("test, clean labels")
     for row in confirmed_rows(confirmation):

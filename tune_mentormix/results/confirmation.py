@@ -87,36 +87,37 @@ Accuracies = dict[int, float]  # by seed
 
 
 @dataclass
-class Confirmation(Experiment):
-    """The journal of a confirmation, and what was asked for.
+class Confirmation:
+    """What was asked for, and the runs that answer it.
 
-    Run number n is candidate n mod C on seed n div C, C candidates; a candidate ruled out leaves gaps.
+    Run number n is candidate n mod C on seed n div C, C candidates; a candidate that is ruled out leaves gaps.
     """
 
-    candidates: list[Candidate] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=list)  # one a round, the same for all candidates
+    runs: Experiment  # the runs are its trials; it lies in the folder of the confirmation
+    candidates: list[Candidate]
+    seeds: list[int]  # one a round, the same for all candidates
     top_k: int = 0
     searched: int = 0  # trials of the search that had ended when the candidates were chosen
     ruled_out: dict[str, str] = field(default_factory=dict)  # name → why
-    rounds_decided: set[int] = field(default_factory=set)  # after how many rounds somebody was ruled out
+    rounds_decided: set[int] = field(default_factory=set)  # after how many rounds a candidate was ruled out
     openings: list[dict[str, Any]] = field(default_factory=list)  # of the test set
     no_test: str | None = None  # why the test set could not be opened, if it was tried
 
     def apply(self, event: Event) -> None:
-        """Takes one event of the journal into account."""
-        super().apply(event)
+        """Handles one event of the journal."""
+        self.runs.apply(event)
         if not isinstance(event, RuledOut):
             return
         self.ruled_out |= event.candidates
         if event.rounds is not None:
             self.rounds_decided.add(event.rounds)
-        self.num_samples = self.planned()
+        self.runs.num_samples = self.planned()
 
     def planned(self) -> int:
         """Runs in all, as things stand: started ones, and those of candidates still in the race."""
         rounds = range(len(self.seeds))
         return sum(
-            self.run_number(candidate, round_number) in self.trials or candidate.name not in self.ruled_out
+            self.run_number(candidate, round_number) in self.runs.trials or candidate.name not in self.ruled_out
             for candidate in self.candidates
             for round_number in rounds
         )
@@ -128,7 +129,7 @@ class Confirmation(Experiment):
     def runs_of(self, candidate: Candidate) -> dict[int, Trial]:
         """Those started, by seed."""
         numbers = {seed: self.run_number(candidate, n) for n, seed in enumerate(self.seeds)}
-        return {seed: self.trials[number] for seed, number in numbers.items() if number in self.trials}
+        return {seed: self.runs.trials[number] for seed, number in numbers.items() if number in self.runs.trials}
 
     def accuracies(self, candidate: Candidate) -> Accuracies:
         """At the last epoch, on the validation split, of the runs that finished, by seed."""
@@ -143,7 +144,7 @@ class Confirmation(Experiment):
     @property
     def is_complete(self) -> bool:
         """Whether nothing is left to run."""
-        return bool(self.trials) and self.planned() == len(self.trials) and not self.unfinished()
+        return bool(self.runs.trials) and self.planned() == len(self.runs.trials) and not self.runs.unfinished()
 
     def ranking(self) -> list[Candidate]:
         """Those that compete, best first: by the mean over seeds, those ruled out after the others."""
@@ -207,9 +208,7 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
     refuse_newer(document)
     values = document.values
     confirmation = Confirmation(
-        path,
-        experiment.settings,
-        experiment.provenance,
+        Experiment(path, experiment.settings, experiment.provenance),
         candidates=[Candidate(**candidate) for candidate in values["candidates"]],
         seeds=values["seeds"],
         top_k=values["top_k"],
@@ -217,7 +216,7 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
         openings=read_openings(path),
     )
     replay(path / JOURNAL_FILE, confirmation.apply)
-    confirmation.num_samples = confirmation.planned()
+    confirmation.runs.num_samples = confirmation.planned()
     return confirmation
 
 
@@ -240,11 +239,11 @@ def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
     winner = confirmation.winner()
     ranks = {candidate.name: rank for rank, candidate in enumerate(confirmation.ranking(), start=1)}
     return {
-        "state": confirmation.state(),
-        "ended": confirmation.ended,
+        "state": confirmation.runs.state(),
+        "ended": confirmation.runs.ended,
         "top_k": confirmation.top_k,
         "seeds": confirmation.seeds,
-        "labels": {"validation": confirmation.labels_kind, "test": "clean"},
+        "labels": {"validation": confirmation.runs.labels_kind, "test": "clean"},
         "candidates": [
             candidate.as_json()
             | {
@@ -317,7 +316,7 @@ def confirmed_winner(experiment: Experiment) -> Confirmed | None:
         "accuracies": [
             {"split": split, "labels": labels, **interval.as_json()}
             for split, labels, interval in (
-                ("validation", confirmation.labels_kind, confirmation.validation(winner)),
+                ("validation", confirmation.runs.labels_kind, confirmation.validation(winner)),
                 ("test", "clean", confirmation.test(winner)),
             )
             if interval
@@ -331,7 +330,7 @@ def confirmed_winner(experiment: Experiment) -> Confirmed | None:
 
 def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:
     """Sentences: what the winner is worth against each control, on the test set if it was opened."""
-    validation, test = f"the {confirmation.labels_kind} validation labels", "the clean test labels"
+    validation, test = f"the {confirmation.runs.labels_kind} validation labels", "the clean test labels"
     honest = ", a control itself: nothing found beats it" if winner.control else ""
     sentences = [f"The winner is {_in_a_sentence(winner)}{honest}."]
     for control in confirmation.controls_beside(winner):
@@ -351,7 +350,7 @@ def _gains(confirmation: Confirmation, winner: Candidate) -> list[dict[str, Any]
     return [
         {"over": control.name, "split": split, "labels": labels, **gain.as_json()}
         for control in confirmation.controls_beside(winner)
-        for split, labels in (("validation", confirmation.labels_kind), ("test", "clean"))
+        for split, labels in (("validation", confirmation.runs.labels_kind), ("test", "clean"))
         if (gain := confirmation.gain(winner, control, on_test=split == "test"))
     ]
 

@@ -79,7 +79,7 @@ def confirm_search(
     settings = retraining_settings(experiment, changes | {"storage": storage})
     confirmation = read_confirmation(experiment)
     if confirmation:
-        Lease(confirmation.path).check_free()
+        Lease(confirmation.runs.path).check_free()
         _check_extension(confirmation, top_k, seeds)
         if confirmation.opening and len(confirmation.seeds) == (seeds or len(confirmation.seeds)):
             return confirmation
@@ -108,7 +108,7 @@ def _check_extension(confirmation: Confirmation, top_k: int | None, seeds: int |
     if top_k not in (None, confirmation.top_k):
         raise RequestError(
             f"top_k must be {confirmation.top_k}, as this confirmation was begun, got {top_k} (--top-k); "
-            f"to begin another, move {confirmation.path} away"
+            f"to begin another, move {confirmation.runs.path} away"
         )
     if seeds is not None and seeds < len(confirmation.seeds):
         raise RequestError(
@@ -123,9 +123,7 @@ def _begin_or_extend(
     confirmation = read_confirmation(experiment)
     if confirmation is None:
         confirmation = Confirmation(
-            experiment.path / CONFIRMATION_FOLDER,
-            experiment.settings,
-            experiment.provenance,
+            Experiment(experiment.path / CONFIRMATION_FOLDER, experiment.settings, experiment.provenance),
             candidates=choose_candidates(experiment, request.control_settings(), top_k or TOP_K),
             seeds=confirmation_seeds(request.settings.seed, seeds or SEEDS),
             top_k=top_k or TOP_K,
@@ -144,7 +142,7 @@ def _begin_or_extend(
         "candidates": [candidate.as_json() for candidate in confirmation.candidates],
         "provenance": Provenance.collect(request.dataset).model_dump(mode="json"),
     }
-    write_yaml(confirmation.path / REQUEST_FILE, values)
+    write_yaml(confirmation.runs.path / REQUEST_FILE, values)
     return confirmation
 
 
@@ -154,7 +152,7 @@ def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress)
         return _test(confirmation, request) if reason == "finished" else reason
 
     run_experiment(
-        confirmation,
+        confirmation.runs,
         request.settings.model_copy(update={"num_samples": confirmation.planned()}),
         request.dataset,
         lambda run: confirmation_proposals(run, confirmation),
@@ -185,21 +183,23 @@ def confirmation_proposals(run: Run, confirmation: Confirmation) -> Iterator[Tri
     for round_number, seed in enumerate(confirmation.seeds):
         if round_number >= MIN_ROUNDS and not _has_started(confirmation, round_number):
             eliminate_failed(confirmation, run.journal)
-            while confirmation.unfinished():
+            while confirmation.runs.unfinished():
                 yield None
                 eliminate_failed(confirmation, run.journal)
             _eliminate_worse(confirmation, round_number, run.journal)
         for candidate in confirmation.candidates:
             eliminate_failed(confirmation, run.journal)
             number = confirmation.run_number(candidate, round_number)
-            if number not in confirmation.trials and candidate.name not in confirmation.ruled_out:
+            if number not in confirmation.runs.trials and candidate.name not in confirmation.ruled_out:
                 yield TrialStart(Trial(number, candidate.config | {"seed": seed}, candidate.control))
 
 
 def _has_started(confirmation: Confirmation, round_number: int) -> bool:
     """Whether it is already decided which candidates run in a round."""
     numbers = (confirmation.run_number(candidate, round_number) for candidate in confirmation.candidates)
-    return round_number in confirmation.rounds_decided or any(number in confirmation.trials for number in numbers)
+    return round_number in confirmation.rounds_decided or any(
+        number in confirmation.runs.trials for number in numbers
+    )
 
 
 def _eliminate_worse(confirmation: Confirmation, rounds: int, journal: EventJournal) -> None:
@@ -261,7 +261,7 @@ def _measure(
     tasks = {
         candidate.name: {
             str(seed): measure.remote(
-                run.config, dataset, newest_checkpoint(confirmation, run), images, labels, settings.threads()
+                run.config, dataset, newest_checkpoint(confirmation.runs, run), images, labels, settings.threads()
             )
             for seed, run in confirmation.runs_of(candidate).items()
             if run.state == "finished"
@@ -273,7 +273,7 @@ def _measure(
 
 def _write(confirmation: Confirmation) -> None:
     record = {"format": FORMAT, "openings": confirmation.openings}
-    write_atomically(confirmation.path / SEALED_TEST_FILE, json.dumps(record, indent=2) + "\n")
+    write_atomically(confirmation.runs.path / SEALED_TEST_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 import pytest
@@ -6,6 +6,7 @@ from optuna.trial import TrialState
 
 from trainables.settings import TrialSettings
 from tune_mentormix.config.search_space import SearchSpace, load_space, parse_space
+from tune_mentormix.config.settings import SamplerName
 from tune_mentormix.experiment.events import Event, Failed, Finished, Proposed, Report, Stopped
 from tune_mentormix.experiment.experiment import Trial
 from tune_mentormix.search.study import SAMPLERS, SearchStudy
@@ -53,6 +54,10 @@ def run_live(study: SearchStudy, numbers: range) -> list[Event]:
 
 def told(study: SearchStudy) -> list[tuple[TrialState, float | None, dict[int, float], dict[str, Any]]]:
     return [(t.state, t.value, t.intermediate_values, t.params) for t in study.study.trials]
+
+
+def test_every_sampler_that_can_be_set_exists() -> None:
+    assert set(SAMPLERS) == set(get_args(SamplerName))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -52,7 +52,7 @@ TRIAL = "trial."  # before the names of what all trials share
 
 
 class NotAllowedError(RequestError):
-    """A setting is wrong, or not allowed here."""
+    """A setting is wrong, or not allowed here; the message names it and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -182,19 +182,19 @@ def _field(name: str, schema: dict[str, Any], server: ServerSettings) -> Field:
     default = schema.get("default")
     shown = PLACEHOLDERS.get(name, "" if default is None else json.dumps(default).strip('"'))
     types = {part.get("type") for part in parts}
-    options = tuple(str(option) for part in parts for option in part.get("enum", ()))
     choices: dict[str, Iterable[object]] = {
         "dataset": server.datasets,
         "data_dir": [path for paths in server.datasets.values() for path in paths],
         "labels_file": server.files,
         "clean_validation": server.files,
     }
-    if name in choices:
-        return Field(name, "select", tuple(map(str, choices[name])), shown)
+    if types == {"boolean"}:
+        choices[name] = ("true", "false")
+    options = choices.get(name, [option for part in parts for option in part.get("enum", ())])
+    if name in choices or options:
+        return Field(name, "select", tuple(map(str, options)), shown)
     if name == "space":
         return Field(name, "text", tuple(shipped_spaces()), shown)
-    if options or types == {"boolean"}:
-        return Field(name, "select", options or ("true", "false"), shown)
     if types <= {"integer", "number"}:
         low = parts[0].get("minimum", parts[0].get("exclusiveMinimum"))
         high = parts[0].get("maximum", parts[0].get("exclusiveMaximum"))

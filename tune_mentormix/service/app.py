@@ -52,9 +52,7 @@ def make_app(server: ServerSettings, tokens: Tokens, cluster: ClusterJobs | None
         title="tune-mentormix",
         version=__version__,
         lifespan=_lifespan,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,  # nor the pages that need it
         redirect_slashes=False,
     )
     app.state.service = service

@@ -55,19 +55,19 @@ class JobQueue:
         """Starts a search under a name that is not taken. Raises RequestError."""
         from tune_mentormix.config.search_space import resolve_space  # imports Optuna
 
-        with self._slot_to_change() as cluster, self._sending:
+        with self._slot(self._changes) as cluster, self._sending:
             self._check_number_of_jobs(cluster)
             return cluster.submit(resolve_space(settings)[0])
 
     def resume(self, name: str, changes: dict[str, Any]) -> Job:
         """Resumes a search. Raises RequestError."""
-        with self._slot_to_change() as cluster, self._sending:
+        with self._slot(self._changes) as cluster, self._sending:
             self._check_number_of_jobs(cluster)
             return cluster.resume(name, changes)
 
     def stop(self, name: str) -> None:
         """Asks a search to stop, and does not wait for it. Raises RequestError if it does not run on the cluster."""
-        with self._slot_to_change() as cluster:
+        with self._slot(self._changes) as cluster:
             cluster.stop(name, wait=False)
 
     def logs(self, name: str) -> str:
@@ -122,7 +122,10 @@ class JobQueue:
 
     @contextmanager
     def _slot(self, slots: threading.BoundedSemaphore) -> Iterator[ClusterJobs]:
-        """Raises RequestError without a cluster, ClusterError if all slots are taken."""
+        """Raises RequestError without a cluster, ClusterError if all slots are taken.
+
+        After a change what is known of the jobs is outdated.
+        """
         if self._cluster is None:
             raise RequestError("this service has no cluster: set `address` in its configuration")
         if not slots.acquire(blocking=False):
@@ -131,11 +134,6 @@ class JobQueue:
             yield self._cluster
         finally:
             slots.release()
-
-    @contextmanager
-    def _slot_to_change(self) -> Iterator[ClusterJobs]:
-        """Like `_slot`; what is known of the jobs is outdated afterwards."""
-        with self._slot(self._changes) as cluster:
-            yield cluster
-        with self._lock:
-            self._asked = -math.inf
+        if slots is self._changes:
+            with self._lock:
+                self._asked = -math.inf

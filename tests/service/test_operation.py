@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -28,6 +29,21 @@ def test_the_log_has_one_json_object_a_line_with_experiment_and_trial(
     request = next(line for line in lines if line.get("request_id") == answer.headers["X-Request-Id"])
     assert (request["experiment"], request["trial"], request["who"]) == ("birds", "1", "reader")
     assert (request["status"], request["method"]) == (200, "GET")
+
+
+def test_the_command_logs_json_alone(simulated_storage: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "tune_mentormix", "serve", "--storage", str(simulated_storage), "--port", port]
+    environment = os.environ | {"TUNE_MENTORMIX_RUN_TOKEN": RUN, "HOME": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        messages: list[str] = []
+        while not messages or "Uvicorn running" not in messages[-1]:
+            messages.append(json.loads(process.stderr.readline())["message"])
+        process.terminate()
+        messages += [json.loads(line)["message"] for line in process.stderr]
+    assert f"serving {simulated_storage} on http://127.0.0.1:{port}" in messages
 
 
 def test_what_happens_to_a_search_is_logged_with_trial_and_node(simulated_storage: Path, tmp_path: Path) -> None:

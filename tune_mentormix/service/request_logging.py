@@ -88,13 +88,13 @@ class RequestLog:
 
 
 def log_as_json() -> None:
-    """Sends everything that is logged in this process to stderr, as JSON lines."""
+    """Sends everything that is logged in this process to stderr, as JSON lines, and nothing to the console."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    for name in ("uvicorn", "uvicorn.error", LOGGER.name):
+    for name in ("uvicorn", "uvicorn.error", "tune_mentormix"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
         logger.setLevel(logging.INFO)

@@ -10,9 +10,10 @@ from optuna.trial import TrialState
 
 from tests.support.simulated_search import SimulatedFailures, simulate_search
 from tune_mentormix.cli.app import run
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import DONE, WRONG_REQUEST
-from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.experiment.optuna_study import frozen_trial, rebuild_study, write_study
+from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.optuna_study import rebuild_study, write_study
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -54,8 +55,11 @@ def test_a_failed_trial_says_why(searched: Experiment) -> None:
     assert rebuild_study(searched).trials[3].user_attrs["error"] == "train_loss is nan in epoch 3"
 
 
-def test_a_finished_trial_without_an_accuracy_failed_for_optuna() -> None:
-    assert frozen_trial(TrialState.COMPLETE, None, {}, {}).state == TrialState.FAIL
+def test_a_finished_trial_without_an_accuracy_failed_for_optuna(tmp_path: Path) -> None:
+    settings = SearchSettings(space={"mixup_alpha": {"low": 1, "high": 8}})
+    trial = Trial(0, {"mixup_alpha": 2.0}, state="finished", reports={1: {"val_accuracy": None}})
+    study = rebuild_study(Experiment(tmp_path, settings, trials={0: trial}))
+    assert [each.state for each in study.trials] == [TrialState.FAIL]
 
 
 def test_optuna_loads_the_written_study(searched: Experiment, tmp_path: Path) -> None:

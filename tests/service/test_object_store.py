@@ -17,7 +17,7 @@ from tune_mentormix.experiment.experiment import SEARCH_FILE
 from tune_mentormix.service import experiments
 from tune_mentormix.storage import journal_backends as journal_segments
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, Journal
-from tune_mentormix.storage.paths import RemotePath
+from tune_mentormix.storage.paths import RemotePath, remove_folder
 
 NAME = "grows"
 
@@ -112,7 +112,7 @@ def test_a_search_made_anew_under_an_old_name_is_told_from_its_beginning(
     with closing(Journal(storage / NAME / JOURNAL_FILE)) as journal:
         append(journal, first)
     assert served.get(f"/api/v1/experiments/{NAME}").json()["state"] == "finished"
-    (storage / NAME).remove_tree()
+    remove_folder(storage / NAME)
     second = begin(storage, tmp_path / "second", seed=1)
     caplog.clear()
     caplog.set_level(logging.INFO)

@@ -18,7 +18,7 @@ BASELINES = ("mixup", "plain")  # no MentorMix: to compare with, never the answe
 
 
 def published_setting(noise: float | None, num_classes: int) -> dict[str, Any]:
-    """The published hyperparameters for the nearest noise rate; CIFAR-100's where there are as many classes."""
+    """Returns the published hyperparameters of the nearest noise rate; CIFAR-100's for as many classes."""
     table = _MANY_CLASSES if num_classes >= _CLASSES_OF_CIFAR100 else _FEW_CLASSES
     nearest = min(table, key=lambda rate: abs(rate - (_ASSUMED_NOISE if noise is None else noise)))
     alpha, percentile, second = table[nearest]
@@ -26,7 +26,7 @@ def published_setting(noise: float | None, num_classes: int) -> dict[str, Any]:
 
 
 def control_configs(noise: float | None, num_classes: int) -> dict[str, dict[str, Any]]:
-    """What each control sets, in the order of `CONTROLS`; all else stays as in the search."""
+    """Returns what each control sets, in the order of `CONTROLS`; all else stays as in the search."""
     published = published_setting(noise, num_classes)
     mixup = published | {"mentor": "uniform", "second_reweight": False}
     return {"published": published, "mixup": mixup, "plain": mixup | {"mixup_alpha": 0.0}}

@@ -13,12 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
 from search_spaces import shipped_spaces
@@ -29,7 +24,6 @@ from tune_mentormix.errors import RequestError, unknown
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 MAX_GRID_POINTS = 100_000
-_RANGE_KEYS = {"low", "high", "log"}
 
 
 @dataclass(frozen=True)
@@ -40,16 +34,16 @@ class SearchSpace:
     fixed: dict[str, Any]
 
     def searched_values(self, config: dict[str, Any]) -> dict[str, Any] | None:
-        """The searched part of a configuration, or None where any of it lies outside this space."""
+        """Returns the searched part of a configuration, or None where any of it lies outside this space."""
         return self.values_inside(config) if all(config[name] == self.fixed[name] for name in self.fixed) else None
 
     def values_inside(self, config: dict[str, Any]) -> dict[str, Any] | None:
-        """The values of what is searched, or None where one lies outside its range."""
+        """Returns the values of what is searched, or None where one lies outside its range."""
         values = {name: config[name] for name in self.distributions}
         return values if all(_holds(self.distributions[name], value) for name, value in values.items()) else None
 
     def highest(self, name: str, common: dict[str, Any]) -> float:
-        """The largest value a hyperparameter can take, where `common` holds what all trials share."""
+        """Returns the largest value a hyperparameter can take, where `common` holds what all trials share."""
         distribution = self.distributions.get(name)
         if isinstance(distribution, FloatDistribution | IntDistribution):
             return float(distribution.high)
@@ -59,11 +53,7 @@ class SearchSpace:
 
 
 def load_space(name_or_path: str) -> YamlDocument:
-    """Reads a space by its name (a file of `search_spaces/`) or from a path.
-
-    Raises:
-        RequestError: if there is no such space, or the file is not a strict YAML mapping.
-    """
+    """Reads a space by its name (a file of `search_spaces/`) or from a path. Raises RequestError if it cannot."""
     shipped = shipped_spaces()
     if name_or_path in shipped:
         return read_yaml(shipped[name_or_path])
@@ -73,17 +63,13 @@ def load_space(name_or_path: str) -> YamlDocument:
 
 
 def parse_space(document: YamlDocument) -> SearchSpace:
-    """Turns the lines of a space file into distributions.
-
-    Raises:
-        RequestError: naming the hyperparameter, its value, the line and what is allowed.
-    """
+    """Turns the lines of a space file into distributions. Raises RequestError, with the line, if one is wrong."""
     distributions: dict[str, BaseDistribution] = {}
     fixed: dict[str, Any] = {}
     for name, entry in document.values.items():
         place = document.place(name)
         if name not in TrialSettings.model_fields or name in SEARCH_WIDE:
-            _refuse_name(str(name), place)
+            raise RequestError(f"{_wrong_name(str(name))} ({place})")
         if not isinstance(entry, dict):
             fixed[name] = _checked(name, entry, place)
         elif "choices" in entry:
@@ -98,16 +84,15 @@ def parse_space(document: YamlDocument) -> SearchSpace:
 def resolve_space(settings: SearchSettings) -> tuple[SearchSettings, SearchSpace]:
     """Reads the space that settings name, and returns it and the settings that hold it in full.
 
-    Raises:
-        RequestError: if there is no such space, or it does not fit the other settings.
+    Raises RequestError if there is no such space, or it does not fit the other settings.
     """
     named = settings.space
     document = load_space(named) if isinstance(named, str) else YamlDocument(named, "space")
     space = parse_space(document)
     twice = sorted(settings.trial.keys() & document.values.keys())
     if twice:
-        where = f"set for all trials, and by the space too ({document.source})"
-        raise RequestError(f"{twice[0]} is {where}: leave one out")
+        source = document.source
+        raise RequestError(f"{twice[0]} is set for all trials, and by the space too ({source}): leave one out")
     if settings.sampler == "grid":
         check_grid(space, document)
     return settings.model_copy(update={"space": document.values}), space
@@ -151,7 +136,7 @@ def _choice(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:
 
 def _range(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:
     kind = TrialSettings.model_fields[name].annotation
-    if not {"low", "high"} <= set(entry) <= _RANGE_KEYS or kind not in (int, float):
+    if not {"low", "high"} <= set(entry) <= {"low", "high", "log"} or kind not in (int, float):
         allowed = "{low: …, high: …, log: true|false}" if kind in (int, float) else "a value or {choices: […]}"
         raise RequestError(f"{name} must be {allowed}, got {entry} ({place})")
     log = entry.get("log", False)
@@ -172,13 +157,13 @@ def _checked(name: str, value: Any, place: str) -> Any:
         raise RequestError(f"{describe(error.errors()[0], TrialSettings)} ({place})") from error
 
 
-def _refuse_name(name: str, place: str) -> None:
+def _wrong_name(name: str) -> str:
     if name in SEARCH_WIDE:
-        raise RequestError(f"{name} is one for the whole search, not searched: use --{name} ({place})")
+        return f"{name} is one for the whole search, not searched: use --{name}"
     searchable = [known for known in TrialSettings.model_fields if known not in SEARCH_WIDE]
     near = get_close_matches(name, searchable, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(searchable)}"
-    raise RequestError(f"unknown hyperparameter {name!r}{hint} ({place})")
+    return f"unknown hyperparameter {name!r}{hint}"
 
 
 def _holds(distribution: BaseDistribution, value: Any) -> bool:

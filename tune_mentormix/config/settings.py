@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     PlainSerializer,
@@ -62,11 +63,18 @@ DURATION_PATTERN = r"([0-9]+(?:\.[0-9]+)?) *([smhd]?)"
 
 
 def parse_duration(text: str) -> float:
-    """`90`, `90s`, `30m`, `2h` or `1d` in seconds. Raises ValueError for anything else."""
+    """Returns `90`, `90s`, `30m`, `2h` or `1d` in seconds. Raises ValueError for anything else."""
     match = re.fullmatch(DURATION_PATTERN, text.strip())
     if not match:
         raise ValueError(f"must be a duration like 90s, 30m or 2h, got {text!r}")
     return float(match[1]) * SECONDS_PER_UNIT[match[2] or "s"]
+
+
+def check_name(name: str) -> str:
+    """Returns a name that is safe as that of a folder. Raises ValueError for any other."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ValueError(f"must be up to 64 letters, digits and '._-', the first no sign, got {name!r}")
+    return name
 
 
 Seconds = Annotated[
@@ -82,11 +90,10 @@ Seconds = Annotated[
 class SearchSettings(DataSettings):
     """All settings of a search: data (inherited), budget, how trials are proposed and stopped, and where they run.
 
-    The docstring below a field is its only description. The first paragraph is the option's help text; the JSON
-    schema and the tables of `docs/` have all of it.
+    The docstring below a field is its only description: its first paragraph is the option's help text.
     """
 
-    name: str | None = None
+    name: Annotated[str | None, AfterValidator(lambda name: None if name is None else check_name(name))] = None
     """Experiment name. Not set: the dataset and the time.
 
     Up to 64 letters, digits and `._-`, starting with a letter or a digit. It becomes the experiment's folder.
@@ -187,13 +194,6 @@ class SearchSettings(DataSettings):
             raise ValueError("trials_per_gpu is gone: set gpus_per_trial, such as 0.25 for four trials on one GPU")
         return {key: value for key, value in values.items() if key != "trials_per_gpu"}
 
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, name: str | None) -> str | None:
-        if name is not None:
-            check_name(name)
-        return name
-
     @field_validator("trial")
     @classmethod
     def _check_trial(cls, trial: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
@@ -213,29 +213,29 @@ class SearchSettings(DataSettings):
         return self
 
     def data_settings(self) -> DataSettings:
-        """The part that says which images and labels the trials see."""
+        """Returns the settings of the data alone."""
         return DataSettings(**{key: getattr(self, key) for key in DataSettings.model_fields})
 
     def common_trial_settings(self) -> dict[str, Any]:
-        """What all trials share, before what is searched."""
+        """Returns the hyperparameters that all trials share, but for those of the space."""
         preset = PRESETS[self.preset] if self.preset else {}
         return preset | self.trial | {"network": self.network, "epochs": self.epochs, "seed": self.seed}
 
     def gpus(self) -> float:
-        """Of one trial, once `gpus_per_trial` was decided."""
+        """Returns the GPUs of one trial, once `gpus_per_trial` was decided."""
         return self.gpus_per_trial or 0.0
 
     def threads(self) -> int:
-        """Of torch in a trial on a CPU."""
+        """Returns the number of threads that torch uses in a trial on a CPU."""
         return max(1, int(self.cpus_per_trial))
 
     def epochs_between_checkpoints(self) -> int:
-        """As set, or a tenth of a trial."""
+        """Returns the number as it is set, or a tenth of a trial."""
         return self.checkpoint_every or max(1, self.epochs // 10)
 
 
 def option_name(key: str) -> str:
-    """The option of the command line that sets a key."""
+    """Returns the option of the command line that sets a key."""
     return {"num_samples": "--trials", "address": "--ray-address"}.get(key) or "--" + key.replace("_", "-")
 
 
@@ -244,12 +244,9 @@ TRIAL_ONLY = TrialSettings.model_fields.keys() - SearchSettings.model_fields.key
 
 
 def settings_schema() -> dict[str, Any]:
-    """The JSON schema of a settings file; an experiment's `search.yaml` fits it too."""
-    trial = {
-        name: schema
-        for name, schema in TrialSettings.model_json_schema()["properties"].items()
-        if name not in SEARCH_WIDE
-    }
+    """Returns the JSON schema of a settings file; an experiment's `search.yaml` fits it too."""
+    of_trials = TrialSettings.model_json_schema()["properties"]
+    trial = {name: schema for name, schema in of_trials.items() if name not in SEARCH_WIDE}
     schema = SearchSettings.model_json_schema()
     properties: dict[str, Any] = schema["properties"]
     properties["trial"] |= {"properties": trial, "additionalProperties": False}
@@ -264,15 +261,12 @@ def settings_schema() -> dict[str, Any]:
 
 
 def read_settings(config: Path | None, options: dict[str, Any], assignments: Sequence[str] = ()) -> SearchSettings:
-    """Merges a settings file (if any) with the command's options; options win.
+    """Merges a settings file with the command's options, which win. Raises RequestError if a setting is wrong.
 
     Args:
-        config: a YAML file of settings, of the search or of its trials; an experiment's own `search.yaml` will do.
+        config: YAML with settings of the search or of its trials; an experiment's own `search.yaml` will do.
         options: by settings key; None means not given.
         assignments: `KEY=VALUE` of any setting of the search or of its trials, the value as YAML.
-
-    Raises:
-        RequestError: one line that names the setting, its value and what is allowed.
     """
     document = read_yaml(config) if config else YamlDocument({}, "the options")
     refuse_newer(document)
@@ -299,7 +293,7 @@ def read_settings(config: Path | None, options: dict[str, Any], assignments: Seq
 
 
 def with_noise(values: dict[str, Any]) -> dict[str, Any]:
-    """`values` with the demonstration's own label noise; real data keep the labels they came with."""
+    """Adds the demonstration's label noise to its settings; real data keep the labels they came with."""
     demonstrates = "noise" not in values and values.get("dataset", "digits") == "digits"
     return values | {"noise": DEMONSTRATION_NOISE} if demonstrates else values
 
@@ -321,12 +315,5 @@ def refuse_newer(document: YamlDocument) -> None:
 
 
 def default_name(settings: SearchSettings) -> str:
-    """Of a search that was given none: the dataset and the time."""
+    """Returns the name of a search that was given none: the dataset and the time."""
     return f"{settings.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def check_name(name: str) -> str:
-    """Raises ValueError unless `name` is safe as a folder name: it becomes one."""
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ValueError(f"must be up to 64 letters, digits and '._-', the first no sign, got {name!r}")
-    return name

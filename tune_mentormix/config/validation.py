@@ -16,12 +16,9 @@ if TYPE_CHECKING:
 
 
 def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[str] = ()) -> str:
-    """One pydantic error as one line that names the setting, its value and what is allowed.
+    """Describes an error in one line that names the setting, its value, and what the fields of `model` allow.
 
-    Args:
-        error: of pydantic.
-        model: whose fields are allowed.
-        also_known: other keys that may have been meant.
+    `also_known` are other keys that may have been meant.
     """
     name, value = str(error["loc"][0]) if error["loc"] else "", error["input"]
     if error["type"] == "extra_forbidden":
@@ -34,11 +31,12 @@ def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[s
     allowed = choices(model.model_fields[name].annotation)
     if allowed:
         return unknown(name, value, allowed)
-    return f"{name} must {_allowed(model, name)}, got {_shortened(value)}"
+    shown = repr(value)
+    return f"{name} must {_allowed(model, name)}, got {shown if len(shown) <= 60 else shown[:57] + '...'}"
 
 
 def choices(annotation: Any) -> tuple[str, ...]:
-    """The names that an annotation allows, within a union or a list too; none where it is not a `Literal`."""
+    """Returns the names that a `Literal` allows, within a union or a list too; none for another annotation."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     if get_origin(annotation) in (Union, types.UnionType, list):
@@ -62,8 +60,3 @@ def _allowed(model: type[BaseModel], name: str) -> str:
     if schema.get("type") in ("integer", "number"):
         return f"be {number}"
     return "be " + {"boolean": "true or false", "string": "text"}.get(str(schema.get("type")), "of another form")
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

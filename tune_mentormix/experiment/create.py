@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -32,13 +32,8 @@ from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 def hold_new_experiment(experiment: Experiment, dataset: Dataset) -> Iterator[None]:
     """Makes the experiment's folder with its first files, and holds its lease while the block runs.
 
-    Args:
-        experiment: that has no folder yet, with its settings.
-        dataset: whose label noise is recorded.
-
-    Raises:
-        RequestError: if the name is taken, by a driver that began at the same moment, too, or the storage cannot be
-            written.
+    Raises RequestError if the name is taken, even by a driver that began at the same moment, or the storage cannot be
+    written.
     """
     path = experiment.path
     with ExitStack() as held:
@@ -59,48 +54,29 @@ def hold_new_experiment(experiment: Experiment, dataset: Dataset) -> Iterator[No
 
 
 def _write_first_files(experiment: Experiment, dataset: Dataset) -> None:
-    """Under the lease; with `search.yaml`, the last of them, the experiment is there."""
+    """Writes the files of a new experiment, under its lease; with `search.yaml`, the last, the experiment exists."""
     settings = experiment.path / SEARCH_FILE
     if settings.is_file():  # an object store makes the same folder for two drivers
         raise FileExistsError(str(settings))
     try:
         write_label_noise(experiment.path / LABEL_NOISE_FILE, dataset)
-        record = experiment.settings_record() | {"provenance": experiment.provenance.model_dump(mode="json")}
-        write_yaml(settings, record, schema=f"../{SCHEMA_FILE}")
+        write_yaml(settings, experiment.search_record(), schema=f"../{SCHEMA_FILE}")
     except OSError:
         with suppress(OSError):
             (experiment.path / LABEL_NOISE_FILE).unlink(missing_ok=True)
         raise
     with suppress(OSError):  # a help for editors, which a search can do without
-        write_schema(experiment.path.parent / SCHEMA_FILE)
-
-
-def write_schema(path: Location) -> None:
-    """Writes the JSON schema of settings files, unless this version wrote it already. Raises OSError."""
-    text = json.dumps(settings_schema(), indent=2, ensure_ascii=False) + "\n"
-    if not path.is_file() or path.read_text() != text:
-        write_atomically(path, text)
-
-
-def stored_settings(
-    experiment: Experiment, changes: dict[str, Any] | None = None, leave_out: Sequence[str] = ()
-) -> SearchSettings:
-    """The settings an experiment was started with, as this version accepts them, and what this run changes.
-
-    Args:
-        experiment: the search.
-        changes: by settings key; None changes nothing.
-        leave_out: settings that do not apply to this run.
-
-    Raises:
-        RequestError: one line that names the setting, its value and what is allowed.
-    """
-    values = read_yaml(experiment.path / SEARCH_FILE).values
-    return changed_settings({key: value for key, value in values.items() if key not in leave_out}, changes)
+        schema = experiment.path.parent / SCHEMA_FILE
+        text = json.dumps(settings_schema(), indent=2, ensure_ascii=False) + "\n"
+        if not schema.is_file() or schema.read_text() != text:
+            write_atomically(schema, text)
 
 
 def changed_settings(values: dict[str, Any], changes: dict[str, Any] | None = None) -> SearchSettings:
-    """As `stored_settings`, of what a `search.yaml` holds or would hold."""
+    """Returns the settings that a `search.yaml` holds, as this version accepts them, with changes (None: no change).
+
+    Raises RequestError in one line that names the setting, its value and what is allowed.
+    """
     stored = {key: value for key, value in values.items() if key not in RECORD_KEYS}
     given = {key: value for key, value in (changes or {}).items() if value is not None}
     try:
@@ -112,13 +88,19 @@ def changed_settings(values: dict[str, Any], changes: dict[str, Any] | None = No
         raise RequestError(f"{describe(first, SearchSettings)} ({place})") from error
 
 
+def stored_settings(experiment: Experiment, changes: dict[str, Any] | None = None) -> SearchSettings:
+    """Returns the settings an experiment was started with, changed as `changed_settings` does it."""
+    return changed_settings(read_yaml(experiment.path / SEARCH_FILE).values, changes)
+
+
 def retraining_settings(experiment: Experiment, changes: dict[str, Any]) -> SearchSettings:
-    """As `stored_settings`, for training on the search's configurations: the budgets of the search do not apply."""
-    return stored_settings(experiment, changes, BUDGETS)
+    """Returns the settings for training the search's configurations again: without the budgets of the search."""
+    values = read_yaml(experiment.path / SEARCH_FILE).values
+    return changed_settings({key: value for key, value in values.items() if key not in BUDGETS}, changes)
 
 
 def resumed_settings(experiment: Experiment, storage: Location, changes: dict[str, Any]) -> SearchSettings:
-    """As `stored_settings`, for going on with the search. Raises RequestError also if it would have fewer trials."""
+    """Returns the settings for resuming the search. Raises RequestError also if it would have fewer trials."""
     given = {key: value for key, value in changes.items() if value is not None}
     asked_before = {"num_samples": experiment.num_samples or None}
     settings = stored_settings(experiment, asked_before | given | {"storage": storage})

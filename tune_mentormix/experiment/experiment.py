@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -18,19 +19,7 @@ from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import FORMAT, SearchSettings, check_name, refuse_newer
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.events import (
-    Checkpoint,
-    Event,
-    Failed,
-    Finished,
-    Proposed,
-    Report,
-    RuledOut,
-    RunEnded,
-    RunStarted,
-    Stopped,
-    replay,
-)
+from tune_mentormix.experiment import events
 from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.experiment.schemas import (
     BestTrial,
@@ -42,14 +31,7 @@ from tune_mentormix.experiment.schemas import (
 )
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import (
-    SUBMISSIONS_FOLDER,
-    Location,
-    StorageError,
-    check_bucket,
-    folders_holding,
-    local_path,
-)
+from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, StorageError, check_bucket, folders_holding
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 SEARCH_FILE = "search.yaml"
@@ -57,7 +39,6 @@ CHECKPOINTS_KEPT = 2  # of a trial: should the newest be torn, the one before it
 SECONDS_PER_HOUR = 3600.0
 
 ENDED_EARLY = ("patience", "exhausted")  # why a search may be over before `num_samples` trials
-TRIAL_STATES: tuple[TrialState, ...] = get_args(TrialState)
 
 
 @dataclass
@@ -93,7 +74,7 @@ class Trial:
 
     @property
     def epoch(self) -> int:
-        """Epochs reported."""
+        """The epochs that were reported."""
         return max(self.reports, default=0)
 
     @property
@@ -113,7 +94,7 @@ class Trial:
 
     @property
     def val_accuracy(self) -> float | None:
-        """At the latest epoch reported."""
+        """The validation accuracy at the latest epoch that was reported."""
         return self.reports[self.epoch]["val_accuracy"] if self.reports else None
 
     @property
@@ -127,12 +108,8 @@ class Trial:
         """Epoch → validation accuracy, in order."""
         return {epoch: self.reports[epoch]["val_accuracy"] for epoch in sorted(self.reports)}
 
-    def summary(self) -> BestTrial:
-        """What `status --json` shows of the best trial."""
-        return BestTrial(trial_id=self.number, val_accuracy=self.val_accuracy, epoch=self.epoch, config=self.config)
-
     def record(self) -> TrialRecord:
-        """What `trials --json` shows."""
+        """Returns what `trials --json` shows."""
         return TrialRecord(
             trial=self.number,
             state=self.state,
@@ -161,7 +138,7 @@ class Experiment:
     ended: str | None = None  # why the last run ended; None while it runs, or where it was killed
     seconds: float = 0.0  # that runs took, without the time between them
     last_event: float = 0.0  # Unix seconds
-    last_run: RunStarted = field(default_factory=RunStarted)
+    last_run: events.RunStarted = field(default_factory=events.RunStarted)
     usage: ComputeUsage = field(default_factory=ComputeUsage)  # an epoch that was run twice counts twice
 
     @property
@@ -180,48 +157,51 @@ class Experiment:
         return self.settings.space if isinstance(self.settings.space, dict) else {}
 
     def settings_record(self) -> dict[str, Any]:
-        """The settings as `search.yaml` holds them, without the provenance."""
+        """Returns the settings as `search.yaml` holds them, without the provenance."""
         return {"format": FORMAT, **self.settings.model_dump(mode="json", warnings=False)}
 
-    def apply(self, event: Event) -> None:
+    def search_record(self) -> dict[str, Any]:
+        """Returns what `search.yaml` holds: the settings and the provenance."""
+        return self.settings_record() | {"provenance": self.provenance.model_dump(mode="json")}
+
+    def apply(self, event: events.Event) -> None:
         """Handles one event of the journal. Raises KeyError if it names a trial that was never proposed."""
-        if self.last_event and not isinstance(event, RunStarted):
+        if self.last_event and not isinstance(event, events.RunStarted):
             self.seconds += event.time - self.last_event
         self.last_event = event.time
         match event:
-            case Report():
+            case events.Report():
                 trial = self.trials[event.trial]
                 trial.reports[event.epoch] = event.metrics
                 trial.attempt = event.attempt or trial.attempt
                 trial.node = event.node or trial.node
                 self.epochs_run += 1
                 self._add_usage(trial, event)
-            case Checkpoint():
+            case events.Checkpoint():
                 self.trials[event.trial].checkpoints.append((event.epoch, event.path))
-            case Proposed():
+            case events.Proposed():
                 trial = self.trials.setdefault(
                     event.trial, Trial(event.trial, event.config, event.control, event.is_enqueued)
                 )
                 trial.state, trial.attempt, trial.node = "running", event.attempt or trial.attempt, None
-            case Finished():
+            case events.Finished():
                 self.trials[event.trial].state = "finished"
-            case Stopped():
+            case events.Stopped():
                 self.trials[event.trial].state = "stopped_early"
-            case Failed():
+            case events.Failed():
                 trial = self.trials[event.trial]
                 trial.state, trial.error, trial.node = "failed", event.error, event.node or trial.node
-            case RunStarted():
+            case events.RunStarted():
                 self.last_run = event
                 self.runs, self.ended = event.run or self.runs + 1, None
                 self.num_samples, self.rungs = event.num_samples or self.num_samples, event.rungs
-                self._set_unfinished("pending")
-            case RunEnded():
+            case events.RunEnded():
                 self.ended = event.reason
-                self._set_unfinished("pending")
-            case RuledOut():
-                pass
+        if isinstance(event, events.RunStarted | events.RunEnded):
+            for trial in self.unfinished():
+                trial.state = "pending"
 
-    def _add_usage(self, trial: Trial, report: Report) -> None:
+    def _add_usage(self, trial: Trial, report: events.Report) -> None:
         """Counts an epoch with the resources of its own run: a resume may give trials others than before."""
         seconds = report.metrics.get("epoch_seconds")
         if not isinstance(seconds, int | float):
@@ -232,16 +212,12 @@ class Experiment:
         for usage in (self.usage, trial.usage):
             usage.add(seconds, cpus, gpus)
 
-    def _set_unfinished(self, state: TrialState) -> None:
-        for trial in self.unfinished():
-            trial.state = state
-
     def unfinished(self) -> list[Trial]:
-        """Trials that were proposed and have not come to an end, by number."""
+        """Returns the trials that were proposed and have not come to an end, by number."""
         return [self.trials[n] for n in sorted(self.trials) if not self.trials[n].has_ended]
 
     def best(self) -> Trial | None:
-        """The trial with the highest validation accuracy at the last epoch.
+        """Returns the trial with the highest validation accuracy at the last epoch.
 
         Only trials that ran to the end are compared, since accuracies at different epochs are not comparable;
         while there are none, the latest reports are. The baselines (plain mixup, plain training) do not compete.
@@ -251,11 +227,11 @@ class Experiment:
         return max(candidates, key=lambda t: (t.val_accuracy, -t.number), default=None)
 
     def competing_trials(self) -> list[Trial]:
-        """All trials but the baselines, in the order in which they were proposed."""
+        """Returns all trials but the baselines, in the order in which they were proposed."""
         return [trial for trial in self.trials.values() if not trial.is_baseline]
 
     def ranked_trials(self) -> list[Trial]:
-        """The competing trials that ran to the end, best first, each configuration once."""
+        """Returns the competing trials that ran to the end, best first, each configuration once."""
         finished = [trial for trial in self.competing_trials() if trial.state == "finished"]
         finished.sort(key=lambda trial: (-(trial.val_accuracy or 0.0), trial.number))
         ranked: list[Trial] = []
@@ -265,33 +241,37 @@ class Experiment:
         return ranked
 
     def controls(self) -> dict[str, Trial]:
-        """The controls that ran to the end, by name."""
+        """Returns the controls that ran to the end, by name."""
         return {t.control: t for t in self.trials.values() if t.control and t.state == "finished"}
 
     def counts(self) -> dict[TrialState, int]:
-        """Trials by state; they add up to `num_samples`, so those not yet proposed count as pending."""
-        counts: dict[TrialState, int] = dict.fromkeys(TRIAL_STATES, 0)
+        """Counts the trials by state; those not yet proposed are pending, so that all add up to `num_samples`."""
+        counts: dict[TrialState, int] = dict.fromkeys(get_args(TrialState), 0)
         for trial in self.trials.values():
             counts[trial.state] += 1
         counts["pending"] += max(0, self.num_samples - len(self.trials))
         return counts
 
     def ended_trials(self) -> int:
-        """How many trials came to an end, whichever."""
+        """Counts the trials that came to an end, whichever."""
         return len(self.trials) - len(self.unfinished())
 
     def state(self) -> SearchState:
-        """Running if a live driver holds the experiment, else as it was left."""
+        """Returns `running` if a live driver holds the experiment, else as it was left."""
         return "running" if Lease(self.path).holder() else self.left_as()
 
     def left_as(self) -> SearchState:
-        """Of an experiment that nobody runs: finished if no trial is left to run or to propose."""
+        """Returns `finished` if no trial is left to run or to propose, where nobody runs the experiment."""
         all_proposed = len(self.trials) >= self.num_samples or self.ended in ENDED_EARLY
         return "finished" if self.runs and all_proposed and not self.unfinished() else "interrupted"
 
     def status(self) -> SearchStatus:
-        """What `status --json` shows."""
-        best = self.best()
+        """Returns what `status --json` shows."""
+        best, shown = self.best(), None
+        if best:
+            shown = BestTrial(
+                trial_id=best.number, val_accuracy=best.val_accuracy, epoch=best.epoch, config=best.config
+            )
         return SearchStatus(
             name=self.name,
             state=self.state(),
@@ -301,7 +281,7 @@ class Experiment:
             epochs_run=self.epochs_run,
             split="validation",
             labels=self.labels_kind,
-            best=best.summary() if best else None,
+            best=shown,
             controls={name: trial.val_accuracy for name, trial in self.controls().items()},
             settings=self.settings_record(),
         )
@@ -315,23 +295,18 @@ class Experiment:
 def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
     """Returns the newest intact checkpoint of a trial: its folder, or its URI on an object store.
 
-    Raises:
-        StorageError: if the storage cannot be read now.
+    Raises StorageError if the storage cannot be read now.
     """
-    places = (_intact_checkpoint(experiment, path) for _, path in reversed(trial.checkpoints))
-    return next((place for place in places if place), None)
-
-
-def _intact_checkpoint(experiment: Experiment, path: str) -> str | None:
-    """Returns where a checkpoint is, None if it is missing or not intact."""
-    folder = experiment.path.resolve() / path
-    local = local_path(folder)
-    try:
-        return str(folder) if (is_intact(local) if local else _is_uploaded(folder)) else None
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be read: {one_line(error)}") from error
+    for _, path in reversed(trial.checkpoints):
+        folder = experiment.path.resolve() / path
+        try:
+            if is_intact(folder) if isinstance(folder, Path) else _is_uploaded(folder):
+                return str(folder)
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{folder} cannot be read: {one_line(error)}") from error
+    return None
 
 
 def _is_uploaded(folder: Location) -> bool:
@@ -344,7 +319,7 @@ def _is_uploaded(folder: Location) -> bool:
 
 
 def experiment_path(storage: Location, name: str) -> Location:
-    """The folder of an experiment. Raises RequestError if the name is not safe as one."""
+    """Returns the folder of an experiment. Raises RequestError if the name is not safe as one."""
     try:
         return storage / check_name(name)
     except ValueError as error:
@@ -352,24 +327,22 @@ def experiment_path(storage: Location, name: str) -> Location:
 
 
 def read_experiment(storage: Location, name: str) -> Experiment:
-    """Reads an experiment from its folder.
-
-    Raises:
-        RequestError: if there is none of that name, or a newer version wrote it, or its journal is damaged.
-    """
+    """Reads an experiment. Raises RequestError if there is none, a newer version wrote it, or it is damaged."""
     path = experiment_path(storage, name)
     if not (path / SEARCH_FILE).is_file():
         check_bucket(storage)
         if (storage / SUBMISSIONS_FOLDER / name).exists():
             raise RequestError(f"{name} was submitted, and has not begun to search yet: see jobs, and logs {name}")
-        raise RequestError(f"there is no experiment {name!r} in {storage}{_others(storage)}")
+        others = ", ".join(folders_holding(storage, SEARCH_FILE)[:10])
+        known = f"; there are: {others}" if others else " (nothing was searched there yet)"
+        raise RequestError(f"there is no experiment {name!r} in {storage}{known}")
     experiment = begun_experiment(path)
-    replay(path / JOURNAL_FILE, experiment.apply)
+    events.replay(path / JOURNAL_FILE, experiment.apply)
     return experiment
 
 
 def begun_experiment(path: Location) -> Experiment:
-    """An experiment before any event of its journal. Raises RequestError as `read_experiment` does."""
+    """Returns an experiment before any event of its journal. Raises RequestError as `read_experiment` does."""
     document = read_yaml(path / SEARCH_FILE)
     if "format" not in document.values:
         raise RequestError(f"{document.source} names no format: it is no search of ours, or was damaged")
@@ -384,7 +357,7 @@ def begun_experiment(path: Location) -> Experiment:
 
 
 def _read_settings(document: YamlDocument) -> SearchSettings:
-    """The settings of a `search.yaml` that another version may have written.
+    """Reads the settings of a `search.yaml` that another version may have written.
 
     A key that this version does not know is left out, a choice that it no longer has (`scheduler: pbt`) stays as it
     is: such a search can be shown, and `stored_settings` refuses to resume it.
@@ -403,11 +376,6 @@ def _read_settings(document: YamlDocument) -> SearchSettings:
 
 
 def list_experiments(storage: Location) -> list[Experiment]:
-    """All experiments of a storage folder, by name."""
+    """Reads all experiments of a storage, by name."""
     check_bucket(storage)
     return [read_experiment(storage, name) for name in folders_holding(storage, SEARCH_FILE)]
-
-
-def _others(storage: Location) -> str:
-    names = folders_holding(storage, SEARCH_FILE)
-    return f"; there are: {', '.join(names[:10])}" if names else " (nothing was searched there yet)"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -30,36 +27,6 @@ OPTUNA_STATES = {
 }
 
 
-def frozen_trial(
-    state: TrialState,
-    params: Mapping[str, Any] | None,
-    distributions: Mapping[str, BaseDistribution],
-    curve: Mapping[int, float],
-    value: float | None = None,
-    user_attrs: dict[str, Any] | None = None,
-) -> FrozenTrial:
-    """Returns a trial as Optuna stores it.
-
-    Args:
-        state: COMPLETE becomes FAIL for a trial that has no accuracy, since Optuna wants one.
-        params: the searched hyperparameters; None for a trial outside the space, which is stored without any.
-        distributions: of the search space.
-        curve: accuracy by epoch, stored as intermediate values.
-        value: the objective; by default the last accuracy of a COMPLETE or PRUNED trial.
-        user_attrs: whatever else to store.
-    """
-    if value is None and curve and state in (TrialState.COMPLETE, TrialState.PRUNED):
-        value = curve[max(curve)]
-    return create_trial(
-        state=TrialState.FAIL if state == TrialState.COMPLETE and value is None else state,
-        value=value,
-        params=dict(params or {}),
-        distributions=dict(distributions) if params else {},
-        intermediate_values=dict(curve),
-        user_attrs=user_attrs,
-    )
-
-
 def rebuild_study(experiment: Experiment) -> optuna.Study:
     """Returns all trials of a search as a study in memory, in the order in which they were proposed.
 
@@ -75,9 +42,7 @@ def write_study(experiment: Experiment, file: Path) -> Path:
     """Writes the study to a new file, an Optuna journal storage, and returns its path.
 
     `optuna-dashboard FILE` shows it; `optuna.load_study` opens it. Start and end times are those of the writing.
-
-    Raises:
-        RequestError: if the file exists already or cannot be written.
+    Raises RequestError if the file exists already or cannot be written.
     """
     try:
         if file.exists():
@@ -104,10 +69,15 @@ def _add_trials(study: optuna.Study, experiment: Experiment) -> None:
 def _trial(experiment: Experiment, number: int, space: SearchSpace) -> FrozenTrial:
     trial = experiment.trials[number]
     attributes = {"trial": number, "control": trial.control, "error": trial.error}
-    return frozen_trial(
-        OPTUNA_STATES[trial.state],
-        None if trial.is_baseline else space.searched_values(trial.config),
-        space.distributions,
-        {epoch: accuracy for epoch, accuracy in trial.curve.items() if accuracy is not None},
+    params = None if trial.is_baseline else space.searched_values(trial.config)
+    curve = {epoch: accuracy for epoch, accuracy in trial.curve.items() if accuracy is not None}
+    state = OPTUNA_STATES[trial.state]
+    ended = state in (TrialState.COMPLETE, TrialState.PRUNED)
+    return create_trial(
+        state=TrialState.FAIL if state == TrialState.COMPLETE and not curve else state,  # Optuna wants a value
+        value=curve[max(curve)] if ended and curve else None,
+        params=params or {},
+        distributions=space.distributions if params else {},
+        intermediate_values=curve,
         user_attrs={key: value for key, value in attributes.items() if value is not None},
     )

@@ -40,7 +40,7 @@ class DatasetFacts(BaseModel):
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
-        """The facts of a loaded dataset."""
+        """Returns the facts of a loaded dataset."""
         height, width, channels = dataset.train_images.shape[1:]
         return cls(
             fingerprint=dataset.fingerprint,
@@ -68,7 +68,7 @@ class Provenance(BaseModel):
 
     @classmethod
     def collect(cls, dataset: Dataset) -> Self:
-        """The provenance of a search that this process starts now."""
+        """Returns the provenance of a search that this process starts now."""
         return cls(
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             command=" ".join(Path(word).name if n == 0 else word for n, word in enumerate(sys.argv)),
@@ -81,7 +81,7 @@ class Provenance(BaseModel):
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of this project, of Python, and of the packages that results depend on."""
+    """Returns the versions of this project, of Python, and of the packages that results depend on."""
     return {
         "tune-mentormix": tune_mentormix.__version__,
         "python": platform.python_version(),
@@ -106,7 +106,7 @@ def write_label_noise(path: Location, dataset: Dataset) -> None:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout this package lies in, `+` appended where it has uncommitted changes."""
+    """Returns the commit of the checkout this package lies in, with a `+` where it has uncommitted changes."""
     try:
         described = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"],

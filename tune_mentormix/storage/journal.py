@@ -1,11 +1,8 @@
 """The event log of an experiment: one JSON object per line, appended as soon as a thing happens.
 
-The journal is the only source of truth; what the events mean is defined in `experiment`. On a disk it is one file, on
-an object store a folder of segments. A driver that is killed while writing leaves at most one truncated line, the
-last: readers skip it and the next writer cuts it off.
-
-While the storage is full or unreachable, events are kept in memory, in order, and writing them is retried while the
-search continues: no event is lost.
+The journal is the only source of truth; `experiment.events` defines the events. A driver that is killed while it
+writes leaves at most one truncated line, the last: readers skip it and the next writer cuts it off. While the storage
+is full or unreachable, events wait in memory, in order, and writing them is retried: no event is lost.
 """
 
 from __future__ import annotations
@@ -38,14 +35,7 @@ class Journal:
     """
 
     def __init__(self, path: Location) -> None:
-        """Opens the journal, creates it if it is missing, and cuts off a truncated last line.
-
-        Args:
-            path: of the file; on an object store, the segments are in the folder of that name without its suffix.
-
-        Raises:
-            OSError: if the journal cannot be read and written now.
-        """
+        """Opens or creates the journal. Raises OSError if it cannot be read and written now."""
         self._backend = open_backend(path)
         self._pending: list[bytes] = []
         self._pending_since = 0.0
@@ -64,8 +54,7 @@ class Journal:
         self._pending.append(line.encode() + b"\n")
         self._urgent = self._urgent or event not in BUFFERED
         self.flush()
-        written: Event = json.loads(line)
-        return written
+        return dict(json.loads(line))
 
     def flush(self) -> None:
         """Writes pending events if they are due; to be called regularly."""
@@ -115,21 +104,16 @@ class Journal:
         if self._last_error is None:
             self._failing_since, self._delays = now, backoff_delays()
             if not isinstance(error, LeaseLostError):
+                reason, limit = one_line(error), format_duration(RETRY_TIMEOUT_SECONDS)
                 logger.warning(
-                    "the journal cannot be written: %s. Trying again for %s; nothing is lost",
-                    one_line(error),
-                    format_duration(RETRY_TIMEOUT_SECONDS),
+                    "the journal cannot be written: %s. Trying again for %s; nothing is lost", reason, limit
                 )
         self._last_error = error
         self._next_try = now + next(self._delays)
 
 
 def read_events(path: Location) -> Iterator[Event]:
-    """Reads all complete events in order, none if there is no journal; works while a driver is writing.
-
-    Raises:
-        RequestError: if a line that is not the last is not an event.
-    """
+    """Reads all complete events in order; also while a driver is writing. Raises RequestError if a line is none."""
     for number, line in enumerate(journal_lines(path), start=1):
         try:
             yield json.loads(line)

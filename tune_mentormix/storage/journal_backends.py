@@ -63,15 +63,10 @@ class FileBackend:
         self._stream: FileIO | None = FileIO(path, "a")
         self._intact = _intact_length(path)  # bytes up to the last line that is certainly on the disk
         self._failed = b""  # the lines of the last write, if it failed
-        if self._size() > self._intact:
-            self._stream.truncate(self._intact)
+        self._stream.truncate(self._intact)
 
     def append(self, lines: bytes) -> None:
-        """Appends complete lines. When this returns they are on the disk; when it raises OSError they are not.
-
-        Raises:
-            LeaseLostError: if another writer has written here since this one started.
-        """
+        """Appends complete lines, or none where this raises OSError (LeaseLostError: there is another writer)."""
         if self._stream is None:
             self._stream = FileIO(self._path, "a")
         try:
@@ -98,7 +93,7 @@ class FileBackend:
 
     def _cut_off_failed(self) -> None:
         """Cuts off what this writer left of a failed write; other bytes after the last line are another writer's."""
-        size = self._size()
+        size = self._path.stat().st_size
         if size == self._intact:
             return
         with self._path.open("rb") as reader:
@@ -107,15 +102,9 @@ class FileBackend:
                 raise LeaseLostError
         os.truncate(self._path, self._intact)
 
-    def _size(self) -> int:
-        return os.stat(self._path).st_size
-
 
 class SegmentsBackend:
-    """Writes a segment for each append, numbered after those that exist.
-
-    `MERGED_AT_ONCE` segments are merged into one, and as many merged ones are merged again.
-    """
+    """Writes a segment for each append; merges `MERGED_AT_ONCE` into one, and as many merged ones again."""
 
     buffer_seconds = 2.0  # every write is a request
 
@@ -132,11 +121,7 @@ class SegmentsBackend:
             self._merge(current, found)
 
     def append(self, lines: bytes) -> None:
-        """Writes one segment; when this raises OSError it counts as not written.
-
-        Raises:
-            LeaseLostError: if another writer has written here since this one started.
-        """
+        """Writes one segment, or none where this raises OSError (LeaseLostError: there is another writer)."""
         if set(_list(self._folder)) - self._known:
             raise LeaseLostError
         segment = Segment(self._next, self._next, self._token)
@@ -212,7 +197,7 @@ def _read_file(path: Path) -> Iterator[bytes]:
 
 
 def _write_all(stream: FileIO, data: bytes) -> None:
-    """A single write to a disk that is filling up may write only a part."""
+    """Writes all of it: a single write to a disk that is filling up may write only a part."""
     rest = memoryview(data)
     while rest:
         rest = rest[stream.write(rest) :]

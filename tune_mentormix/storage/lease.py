@@ -62,11 +62,7 @@ class Lease:
 
     @contextmanager
     def acquire(self) -> Iterator[None]:
-        """Holds the lease while the block runs; a thread renews it.
-
-        Raises:
-            RequestError: if a living driver holds it, or it cannot be written.
-        """
+        """Holds the lease in the block; a thread renews it. Raises RequestError if another driver has it."""
         try:
             self._acquire()
         except OSError as error:
@@ -120,8 +116,7 @@ class Lease:
             return False
 
     def _read(self) -> dict[str, Any]:
-        lease: dict[str, Any] = json.loads(self._file.read_text())
-        return lease
+        return dict(json.loads(self._file.read_text()))
 
     def _write(self) -> None:
         lease = {

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from trainables import files
@@ -44,25 +44,14 @@ class StorageError(OSError):
         return str(self.strerror)
 
 
-class RemoteStat(NamedTuple):
-    """What is known of an object, under the name that `os.stat_result` has for it."""
-
-    st_size: int
-
-
 class RemotePath:
     """An object in an object store, or a prefix of objects."""
 
     def __init__(self, uri: str) -> None:
-        """Takes a URI as `pyarrow.fs.FileSystem.from_uri` does; makes no request.
-
-        Raises:
-            ValueError: if it is not such a URI, or holds credentials; the message is one line.
-        """
-        parts = urlsplit(uri)
-        _check(parts)
-        self._parts = parts
-        self._path = PurePosixPath("/") / parts.path.strip("/")
+        """Takes a URI, makes no request. Raises ValueError if it is none, or holds credentials."""
+        self._parts = urlsplit(uri)
+        _check(self._parts)
+        self._path = PurePosixPath("/") / self._parts.path.strip("/")
 
     @property
     def name(self) -> str:
@@ -118,16 +107,16 @@ class RemotePath:
         """Whether there is an object here."""
         return bool(self._info().is_file)
 
-    def stat(self) -> RemoteStat:
-        """Returns the object's size in bytes. Raises FileNotFoundError if there is none."""
+    def stat(self) -> os.stat_result:
+        """Returns the object's `st_size`; all else is 0. Raises FileNotFoundError if there is none."""
         info = self._info()
         if not info.is_file:
             raise FileNotFoundError(2, "No such object", str(self))
-        return RemoteStat(int(info.size))
+        return os.stat_result((*[0] * 6, int(info.size), *[0] * 3))
 
     def read_bytes(self) -> bytes:
         """Reads the object. Raises FileNotFoundError if there is none."""
-        with self._one_line_errors(), self.filesystem.open_input_stream(self.key) as stream:
+        with self.one_line_errors(), self.filesystem.open_input_stream(self.key) as stream:
             return bytes(stream.read())
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -136,13 +125,13 @@ class RemotePath:
 
     def write_bytes(self, data: bytes) -> None:
         """Writes the object, replacing one that exists."""
-        with self._one_line_errors(), self.filesystem.open_output_stream(self.key) as stream:
+        with self.one_line_errors(), self.filesystem.open_output_stream(self.key) as stream:
             stream.write(data)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Removes the object."""
         try:
-            with self._one_line_errors():
+            with self.one_line_errors():
                 self.filesystem.delete_file(self.key)
         except FileNotFoundError:
             if not missing_ok:
@@ -153,72 +142,50 @@ class RemotePath:
 
     def iterdir(self) -> Iterator[RemotePath]:
         """Yields the objects and prefixes directly below, if any."""
+        yield from (self / info.base_name for info in self.infos())
+
+    def infos(self, recursive: bool = False) -> list[FileInfo]:
+        """Returns what pyarrow knows of the objects and prefixes directly below, or of everything below."""
         from pyarrow.fs import FileSelector
 
-        with self._one_line_errors():
-            found = self.filesystem.get_file_info(FileSelector(self.key, allow_not_found=True))
-        yield from (self / info.base_name for info in found)
-
-    def sizes(self) -> dict[str, int]:
-        """Returns the bytes of every object below, by its path relative to this one."""
-        from pyarrow.fs import FileSelector
-
-        with self._one_line_errors():
-            found = self.filesystem.get_file_info(FileSelector(self.key, allow_not_found=True, recursive=True))
-        return {info.path.removeprefix(f"{self.key}/"): int(info.size) for info in found if info.is_file}
-
-    def remove_tree(self) -> None:
-        """Removes everything below, if anything is there."""
-        with self._one_line_errors(), suppress(FileNotFoundError):
-            self.filesystem.delete_dir(self.key)
-
-    def check_bucket(self) -> None:
-        """Raises RequestError if the bucket does not exist; a bucket that may not be read passes."""
-        bucket = self.key.split("/")[0]
-        try:
-            with self._one_line_errors():
-                known = self.filesystem.get_file_info(bucket).type.name != "NotFound"
-        except StorageError:
-            return
-        if not known:
-            raise RequestError(f"there is no bucket {bucket!r} in {self._shown()}: create it first (--storage)")
-
-    def _info(self) -> FileInfo:
-        with self._one_line_errors():
-            return self.filesystem.get_file_info(self.key)
-
-    def _root(self) -> tuple[FileSystem, str]:
-        with self._one_line_errors():
-            return _connect(self._parts._replace(path="").geturl())
-
-    def _with(self, path: PurePosixPath) -> RemotePath:
-        return RemotePath(self._parts._replace(path=str(path)).geturl())
-
-    def _shown(self) -> str:
-        return f"{self._parts.scheme}://{self._parts.netloc}"
+        with self.one_line_errors():
+            selector = FileSelector(self.key, allow_not_found=True, recursive=recursive)
+            return list(self.filesystem.get_file_info(selector))
 
     @contextmanager
-    def _one_line_errors(self) -> Iterator[None]:
+    def one_line_errors(self) -> Iterator[None]:
         """Turns pyarrow's errors, a paragraph each, into one line."""
         try:
             yield
         except (FileNotFoundError, StorageError):
             raise
         except OSError as error:
-            raise StorageError(f"{self._shown()} {_reason(error)}") from error
+            raise StorageError(f"{self.store} {_reason(error)}") from error
         except ValueError as error:
-            raise RequestError(f"{self._shown()} cannot be used: {one_line(error)} (--storage)") from error
+            raise RequestError(f"{self.store} cannot be used: {one_line(error)} (--storage)") from error
+
+    @property
+    def store(self) -> str:
+        """The URI of the bucket, for messages."""
+        return f"{self._parts.scheme}://{self._parts.netloc}"
+
+    def _info(self) -> FileInfo:
+        with self.one_line_errors():
+            return self.filesystem.get_file_info(self.key)
+
+    def _root(self) -> tuple[FileSystem, str]:
+        with self.one_line_errors():
+            return _connect(self._parts._replace(path="").geturl())
+
+    def _with(self, path: PurePosixPath) -> RemotePath:
+        return RemotePath(self._parts._replace(path=str(path)).geturl())
 
 
 Location = Path | RemotePath
 
 
 def as_location(storage: object) -> Location:
-    """Returns a folder (`~` and `file://` are understood), or the object store's path for a URI.
-
-    Raises:
-        ValueError: if it is neither; the message is one line.
-    """
+    """Returns a folder (`~` and `file://` are understood), or the path of a URI. Raises ValueError for all else."""
     if isinstance(storage, Path | RemotePath):
         return storage
     if not isinstance(storage, str) or not storage:
@@ -234,8 +201,12 @@ def local_path(location: Location) -> Path | None:
 
 def check_bucket(storage: Location) -> None:
     """Raises RequestError if the storage is in a bucket that does not exist."""
-    if isinstance(storage, RemotePath):
-        storage.check_bucket()
+    if not isinstance(storage, RemotePath):
+        return
+    bucket = storage.key.split("/")[0]
+    with suppress(StorageError), storage.one_line_errors():  # a bucket that may not be looked at passes
+        if storage.filesystem.get_file_info(bucket).type.name == "NotFound":
+            raise RequestError(f"there is no bucket {bucket!r} in {storage.store}: create it first (--storage)")
 
 
 def relative_to(experiment: Location, path: str) -> str:
@@ -263,24 +234,23 @@ def write_exclusively(path: Location, text: str) -> None:
     """Writes a new text file. On a disk, raises FileExistsError if it exists; an object store cannot tell."""
     if isinstance(path, RemotePath):
         path.write_bytes(text.encode())
-        return
-    with path.open("x", encoding="utf-8") as stream:
-        stream.write(text)
+    else:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(text)
 
 
 def check_new(folder: Location) -> None:
-    """Raises RequestError if a folder that is to be created exists, or is in a bucket that does not.
+    """Raises RequestError if a new experiment's folder exists already, or its bucket does not.
 
-    On an object store a folder without an experiment may exist: it is what a driver left that failed at the start.
+    An object store may hold such a folder without an experiment: a driver left it that failed at the start.
     """
-    if isinstance(folder, RemotePath):
-        folder.check_bucket()
-    elif folder.exists():
+    check_bucket(folder)
+    if isinstance(folder, Path) and folder.exists():
         raise RequestError(f"{folder} exists already, and is no experiment; choose another --name")
 
 
 def remove_new(folder: Location) -> None:
-    """Removes a folder that this process has just created; not on an object store, where it may be another's, too."""
+    """Removes a folder that this process has just created; on an object store nothing, since it may be another's."""
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -288,7 +258,8 @@ def remove_new(folder: Location) -> None:
 def remove_folder(folder: Location) -> None:
     """Removes a folder with all that is in it, if it exists. Raises OSError."""
     if isinstance(folder, RemotePath):
-        folder.remove_tree()
+        with folder.one_line_errors(), suppress(FileNotFoundError):
+            folder.filesystem.delete_dir(folder.key)
     elif folder.exists():
         shutil.rmtree(folder)
 
@@ -323,7 +294,8 @@ def folders_holding(storage: Location, file: str) -> list[str]:
 def sizes_below(folder: Location) -> dict[str, int]:
     """Returns the bytes of every file below a folder, by its path relative to the folder."""
     if isinstance(folder, RemotePath):
-        return folder.sizes()
+        found = folder.infos(recursive=True)
+        return {info.path.removeprefix(f"{folder.key}/"): int(info.size) for info in found if info.is_file}
     sizes: dict[str, int] = {}
     for place, _, names in os.walk(folder):
         for name in names:

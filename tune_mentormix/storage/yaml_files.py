@@ -35,11 +35,7 @@ class YamlDocument:
 
 
 def read_yaml(path: Location) -> YamlDocument:
-    """Reads one mapping from a file.
-
-    Raises:
-        RequestError: if the file cannot be read, is too large, or is not one YAML mapping with unique keys.
-    """
+    """Reads one mapping from a file. Raises RequestError if that is impossible, or a key stands twice."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -68,13 +64,7 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
 
 
 def write_yaml(path: Location, values: dict[str, Any], schema: str | None = None) -> None:
-    """Writes a mapping; a crash leaves the old file or the new one.
-
-    Args:
-        path: of the file.
-        values: the mapping.
-        schema: where editors find its JSON schema, as a path from the file's folder.
-    """
+    """Writes a mapping atomically; `schema` is the path from the file to its JSON schema, for editors."""
     head = f"# yaml-language-server: $schema={schema}\n" if schema else ""
     write_atomically(path, head + dump_yaml(values))
 

@@ -15,8 +15,8 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.export.evaluate import evaluate_export
 from tune_mentormix.export.manifest import OPENINGS_FILE, PROVENANCE_FILE, RECORDED_FILES
+from tune_mentormix.export.model_card import reference_flags
 from tune_mentormix.export.read import read_folder
-from tune_mentormix.export.reference_flags import reference_flags
 from tune_mentormix.export.write import export_best
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.yaml_files import read_yaml

@@ -15,7 +15,7 @@ from tests.support.simulated_search import NO_FAILURES, SimulatedFailures, simul
 from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
-from tune_mentormix.report.page import Report, build_report, write_report
+from tune_mentormix.report.page import Report, write_report
 from tune_mentormix.results.summary import max_lead_by_chance, summarize
 
 REPOSITORY = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 @pytest.fixture(scope="module")
 def built(searched: Experiment) -> Report:
-    return build_report(searched)
+    return Report(searched)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_figures_load_nothing_and_their_text_is_text(page: Page) -> None:
 
 
 def test_figures_of_one_search_are_the_same_each_time(searched: Experiment, built: Report) -> None:
-    again = build_report(searched)
+    again = Report(searched)
     assert again.learning_curves == built.learning_curves
     assert again.parallel_coordinates == built.parallel_coordinates
 
@@ -162,7 +162,7 @@ def test_importance_has_an_interval_and_counts_only_trials_of_mentormix(built: R
 
 def test_cost_is_epoch_time_times_resources(tmp_path: Path) -> None:
     experiment = simulate_search(tmp_path, "gpu", 3, epochs=5, cpus_per_trial=2, gpus_per_trial=0.5)
-    cost = build_report(experiment).experiment.usage
+    cost = Report(experiment).experiment.usage
     assert cost.training_seconds == pytest.approx(15 * 4.0)
     assert (cost.cpu_hours, cost.gpu_hours) == pytest.approx((120 / 3600, 30 / 3600))
 
@@ -247,7 +247,7 @@ def test_pyplot_is_left_as_it_was(searched: Experiment) -> None:
     plt.switch_backend("svg")
     mine = plt.figure()
     settings_before = dict(plt.rcParams)
-    build_report(searched)
+    Report(searched)
     assert plt.get_fignums() == [mine.number]
     assert dict(plt.rcParams) == settings_before
     plt.close(mine)

@@ -122,7 +122,7 @@ def compare(
     else:
         print_comparison(comparison)
     if out:
-        from tune_mentormix.report.comparison_page import write_comparison  # imports matplotlib and Optuna
+        from tune_mentormix.report.page import write_comparison  # imports matplotlib and Optuna
 
         written = write_comparison(comparison, out)
         if not as_json:

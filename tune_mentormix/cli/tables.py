@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def print_comparison(comparison: Comparison) -> None:
     """The verdict and both tables."""
     stdout.print(verdict(comparison), style="bold yellow" if comparison.obstacles else None, markup=False)
-    names = [search.experiment.name for search in comparison.searches]
+    names = [experiment.name for experiment in comparison.experiments]
     for rows in (result_rows(comparison), setting_rows(comparison)):
         if not rows:
             continue

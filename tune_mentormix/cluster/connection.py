@@ -30,10 +30,7 @@ def connection(address: str | None, verbose: bool) -> Iterator[None]:
 
     Ray's own ports listen on every interface, which cannot be changed (2.60), so the Ray started here demands a
     token that only this process and its workers know. A process that is connected already keeps its connection.
-
-    Raises:
-        RequestError: if there is no cluster at the address.
-        SearchFailedError: if Ray cannot start on this machine.
+    Raises RequestError if there is no cluster at the address, SearchFailedError if Ray cannot start on this machine.
     """
     if ray.is_initialized():
         yield

@@ -88,10 +88,8 @@ class ClusterJobs:
     def __init__(self, address: str | None, storage: Location, insecure: bool = False) -> None:
         """Makes no request. `address` is the URL of the dashboard, None takes it from the environment.
 
-        `insecure` allows an unauthenticated cluster beyond loopback.
-
-        Raises:
-            RequestError: if the address is no such URL, or the storage a relative folder and the cluster elsewhere.
+        `insecure` allows an unauthenticated cluster beyond loopback. Raises RequestError if the address is no such
+        URL, or the storage a relative folder and the cluster elsewhere.
         """
         self.address = jobs_address(address)
         if storage != storage.absolute() and not is_loopback(self.address):
@@ -105,9 +103,8 @@ class ClusterJobs:
     def submit(self, settings: SearchSettings) -> Job:
         """Sends a new search, whose settings hold their search space and warm start in full; its name is the job's.
 
-        Raises:
-            RequestError: before anything is sent, if the name is taken; or if the cluster does not take it. Nothing
-                is left behind then, unless it did not answer and may have taken it.
+        Raises RequestError if the name is taken or the cluster refuses. Nothing is left behind then, unless the
+        cluster did not answer and may have taken it.
         """
         name = settings.name or default_name(settings)
         path = experiment_path(self.storage, name)
@@ -119,8 +116,7 @@ class ClusterJobs:
     def resume(self, name: str, changes: dict[str, Any]) -> Job:
         """Resumes a search, however it ended, with changed settings; one whose driver never started is sent again.
 
-        Raises:
-            RequestError: if there is no such search, or it runs, or the changes are not allowed.
+        Raises RequestError if there is no such search, or it runs, or the changes are not allowed.
         """
         path = experiment_path(self.storage, name)
         if (path / SEARCH_FILE).is_file():
@@ -136,8 +132,7 @@ class ClusterJobs:
     def stop(self, name: str, wait: bool = True) -> None:
         """Interrupts a search so that it can be resumed, and waits until its driver has ended or was killed.
 
-        Raises:
-            RequestError: if it does not run as a job of this cluster.
+        Raises RequestError if it does not run as a job of this cluster.
         """
         submission = self._latest(name)
         known = self._known_jobs()
@@ -203,10 +198,7 @@ class ClusterJobs:
                 time.sleep(1)
 
     def _check_inactive(self, name: str, last_event: float) -> None:
-        """Raises RequestError if the driver of an earlier submission runs, or may still start.
-
-        Such a driver may not hold the experiment's lease yet, and the cluster may not know it yet.
-        """
+        """Raises RequestError if an earlier submission's driver runs, or may still start, without a lease as yet."""
         known = self._known_jobs()
         latest = latest_submission(self.storage, name)
         if latest is None:
@@ -268,8 +260,7 @@ def record_submission(
 ) -> Submission:
     """Writes the record of what is about to be sent; on a disk, only one process can take a number.
 
-    Raises:
-        RequestError: if another process submits the same name at this moment, or the storage cannot be written.
+    Raises RequestError if another process submits the same name at this moment, or the storage cannot be written.
     """
     number = max(_numbers(storage, name), default=0) + 1
     submission = Submission(

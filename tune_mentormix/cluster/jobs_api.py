@@ -39,8 +39,7 @@ class NoAnswerError(ClusterError):
 def jobs_address(address: str | None) -> str:
     """Returns the URL of a cluster's Jobs API: as given, else from `RAY_API_SERVER_ADDRESS`, `RAY_ADDRESS` or Ray.
 
-    Raises:
-        RequestError: if it is not the URL of a dashboard.
+    Raises RequestError if it is not the URL of a dashboard.
     """
     variables = (_ADDRESS_VARIABLE, "RAY_ADDRESS")
     named = [(address, "--dashboard"), *((os.environ.get(name), name) for name in variables)]

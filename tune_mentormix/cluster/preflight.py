@@ -60,10 +60,7 @@ def check_cluster(settings: SearchSettings) -> None:
 
     On this machine alone, it checks the resources. On a cluster, a task that takes no resources also runs on every
     node: it must have what a trial imports, in the driver's versions, and see the same storage. A node that dies
-    while it is checked is skipped.
-
-    Raises:
-        RequestError: one line that names the node, and what is wrong there. Nothing is left behind.
+    while it is checked is skipped. Raises RequestError that names the node, and what is wrong there.
     """
     check_resources(settings)
     if (settings.address or os.environ.get("RAY_ADDRESS")) in (None, "", "local"):
@@ -115,11 +112,7 @@ def report_node(node_id: str, name: str, probe: Location) -> NodeReport:
 
 @contextmanager
 def storage_probe(storage: Location) -> Iterator[Location]:
-    """Yields a temporary folder in the storage that holds a file of this process.
-
-    Raises:
-        RequestError: if the storage cannot be written.
-    """
+    """Yields a temporary folder with a file of this process. Raises RequestError if the storage cannot be written."""
     try:
         with temporary_folder(storage) as folder:
             (folder / DRIVER).write_bytes(DRIVER.encode())
@@ -139,20 +132,17 @@ def reads_probe(folder: Location, writer: str) -> bool:
 def _ask_nodes(folder: Location) -> dict[str, NodeReport]:
     """Returns a report of every node that can run trials, by node ID.
 
-    Ray may still list a node that has died. Such a node is skipped, and the list is read again, since another node
-    may have come in its place.
+    Ray may still list a node that has died: it is skipped, and the list read again for one that came in its place.
     """
     reports: dict[str, NodeReport] = {}
     lost: set[str] = set()
     attempts: Counter[str] = Counter()
     ask = ray.remote(num_cpus=0, max_retries=0)(report_node)
     while nodes := {key: name for key, name in _nodes_with_cpus().items() if key not in reports.keys() | lost}:
-        tasks = {
-            node_id: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
-                node_id, name, folder
-            )
-            for node_id, name in nodes.items()
-        }
+        tasks = {}
+        for node_id, name in nodes.items():
+            there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+            tasks[node_id] = ask.options(scheduling_strategy=there).remote(node_id, name, folder)
         ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=REPORT_SECONDS)
         for node_id, task in tasks.items():
             attempts[node_id] += 1

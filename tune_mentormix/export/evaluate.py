@@ -39,7 +39,7 @@ class ExportEvaluation:
     recorded_accuracy: float | None  # in training, on the same images and labels; None: it was on other ones
 
     def as_json(self) -> dict[str, Any]:
-        """What `evaluate --json` shows."""
+        """Returns what `evaluate --json` shows."""
         measured_on = {"split": self.split, "labels": self.labels}
         return {
             "folder": self.folder,
@@ -58,24 +58,20 @@ class ExportEvaluation:
         }
 
     def by_class(self) -> list[tuple[str, int, int]]:
-        """For each class: its name, its correctly classified images, and all its images."""
+        """Returns for each class its name, its correctly classified images, and all its images."""
         counts = self.measurement.confusion
         return [(name, int(counts[n, n]), int(counts[n].sum())) for n, name in enumerate(self.class_names)]
 
     @staticmethod
     def accuracy_with_interval(correct: int, images: int) -> dict[str, Any]:
-        """The accuracy, None without images, with its Wilson interval."""
+        """Returns the accuracy, None without images, with its Wilson interval."""
         return {"value": correct / images if images else None, "interval_95": list(wilson_interval(correct, images))}
 
 
 def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportEvaluation:
-    """Evaluates the weights of an exported folder.
+    """Evaluates the weights of an exported folder; on the test split, its log is written before anything is measured.
 
-    An evaluation on the test split is written to the folder's log before anything is measured.
-
-    Raises:
-        RequestError: if the weights do not fit their network or the data, the data are not those of the search, or
-            the split cannot be loaded.
+    Raises RequestError if the weights do not fit, the data are others than the search's, or there is no such split.
     """
     try:
         classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads)
@@ -112,7 +108,7 @@ def _check_classes(classifier: Classifier, dataset: Dataset) -> None:
 
 
 def count_test_evaluations(folder: Path) -> int:
-    """How often weights in this folder, these or earlier ones, were evaluated on the test set."""
+    """Counts how often weights in this folder, these or earlier ones, were evaluated on the test set."""
     try:
         lines = (folder / OPENINGS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -147,16 +143,12 @@ class Prediction(BaseModel):
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """Returns the files named, and for a folder the image files below it in the order of their paths.
-
-    Raises:
-        RequestError: if a folder holds no images.
-    """
+    """Returns files, and for a folder the sorted image files below it. Raises RequestError if it has none."""
     found: list[Path] = []
     for path in paths:
-        below = (
-            [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES] if path.is_dir() else [path]
-        )
+        below = [path]
+        if path.is_dir():
+            below = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
         if not below:
             raise RequestError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
         found += sorted(below)
@@ -167,17 +159,10 @@ PREDICTION_BATCH = 256  # images that are in memory at the same time
 
 
 def predict_images(exported: ExportedFolder, paths: Sequence[Path], top_k: int = 1) -> Iterator[Prediction]:
-    """Classifies image files in batches, in their order.
+    """Classifies image files in batches, in their order; each prediction has the `top_k` most probable labels.
 
-    Each is converted to RGB or grey, resized to cover the network's input, and cropped to its centre.
-
-    Args:
-        exported: the folder that holds the weights.
-        paths: of image files.
-        top_k: how many of the most probable labels each prediction has.
-
-    Raises:
-        RequestError: if the weights do not fit their network, or a file is no image.
+    Images are converted to RGB or grey, resized to cover the network's input, and cropped to its centre.
+    Raises RequestError if the weights do not fit their network, or a file is no image.
     """
     try:
         classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads)

@@ -63,11 +63,7 @@ def write_provenance(folder: Path, values: dict[str, Any]) -> None:
 
 
 def read_provenance(folder: Path) -> ExportRecord:
-    """Reads the record of a folder.
-
-    Raises:
-        RequestError: if there is none, it is damaged, or a newer version wrote it.
-    """
+    """Reads the record of a folder. Raises RequestError if there is none, or it is damaged or newer."""
     path = folder / PROVENANCE_FILE
     try:
         if path.stat().st_size > MAX_PROVENANCE_BYTES:
@@ -105,6 +101,6 @@ def check_file(folder: Path, name: str, provenance: ExportRecord) -> None:
 
 
 def file_record(path: Path) -> FileRecord:
-    """Size and digest of a file. Raises OSError if it cannot be read."""
+    """Returns size and digest of a file. Raises OSError if it cannot be read."""
     with path.open("rb") as stream:
         return FileRecord(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=stream.tell())

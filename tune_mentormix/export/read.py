@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -23,8 +23,6 @@ from tune_mentormix.export.manifest import (
     read_provenance,
 )
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
-
-SECTIONS: dict[str, type[BaseModel]] = {"config": TrialSettings, "data": DataSettings}
 
 
 class ExportedConfig(Settings):
@@ -48,15 +46,9 @@ class ExportedFolder:
 
 
 def read_folder(path: Path, moved: dict[str, Path | None] | None = None) -> ExportedFolder:
-    """Reads an exported folder for its weights, which are checked but not loaded.
+    """Reads an exported folder for its weights, which are checked but not loaded; `moved` as in `read_exported`.
 
-    Args:
-        path: of the folder.
-        moved: as `read_exported` takes it.
-
-    Raises:
-        RequestError: in one line, if a file is missing, truncated, changed, foreign or of a newer version, or the
-            folder was exported without weights.
+    Raises RequestError if a file is missing, truncated, changed, foreign or of a newer version, or has no weights.
     """
     if not path.is_dir():
         raise RequestError(f"{path} is not a folder: give the folder that export or train wrote")
@@ -70,15 +62,10 @@ def read_folder(path: Path, moved: dict[str, Path | None] | None = None) -> Expo
 
 
 def read_exported(path: Path, moved: dict[str, Path | None] | None = None) -> ExportedConfig:
-    """Reads an exported configuration.
+    """Reads an exported configuration, from its file or the folder it was exported into.
 
-    Args:
-        path: the file, or the folder it was exported into.
-        moved: keys of the data settings that are paths, and where their files lie now; None: where they did.
-
-    Raises:
-        RequestError: if it is no such file, a newer version wrote it, a value is not allowed, or it lies beside
-            its `provenance.json` but was changed.
+    `moved` gives the present places of files that the data settings name, by key; None: a file did not move.
+    Raises RequestError if it is no such file, a newer version wrote it, a value is wrong, or its digest is another.
     """
     file = path / CONFIG_FILE if path.is_dir() else path
     document = read_yaml(file)
@@ -98,11 +85,7 @@ def read_exported(path: Path, moved: dict[str, Path | None] | None = None) -> Ex
 
 
 def load_exported_data(exported: ExportedConfig) -> Dataset:
-    """The data that an exported configuration was found on.
-
-    Raises:
-        RequestError: if they cannot be loaded, or are others.
-    """
+    """Loads the data of an exported configuration. Raises RequestError if it cannot, or they are others now."""
     try:
         dataset = load_dataset(exported.data)
     except DatasetError as error:
@@ -119,6 +102,7 @@ def _validate(document: YamlDocument) -> ExportedConfig:
     except ValidationError as error:
         first = error.errors()[0]
         section, *inner = first["loc"]
-        model: type[BaseModel] = SECTIONS[str(section)] if inner else ExportedConfig
+        sections: dict[Any, type[BaseModel]] = {"config": TrialSettings, "data": DataSettings}
+        model = sections[section] if inner else ExportedConfig
         place = document.place(*map(str, first["loc"]))
         raise RequestError(f"{describe(first | {'loc': tuple(inner) or (section,)}, model)} ({place})") from error

@@ -33,20 +33,10 @@ METRICS_FILE = "metrics.json"
 def train_in_full(
     exported: ExportedConfig, out: Path, seed: int | None, progress: Callable[[Report, int], None]
 ) -> Report:
-    """Trains to the last epoch, and leaves the weights in `out`.
+    """Trains to the last epoch, leaves the weights in `out`, and returns the last epoch's report.
 
-    Args:
-        exported: the configuration, its data and their fingerprint.
-        out: the folder for `best_config.yaml`, the checkpoint, and at the end `metrics.json`, `model.safetensors`
-            and `provenance.json`.
-        seed: instead of the configuration's own.
-        progress: called with each epoch's report and the number of epochs in all.
-
-    Returns:
-        The last epoch's report; its accuracy is on the validation split.
-
-    Raises:
-        RequestError: if the data are not those of the export, or `out` holds another training.
+    `seed` replaces the configuration's own; `progress` gets each epoch's report and the number of epochs in all.
+    Raises RequestError if the data are not those of the export, or `out` holds another training.
     """
     settings = exported.config if seed is None else exported.config.model_copy(update={"seed": seed})
     dataset = load_exported_data(exported)
@@ -99,7 +89,7 @@ def _write_weights(out: Path, trainer: Trainer, dataset: Dataset) -> None:
 
 
 def _training_record(exported: ExportedConfig, trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
-    """What `provenance.json` holds of a training in full, besides the files' digests."""
+    """Returns what `provenance.json` holds of a training in full, besides the files' digests."""
     model = ModelRecord(epoch=trainer.epoch, val_accuracy=trainer.metrics["val_accuracy"])
     return {
         "model": model.model_dump(),

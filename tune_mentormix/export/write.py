@@ -1,7 +1,4 @@
-"""Exports the best trial of a search as a folder: configuration, weights, provenance, a model card.
-
-Each file is written atomically, `provenance.json` last: a folder without it is an interrupted export.
-"""
+"""Exports the best trial of a search as a folder: configuration, weights, model card, and `provenance.json` last."""
 
 from __future__ import annotations
 
@@ -24,21 +21,9 @@ from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import ComputeUsage, Experiment, Trial, newest_checkpoint
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, git_commit, package_versions
-from tune_mentormix.export.manifest import (
-    CARD_FILE,
-    CONFIG_FILE,
-    FLAGS_FILE,
-    MODEL_FILE,
-    ONNX_FILE,
-    OPENINGS_FILE,
-    PROVENANCE_FILE,
-    RECORDED_FILES,
-    SCRIPT_FILE,
-    ModelRecord,
-    write_provenance,
-)
-from tune_mentormix.export.model_card import model_card, reproduce_script
-from tune_mentormix.export.reference_flags import reference_flags
+from tune_mentormix.export import manifest
+from tune_mentormix.export.manifest import PROVENANCE_FILE, RECORDED_FILES, ModelRecord
+from tune_mentormix.export.model_card import model_card, reference_flags, reproduce_script
 from tune_mentormix.results.confirmation import confirmed_winner
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import write_yaml
@@ -66,18 +51,9 @@ class Exported:
 def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Which = "last") -> Exported:
     """Exports the winner of the confirmation, else the best trial (so far, if the search is unfinished).
 
-    Without an intact checkpoint of that trial, everything but the weights is written. An earlier export in `out` is
-    replaced, but for its log of test set evaluations.
-
-    Args:
-        experiment: the search.
-        out: the folder to write into, created if missing.
-        onnx: whether to write an ONNX file as well.
-        which: the weights of the trial's last epoch, by which it was chosen, or of its own best one.
-
-    Raises:
-        RequestError: if no trial has reported yet, `out` holds other files or cannot be written, or an ONNX file
-            was requested and cannot be written.
+    The weights are those of the trial's last epoch, by which it was chosen, or of its own best one; without an intact
+    checkpoint all else is written. An earlier export in `out` is replaced, but for its log of test set evaluations.
+    Raises RequestError if no trial has reported yet, or a file cannot be written.
     """
     confirmed = confirmed_winner(experiment)
     best = confirmed.trial if confirmed else experiment.best()
@@ -96,15 +72,15 @@ def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Wh
             check_onnx_packages()
         _prepare_folder(out)
         if model:
-            write_model(out / MODEL_FILE, model)
-        difference = write_onnx(out / ONNX_FILE, model) if model and onnx else None
-        write_yaml(out / CONFIG_FILE, _config_record(experiment, best, confirmation))
+            write_model(out / manifest.MODEL_FILE, model)
+        difference = write_onnx(out / manifest.ONNX_FILE, model) if model and onnx else None
+        write_yaml(out / manifest.CONFIG_FILE, _config_record(experiment, best, confirmation))
         provenance = _search_record(experiment, best, confirmation, record, why_no_model)
-        write_atomically(out / FLAGS_FILE, reference_flags(experiment, best))
-        write_atomically(out / CARD_FILE, model_card(experiment, best, provenance))
-        write_atomically(out / SCRIPT_FILE, reproduce_script(provenance))
-        (out / SCRIPT_FILE).chmod(0o755)
-        write_provenance(out, provenance)
+        write_atomically(out / manifest.FLAGS_FILE, reference_flags(experiment, best))
+        write_atomically(out / manifest.CARD_FILE, model_card(experiment, best, provenance))
+        write_atomically(out / manifest.SCRIPT_FILE, reproduce_script(provenance))
+        (out / manifest.SCRIPT_FILE).chmod(0o755)
+        manifest.write_provenance(out, provenance)
     except (MissingPackageError, ModelFileError) as error:
         raise RequestError(f"{error} (--onnx)") from error
     except OSError as error:
@@ -113,13 +89,7 @@ def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Wh
 
 
 def metric_records(metrics: Mapping[str, float | None], epoch: int, labels: str) -> list[dict[str, Any]]:
-    """Each metric of an epoch with its split, and which labels it was measured on.
-
-    Args:
-        metrics: name → value; those that measure speed are left out.
-        epoch: that they are of.
-        labels: of the validation split, noisy or clean.
-    """
+    """Returns each metric of an epoch but its speed, with its split and labels; `labels` are those of validation."""
     return [
         {"metric": name, "value": metrics[name], "split": split, "labels": kind or labels, "epoch": epoch}
         for name, (split, kind) in _MEASURED_ON.items()
@@ -128,7 +98,7 @@ def metric_records(metrics: Mapping[str, float | None], epoch: int, labels: str)
 
 
 def environment_record() -> dict[str, Any]:
-    """When a record was written, with which versions, on what machine."""
+    """Returns when a record was written, with which versions, on what machine."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": package_versions(),
@@ -140,28 +110,19 @@ def environment_record() -> dict[str, Any]:
 
 
 def _prepare_folder(out: Path) -> None:
-    """Creates the folder, or removes an earlier export from it, `provenance.json` first.
-
-    Raises:
-        RequestError: if it holds other files.
-        OSError: if it cannot be written.
-    """
-    ours = {*RECORDED_FILES, PROVENANCE_FILE, OPENINGS_FILE}
+    """Creates the folder, or removes an earlier export from it. Raises RequestError if it holds other files."""
+    ours = {*RECORDED_FILES, PROVENANCE_FILE, manifest.OPENINGS_FILE}
     if out.is_dir():
         foreign = sorted(path.name for path in out.iterdir() if path.name not in ours and path.name[0] != ".")
         if foreign:
             raise RequestError(f"{out} holds {foreign[0]}, which is no part of an export; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    for name in (PROVENANCE_FILE, *RECORDED_FILES):
+    for name in (PROVENANCE_FILE, *RECORDED_FILES):  # in this order: without provenance it is no export
         (out / name).unlink(missing_ok=True)
 
 
 def _model_of(experiment: Experiment, trial: Trial, which: Which) -> tuple[ModelFile, ModelRecord]:
-    """The weights of the trial's newest intact checkpoint, which may be older than its latest report.
-
-    Raises:
-        CheckpointError: naming the reason, if there are none.
-    """
+    """Returns the weights of the newest intact checkpoint. Raises CheckpointError if there are none."""
     folder = newest_checkpoint(experiment, trial)
     if folder is None:
         raise CheckpointError(f"trial {trial.number} has no whole checkpoint")
@@ -185,7 +146,7 @@ def _model_of(experiment: Experiment, trial: Trial, which: Which) -> tuple[Model
 
 
 def _config_record(experiment: Experiment, trial: Trial, confirmation: dict[str, Any] | None) -> dict[str, Any]:
-    """What `best_config.yaml` holds: all that `train` needs, and what the search and its confirmation saw of it."""
+    """Returns `best_config.yaml`: all that `train` needs, and what the search and its confirmation found."""
     return {
         "format": FORMAT,
         "experiment": experiment.name,
@@ -213,7 +174,7 @@ def _search_record(
     model: ModelRecord | None,
     why_no_model: str | None,
 ) -> dict[str, Any]:
-    """What `provenance.json` holds of a search and the trial taken from it, besides the files' digests."""
+    """Returns what `provenance.json` holds of a search and the trial taken from it, besides the files' digests."""
     settings, began = experiment.settings, experiment.provenance.model_dump(mode="json")
     return {
         "experiment": experiment.name,
@@ -235,7 +196,11 @@ def _search_record(
         ],
         "dataset": settings.data_settings().model_dump(mode="json") | began["dataset"],
         "seeds": {"trial": trial.config["seed"], "search": settings.seed, "data": settings.data_seed},
-        "compute": _compute_record(experiment, trial),
+        "compute": {
+            "counted": "seconds of every epoch, run twice or not, × cpus_per_trial, gpus_per_trial",
+            "search": {"epochs": experiment.epochs_run, **_hours(experiment.usage)},
+            "trial": {"epochs": trial.epoch, **_hours(trial.usage)},
+        },
         "search": experiment.settings_record(),
         "trained_with": {key: began[key] for key in ("started", "command", "versions", "commit", "host", "platform")},
         "exported_with": environment_record(),
@@ -243,7 +208,7 @@ def _search_record(
 
 
 def _how_chosen(experiment: Experiment, trial: Trial, confirmation: dict[str, Any] | None) -> str:
-    """In words, which trials were compared, on what."""
+    """Describes which trials were compared, on what."""
     on = f"accuracy on the {experiment.labels_kind} validation labels"
     if confirmation:
         ran = f"{confirmation['candidates']} configurations, controls among them"
@@ -253,15 +218,6 @@ def _how_chosen(experiment: Experiment, trial: Trial, confirmation: dict[str, An
     finished = experiment.counts()["finished"]
     chosen = f"by the highest {on} at the last epoch, among {finished} trials that ran to the end"
     return chosen if experiment.state() == "finished" else f"{chosen}; the search was unfinished"
-
-
-def _compute_record(experiment: Experiment, trial: Trial) -> dict[str, Any]:
-    """CPU-hours and GPU-hours of the whole search, and of this trial."""
-    return {
-        "counted": "seconds of every epoch, run twice or not, × cpus_per_trial, gpus_per_trial",
-        "search": {"epochs": experiment.epochs_run, **_hours(experiment.usage)},
-        "trial": {"epochs": trial.epoch, **_hours(trial.usage)},
-    }
 
 
 def _trial_metrics(experiment: Experiment, trial: Trial) -> list[dict[str, Any]]:

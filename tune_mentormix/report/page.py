@@ -1,95 +1,98 @@
-"""Collects the contents of a report, and writes it as one HTML file."""
+"""Writes the report of a search, and the comparison of several, as one HTML file each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from trainables.errors import one_line
 from tune_mentormix.config.search_space import parse_space
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, Trial
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.experiment.optuna_study import rebuild_study
-from tune_mentormix.report.figures import Figure
+from tune_mentormix.report import figures, plots
 from tune_mentormix.report.html import templates_of
-from tune_mentormix.report.label_noise import LabelNoise, label_noise, noise_rate_bound
-from tune_mentormix.report.plots import (
-    MIN_TRIALS,
-    Importance,
-    PruningStatistics,
-    importance_after,
-    learning_curves,
-    mentor_curves,
-    optimization_history,
-    parallel_coordinates,
-    pruning_statistics,
-    slices,
-)
-from tune_mentormix.results.ablation import AblationRow, ablation_rows, read_ablation
-from tune_mentormix.results.confirmation import (
-    Confirmation,
-    ConfirmedRow,
-    confirmed_rows,
-    read_confirmation,
-    verdicts,
-)
-from tune_mentormix.results.summary import SearchSummary, standard_error, summarize
+from tune_mentormix.report.label_noise import label_noise, noise_rate_bound
+from tune_mentormix.results import confirmation as confirmations
+from tune_mentormix.results.ablation import ablation_rows, read_ablation
+from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
+from tune_mentormix.results.summary import standard_error, summarize
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import YamlDocument, dump_yaml
 
+_LINE_STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)))
+_MAX_NAME = 40  # letters in the legend; an experiment's name may have 64
 
-@dataclass(frozen=True)
+
 class Report:
-    """What the template shows, in its order."""
+    """What the report of a search shows, finished or not, in the order of the template."""
 
-    experiment: Experiment
-    state: str
-    written: str
-    finding: SearchSummary
-    best: Trial | None
-    published: Trial | None
-    confirmation: Confirmation | None
-    confirmed_rows: list[ConfirmedRow]
-    verdicts: list[str]  # of the confirmation; none before it has a winner
-    standard_error: float | None
-    searched: list[str]
-    learning_curves: Figure | None
-    optimization_history: Figure | None
-    pruning: PruningStatistics
-    importances: list[Importance]
-    ablation: list[AblationRow]
-    min_trials: int
-    parallel_coordinates: Figure | None
-    slices: list[Figure]
-    mentor_curves: list[Figure]
-    label_noise: LabelNoise | None
-    noise_rate_bound: float | None
-    trials: list[Trial]
-    settings: str  # search.yaml
+    def __init__(self, experiment: Experiment) -> None:
+        """Reads the results, and draws the figures."""
+        ablation, confirmation = read_ablation(experiment), confirmations.read_confirmation(experiment)
+        winner = confirmation.winner() if confirmation else None
+        searched = parse_space(YamlDocument(experiment.space, SEARCH_FILE)).distributions
+        study = rebuild_study(experiment)
+        last_epochs = {int(trial.config["epochs"]) for trial in experiment.trials.values()}
+        self.experiment = experiment
+        self.state = experiment.state()
+        self.written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        self.finding = summarize(experiment)
+        self.best = best = experiment.best()
+        self.trials = [experiment.trials[number] for number in sorted(experiment.trials)]
+        self.published = next((trial for trial in self.trials if trial.control == "published"), None)
+        self.searched = list(searched)
+        self.standard_error = standard_error(experiment, best.val_accuracy or 0.0) if best else None
+        self.confirmation = confirmation
+        self.confirmed_rows = confirmations.confirmed_rows(confirmation) if confirmation else []
+        self.verdicts = confirmations.verdicts(confirmation, winner) if confirmation and winner else []
+        self.learning_curves = plots.learning_curves(experiment)
+        self.optimization_history = plots.optimization_history(study)
+        self.pruning = plots.pruning_statistics(experiment)
+        self.ablation = ablation_rows(ablation, best) if ablation and best else []
+        # After the first rung, which nearly all trials reach, and after the last epoch.
+        self.importances = [plots.importance_after(study, n) for n in (*experiment.rungs[:1], *last_epochs)]
+        self.min_trials = plots.MIN_TRIALS
+        self.parallel_coordinates = plots.parallel_coordinates(study, searched)
+        self.slices = plots.slices(study, searched, best)
+        self.mentor_curves = plots.mentor_curves(experiment)
+        self.label_noise = label_noise(experiment)
+        self.noise_rate_bound = noise_rate_bound(experiment)
+        self.settings = dump_yaml(experiment.search_record(), width=100)
 
 
 def write_report(experiment: Experiment, out: Path) -> Path:
-    """Writes the report of a search, finished or not, to the file `out`, and returns its path.
-
-    Raises:
-        RequestError: if the file cannot be written.
-    """
-    refuse_folder(out)
-    return write_page(out, "report.html", report=build_report(experiment))
+    """Writes the report of a search to the file `out` and returns it. Raises RequestError if that is impossible."""
+    _refuse_folder(out)
+    return _write_page(out, "report.html", report=Report(experiment))
 
 
-def refuse_folder(out: Path) -> None:
+def write_comparison(comparison: Comparison, out: Path) -> Path:
+    """Writes several searches side by side, as `write_report` does it."""
+    _refuse_folder(out)
+    return _write_page(
+        out,
+        "compare.html",
+        names=[experiment.name for experiment in comparison.experiments],
+        comparison=comparison,
+        verdict=verdict(comparison),
+        results=result_rows(comparison),
+        settings=setting_rows(comparison),
+        curves=_best_curves(comparison),
+    )
+
+
+def _refuse_folder(out: Path) -> None:
     """Raises RequestError if `out` is a folder, before any work is done for it."""
     if out.is_dir():
         raise RequestError(f"cannot write {out}: it is a folder (--out)")
 
 
-def write_page(out: Path, template: str, **values: Any) -> Path:
-    """Renders a template of this package to the file `out`. Raises RequestError if it cannot be written."""
+def _write_page(out: Path, template: str, **values: Any) -> Path:
     environment = templates_of("tune_mentormix.report")
     style = environment.loader.get_source(environment, "style.css")[0] if environment.loader else ""
     page = environment.get_template(template).render(style=Markup(style), **values).lstrip()
@@ -101,45 +104,23 @@ def write_page(out: Path, template: str, **values: Any) -> Path:
     return out
 
 
-def build_report(experiment: Experiment) -> Report:
-    """Reads the results of a search, and draws the figures."""
-    finding = summarize(experiment)
-    best = experiment.best()
-    confirmation = read_confirmation(experiment)
-    ablation = read_ablation(experiment)
-    winner = confirmation.winner() if confirmation else None
-    space = parse_space(YamlDocument(experiment.space, SEARCH_FILE))
-    study = rebuild_study(experiment)
-    trials = [experiment.trials[number] for number in sorted(experiment.trials)]
-    record = experiment.settings_record() | {"provenance": experiment.provenance.model_dump(mode="json")}
-    return Report(
-        experiment=experiment,
-        state=experiment.state(),
-        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        finding=finding,
-        best=best,
-        published=next((trial for trial in trials if trial.control == "published"), None),
-        confirmation=confirmation,
-        confirmed_rows=confirmed_rows(confirmation) if confirmation else [],
-        verdicts=verdicts(confirmation, winner) if confirmation and winner else [],
-        standard_error=standard_error(experiment, best.val_accuracy or 0.0) if best else None,
-        searched=list(space.distributions),
-        learning_curves=learning_curves(experiment),
-        optimization_history=optimization_history(study),
-        pruning=pruning_statistics(experiment),
-        importances=[importance_after(study, epoch) for epoch in _epochs_compared(experiment)],
-        ablation=ablation_rows(ablation, best) if ablation and best else [],
-        min_trials=MIN_TRIALS,
-        parallel_coordinates=parallel_coordinates(study, space.distributions),
-        slices=slices(study, space.distributions, best),
-        mentor_curves=mentor_curves(experiment),
-        label_noise=label_noise(experiment),
-        noise_rate_bound=noise_rate_bound(experiment),
-        trials=trials,
-        settings=dump_yaml(record, width=100),
-    )
+def _best_curves(comparison: Comparison) -> figures.Figure | None:
+    """Draws the best trial of each search by epoch, the highest in colour; None before the first report."""
+    shown = [(experiment.name, best) for experiment in comparison.experiments if (best := experiment.best())]
+    if not shown:
+        return None
+    highest = max(best.val_accuracy or 0.0 for _, best in shown)
 
+    def plot(axes: Axes) -> None:
+        for number, (name, best) in enumerate(shown):
+            points = [(epoch, accuracy) for epoch, accuracy in best.curve.items() if accuracy is not None]
+            colour, width = (figures.BEST, 2.2) if best.val_accuracy == highest else (figures.CONTROL, 1.3)
+            style = _LINE_STYLES[number % len(_LINE_STYLES)]
+            label = name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}…"
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=width, linestyle=style, label=label)
+        axes.set_ylabel("validation accuracy")
+        figures.label_epochs(axes)
+        axes.grid(axis="y")
+        figures.show_legend(axes, columns=1)
 
-def _epochs_compared(experiment: Experiment) -> list[int]:
-    """The first rung, which nearly all trials reach, and the last epoch."""
-    return [*experiment.rungs[:1], *{int(trial.config["epochs"]) for trial in experiment.trials.values()}]
+    return figures.draw_figure(plot, "Validation accuracy by epoch of the best trial of each search.")

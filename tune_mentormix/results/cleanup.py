@@ -7,7 +7,9 @@ of the default number of trials, and those that are evaluated on the test set. N
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from pydantic import BaseModel, ConfigDict
 
@@ -22,12 +24,7 @@ from tune_mentormix.experiment.experiment import (
 )
 from tune_mentormix.experiment.schemas import SearchState
 from tune_mentormix.results.ablation import ABLATION_FOLDER
-from tune_mentormix.results.confirmation import (
-    CONFIRMATION_FOLDER,
-    TOP_K,
-    Confirmation,
-    read_confirmation,
-)
+from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER, TOP_K, Confirmation, read_confirmation
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, list_folder, remove_folder, sizes_below
@@ -48,15 +45,9 @@ class DiskUsage(BaseModel):
 
 
 def disk_usage(storage: Location, names: list[str], whole: bool = False) -> list[DiskUsage]:
-    """Measures the named experiments, or all of the storage.
+    """Measures the named experiments, or all of the storage; `whole` if each is to be removed with all it holds.
 
-    Args:
-        storage: that holds experiments.
-        names: of experiments; none means all.
-        whole: whether each is to be removed as a whole, and not only its old checkpoints.
-
-    Raises:
-        RequestError: if a named experiment does not exist, or is running and is to be removed as a whole.
+    Raises RequestError if a named experiment does not exist, or is running and is to be removed with all it holds.
     """
     named = [read_experiment(storage, name) for name in dict.fromkeys(names)]
     experiments = named or list_experiments(storage)
@@ -67,48 +58,47 @@ def disk_usage(storage: Location, names: list[str], whole: bool = False) -> list
 
 
 def remove_old_checkpoints(storage: Location, name: str) -> None:
-    """Removes the checkpoints of an experiment that are no longer needed, under its lease.
-
-    Raises:
-        RequestError: if it runs.
-    """
-    experiment = read_experiment(storage, name)
-    _refuse_if_running(experiment)
-    with Lease(experiment.path).acquire():
-        experiment = read_experiment(storage, name)  # again: nobody else writes from here on
-        for checkpoint in _old_checkpoints(experiment, sizes_below(experiment.path)):
-            remove_folder(experiment.path / checkpoint)
+    """Removes the checkpoints of an experiment that are no longer needed. Raises RequestError if it runs."""
+    with _held(storage, name) as path:
+        for checkpoint in _old_checkpoints(read_experiment(storage, name), sizes_below(path)):
+            remove_folder(path / checkpoint)
 
 
 def remove_whole(storage: Location, name: str) -> None:
     """Removes an experiment with all it holds, its journal last. Raises RequestError if it runs."""
+    with _held(storage, name) as path:
+        for part in ("runs", CONFIRMATION_FOLDER, ABLATION_FOLDER):
+            remove_folder(path / part)
+        remove_folder(path)
+    remove_folder(storage / SUBMISSIONS_FOLDER / name)
+
+
+@contextmanager
+def _held(storage: Location, name: str) -> Iterator[Location]:
+    """Yields the folder of an experiment under its lease: nobody else writes there."""
     experiment = read_experiment(storage, name)
     _refuse_if_running(experiment)
     with Lease(experiment.path).acquire():
-        for part in ("runs", CONFIRMATION_FOLDER, ABLATION_FOLDER):
-            remove_folder(experiment.path / part)
-        remove_folder(experiment.path)
-    remove_folder(storage / SUBMISSIONS_FOLDER / name)
+        yield experiment.path
 
 
 def _disk_usage(experiment: Experiment, whole: bool) -> DiskUsage:
     sizes = sizes_below(experiment.path)
     running = _lease_holder(experiment) is not None
-    total = sum(sizes.values())
-    old = 0 if running else sum(_old_checkpoints(experiment, sizes).values())
+    removable = sizes if whole else {} if running else _old_checkpoints(experiment, sizes)
     return DiskUsage(
         name=experiment.name,
         state="running" if running else experiment.state(),
-        bytes=total,
+        bytes=sum(sizes.values()),
         checkpoints=len(_checkpoints(sizes)),
-        removable=total if whole else old,
+        removable=sum(removable.values()),
     )
 
 
 def _old_checkpoints(experiment: Experiment, sizes: dict[str, int]) -> dict[str, int]:
-    """Bytes of each checkpoint that is no longer needed, by its path in the experiment."""
-    needed = set(_needed_by_search(experiment))
+    """Returns the bytes of each checkpoint that is no longer needed, by its path in the experiment."""
     confirmation = read_confirmation(experiment)
+    needed = set(_needed_by_search(experiment, confirmation))
     if confirmation:
         needed |= {f"{CONFIRMATION_FOLDER}/{path}" for path in _needed_by_confirmation(confirmation)}
     for ablation in _ablations(experiment, sizes):
@@ -117,9 +107,8 @@ def _old_checkpoints(experiment: Experiment, sizes: dict[str, int]) -> dict[str,
     return {path: size for path, size in _checkpoints(sizes).items() if path not in needed}
 
 
-def _needed_by_search(experiment: Experiment) -> Iterator[str]:
+def _needed_by_search(experiment: Experiment, confirmation: Confirmation | None) -> Iterator[str]:
     best = experiment.best()
-    confirmation = read_confirmation(experiment)
     confirmed = [candidate.trial for candidate in confirmation.candidates] if confirmation else []
     yield from _newest(
         [
@@ -153,11 +142,10 @@ def _ablations(experiment: Experiment, sizes: dict[str, int]) -> list[Experiment
 
 
 def _checkpoints(sizes: dict[str, int]) -> dict[str, int]:
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     for path, size in sizes.items():
-        match = _CHECKPOINT.match(path)
-        if match:
-            found[match[0]] = found.get(match[0], 0) + size
+        if match := _CHECKPOINT.match(path):
+            found[match[0]] += size
     return found
 
 
@@ -168,7 +156,7 @@ def _refuse_if_running(experiment: Experiment) -> None:
 
 
 def _lease_holder(experiment: Experiment) -> str | None:
-    """Who runs the experiment, its confirmation or an ablation, or None."""
+    """Returns who runs the experiment, its confirmation or an ablation, or None."""
     ablations = list_folder(experiment.path / ABLATION_FOLDER)
     places = [experiment.path, experiment.path / CONFIRMATION_FOLDER, *ablations]
     return next((holder for place in places if (holder := Lease(place).holder())), None)

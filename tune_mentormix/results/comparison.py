@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import SearchOverview
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
-from tune_mentormix.results.summary import CONTROL_TITLES, SearchSummary, counts_in_words, summarize
+from tune_mentormix.results.summary import CONTROL_TITLES, counts_in_words, summarize
 
 _NOT_COMPARED = ("format", "name", "storage", "cache_dir")  # say nothing about what a search finds
 
@@ -35,48 +35,39 @@ class ComparisonRecord(BaseModel):
 
 
 @dataclass(frozen=True)
-class ComparedSearch:
-    """One column of the comparison."""
-
-    experiment: Experiment
-    finding: SearchSummary
-
-    def record(self) -> ComparedSearchRecord:
-        """What `compare --json` shows of it."""
-        return ComparedSearchRecord(
-            **self.experiment.status().model_dump(exclude={"settings"}),
-            finding=self.finding.headline,
-            cpu_hours=self.experiment.usage.cpu_hours,
-            gpu_hours=self.experiment.usage.gpu_hours,
-            seconds=self.experiment.seconds,
-        )
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Several searches, in the order asked for."""
 
-    searches: list[ComparedSearch]
+    experiments: list[Experiment]
     differing: dict[str, list[Any]]  # setting → its value in each search, None where it is not set
     obstacles: list[str]  # why accuracies cannot be compared; none: they can
     reservations: list[str]  # what to mind when comparing them
 
     def record(self) -> ComparisonRecord:
-        """What `compare --json` shows."""
-        names = [search.experiment.name for search in self.searches]
+        """Returns what `compare --json` shows."""
+        names = [experiment.name for experiment in self.experiments]
         return ComparisonRecord(
             comparable=not self.obstacles,
             obstacles=self.obstacles,
             reservations=self.reservations,
             differing={key: dict(zip(names, values, strict=True)) for key, values in self.differing.items()},
-            searches=[search.record() for search in self.searches],
+            searches=[_search_record(experiment) for experiment in self.experiments],
         )
 
 
 def compare(experiments: list[Experiment]) -> Comparison:
     """Puts at least two searches side by side."""
-    searches = [ComparedSearch(experiment, summarize(experiment)) for experiment in experiments]
-    return Comparison(searches, _differing(experiments), _obstacles(experiments), _reservations(experiments))
+    return Comparison(experiments, _differing(experiments), _obstacles(experiments), _reservations(experiments))
+
+
+def _search_record(experiment: Experiment) -> ComparedSearchRecord:
+    return ComparedSearchRecord(
+        **experiment.status().model_dump(exclude={"settings"}),
+        finding=summarize(experiment).headline,
+        cpu_hours=experiment.usage.cpu_hours,
+        gpu_hours=experiment.usage.gpu_hours,
+        seconds=experiment.seconds,
+    )
 
 
 def _obstacles(experiments: list[Experiment]) -> list[str]:
@@ -92,9 +83,9 @@ def _obstacles(experiments: list[Experiment]) -> list[str]:
 
 def _reservations(experiments: list[Experiment]) -> list[str]:
     found = []
-    epochs = {experiment.settings.epochs for experiment in experiments}
+    epochs = sorted({str(experiment.settings.epochs) for experiment in experiments})
     if len(epochs) > 1:
-        found.append(f"trials train for different numbers of epochs ({', '.join(map(str, sorted(epochs, key=str)))})")
+        found.append(f"trials train for different numbers of epochs ({', '.join(epochs)})")
     unfinished = [experiment.name for experiment in experiments if experiment.state() != "finished"]
     if unfinished:
         found.append(f"not finished yet: {', '.join(unfinished)}")
@@ -114,10 +105,7 @@ def _flat_settings(experiment: Experiment) -> dict[str, Any]:
     settings |= {"commit": experiment.provenance.commit, "version": experiment.provenance.versions}
     flat: dict[str, Any] = {}
     for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{inner}": item for inner, item in value.items()}
-        else:
-            flat[key] = value
+        flat |= {f"{key}.{inner}": item for inner, item in value.items()} if isinstance(value, dict) else {key: value}
     return flat
 
 
@@ -125,26 +113,25 @@ Row = tuple[str, list[str]]  # a title, and a cell for each search
 
 
 def result_rows(comparison: Comparison) -> list[Row]:
-    """What each search found, and at what cost."""
-    columns = [_results(search) for search in comparison.searches]
+    """Returns what each search found, and at what cost."""
+    columns = [_results(experiment) for experiment in comparison.experiments]
     return [(title, [column[title] for column in columns]) for title in columns[0]]
 
 
 def setting_rows(comparison: Comparison) -> list[Row]:
-    """The settings that differ."""
+    """Returns the settings that differ."""
     return [(key, [format_value(value) for value in values]) for key, values in comparison.differing.items()]
 
 
 def verdict(comparison: Comparison) -> str:
-    """Whether the accuracies can be compared, in plain words."""
+    """Returns in plain words whether the accuracies can be compared."""
     if comparison.obstacles:
         return f"NOT COMPARABLE: {'; '.join(comparison.obstacles)}."
     mind = f" Mind: {'; '.join(comparison.reservations)}." if comparison.reservations else ""
     return f"Comparable: the same data, split and validation labels.{mind}"
 
 
-def _results(search: ComparedSearch) -> dict[str, str]:
-    experiment = search.experiment
+def _results(experiment: Experiment) -> dict[str, str]:
     best = experiment.best()
     controls = experiment.controls()
     return {
@@ -157,9 +144,9 @@ def _results(search: ComparedSearch) -> dict[str, str]:
             title: format_accuracy(controls[name].val_accuracy if name in controls else None)
             for name, title in CONTROL_TITLES.items()
         },
-        "finding": search.finding.headline,
+        "finding": summarize(experiment).headline,
         "epochs run": f"{experiment.epochs_run:,}",
-        "CPU-hours": format_value(search.experiment.usage.cpu_hours),
-        "GPU-hours": format_value(search.experiment.usage.gpu_hours),
+        "CPU-hours": format_value(experiment.usage.cpu_hours),
+        "GPU-hours": format_value(experiment.usage.gpu_hours),
         "time": format_duration(experiment.seconds),
     }

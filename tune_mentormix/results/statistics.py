@@ -1,7 +1,6 @@
 """Means over seeds with their 95 % confidence intervals, and paired t-tests.
 
 An interval is about seeds: where the mean of many more runs would lie, on the same data and the same images.
-SciPy is imported where it is used, so that reading commands start at once.
 """
 
 from __future__ import annotations
@@ -49,12 +48,12 @@ class ConfidenceInterval:
         return self.high is not None and self.high < 0
 
     def as_json(self) -> dict[str, Any]:
-        """Mean, ends and n."""
+        """Returns mean, ends and n."""
         return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
 
 
 def format_interval(interval: ConfidenceInterval | None) -> str:
-    """A mean accuracy with its 95 % interval: `0.5882 ± 0.0024`."""
+    """Formats a mean accuracy with its 95 % interval: `0.5882 ± 0.0024`."""
     if interval is None:
         return NOTHING
     if interval.half_width is None:
@@ -63,7 +62,7 @@ def format_interval(interval: ConfidenceInterval | None) -> str:
 
 
 def confidence_interval(values: Sequence[float]) -> ConfidenceInterval:
-    """The mean of at least one value, with its interval from Student's t distribution.
+    """Returns the mean of at least one value, with its interval from Student's t distribution.
 
     A single value has no interval, nor have equal ones, as a few runs on few images can have by chance.
     """
@@ -77,15 +76,12 @@ def confidence_interval(values: Sequence[float]) -> ConfidenceInterval:
 
 
 def paired_differences(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
-    """First minus second, seed by seed, over the seeds that both have."""
+    """Returns first minus second, seed by seed, over the seeds that both have."""
     return [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
 
 
 def paired_t_test_p_value(differences: Sequence[float]) -> float:
-    """The one-sided p-value of a paired t-test: the probability of such a gain if there is none.
-
-    Differences without any spread prove nothing: 1.
-    """
+    """Returns the one-sided p-value of a paired t-test; differences without any spread prove nothing: 1."""
     if len(differences) < 2 or stdev(differences) < MIN_STDEV:
         return 1.0
     from scipy.stats import ttest_1samp
@@ -94,17 +90,11 @@ def paired_t_test_p_value(differences: Sequence[float]) -> float:
 
 
 def eliminated_candidates(accuracies: Mapping[str, Mapping[int, float]], kept: Collection[str]) -> dict[str, str]:
-    """Tests every candidate against the leader, the one with the highest mean (racing, as in F-race).
+    """Tests every candidate against the one with the highest mean; returns the names of those eliminated, and why.
 
-    A one-sided paired t-test at the level 0.05, divided by the number of candidates tested (Bonferroni), so that
-    in one round a candidate as good as the leader is eliminated with a probability of at most 0.05.
-
-    Args:
-        accuracies: of the candidates not eliminated yet, by name and seed, the same seeds for all.
-        kept: names of those that are never eliminated.
-
-    Returns:
-        The names of those eliminated, with the reason in words.
+    Racing, as in F-race: a one-sided paired t-test at the level 0.05, divided by the number of candidates tested
+    (Bonferroni), so that in one round a candidate as good as the leader is eliminated with a probability of at most
+    0.05. `accuracies` are by name and seed, the same seeds for all; those in `kept` are never eliminated.
     """
     leader = max(accuracies, key=lambda name: fmean(accuracies[name].values()))
     tested = [name for name in accuracies if name != leader and name not in kept]

@@ -34,7 +34,9 @@ def summarize(experiment: Experiment) -> SearchSummary:
     """Summarizes what the search found; also one that is unfinished, or failed."""
     best = experiment.best()
     if best is None:
-        return SearchSummary(*_nothing_found(experiment), [])
+        if experiment.counts()["failed"]:
+            return SearchSummary("Every trial failed", "There is no answer: the reasons stand below.", [])
+        return SearchSummary("No result yet", "No trial that could be the answer has reported an accuracy.", [])
     accuracy = best.val_accuracy or 0.0
     controls = experiment.controls()
     compared = [ComparedTrial("best found", best, None)] + [
@@ -46,7 +48,7 @@ def summarize(experiment: Experiment) -> SearchSummary:
 
 
 def standard_error(experiment: Experiment, accuracy: float) -> float | None:
-    """Standard error of a validation accuracy; None where the number of validation images was not recorded.
+    """Returns the standard error of a validation accuracy; None where the number of images was not recorded.
 
     Adds two right and two wrong answers (Agresti and Coull 1998), so that an accuracy of 1 has an error, too.
     """
@@ -58,7 +60,7 @@ def standard_error(experiment: Experiment, accuracy: float) -> float | None:
 
 
 def max_lead_by_chance(experiment: Experiment, accuracy: float, other: float) -> float | None:
-    """95 % upper bound on the lead that the best of equally good trials shows by chance; None if it is unknown.
+    """Returns a 95 % upper bound on the lead that the best of equally good trials shows by chance, if known.
 
     Bonferroni over the finished trials, each against one other, with independent standard errors. That
     trials share their validation images makes the true bound smaller, other seeds make it larger.
@@ -68,13 +70,6 @@ def max_lead_by_chance(experiment: Experiment, accuracy: float, other: float) ->
         return None
     tail = 0.05 / max(1, experiment.counts()["finished"])
     return NormalDist().inv_cdf(1 - tail) * hypot(error, other_error)
-
-
-def _nothing_found(experiment: Experiment) -> tuple[str, str]:
-    counts = experiment.counts()
-    if counts["failed"]:
-        return "Every trial failed", "There is no answer: the reasons stand below."
-    return "No result yet", "No trial that could be the answer has reported an accuracy."
 
 
 def _verdict(experiment: Experiment, best: Trial, controls: list[ComparedTrial]) -> tuple[str, str]:
@@ -120,7 +115,7 @@ def _gain(experiment: Experiment, accuracy: float, nearest: ComparedTrial) -> tu
 
 
 def counts_in_words(experiment: Experiment) -> str:
-    """`2 running, 8 finished of 20`."""
+    """Counts the trials in words: `2 running, 8 finished of 20`."""
     counts = experiment.counts()
     shown = [f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count]
     return ", ".join(shown) + f" of {experiment.num_samples}"

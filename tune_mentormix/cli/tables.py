@@ -26,7 +26,6 @@ from tune_mentormix.results.confirmation import (
     title,
     verdicts,
 )
-from tune_mentormix.results.statistics import format_interval
 
 if TYPE_CHECKING:
     from tune_mentormix.export.evaluate import ExportEvaluation, Prediction  # imports torch
@@ -107,8 +106,8 @@ def leader_so_far(confirmation: Confirmation) -> str:
     leader = next(iter(confirmation.ranking()), None)
     if leader is None:
         return "–"
-    accuracy = format_interval(confirmation.validation(leader))
-    return f"{title(leader)}, {accuracy} on {confirmation.runs.labels_kind} validation labels"
+    interval, labels = confirmation.validation(leader), confirmation.runs.labels_kind
+    return f"{title(leader)}, {interval} on {labels} validation labels"
 
 
 def _table(confirmation: Confirmation, winner: Candidate | None) -> Table:
@@ -121,9 +120,9 @@ def _table(confirmation: Confirmation, winner: Candidate | None) -> Table:
         table.add_column("test, clean labels")
     for row in confirmed_rows(confirmation):
         ranks = (format_value(row.candidate.search_rank), format_value(row.rank))
-        cells = [row.title, *ranks, str(row.seeds), format_interval(row.validation)]
+        cells = [row.title, *ranks, str(row.seeds), str(row.validation or NOTHING)]
         if confirmation.opening:
-            cells.append(format_interval(row.test))
+            cells.append(str(row.test or NOTHING))
         table.add_row(*map(Text, cells), style="bold" if row.candidate == winner else None)
     return table
 

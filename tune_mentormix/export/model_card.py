@@ -10,12 +10,10 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from trainables.schedules import STEP_DECAY, STEP_DECAYS
 from trainables.settings import TrialSettings
 from tune_mentormix.experiment.experiment import Experiment, Trial
-from tune_mentormix.formatting import format_accuracy, format_value
+from tune_mentormix.formatting import format_value, templates_of
 from tune_mentormix.results.summary import CONTROL_TITLES, summarize
 
 REFERENCE_DATASETS = ("cifar10", "cifar100")
@@ -34,14 +32,7 @@ FIXED: dict[str, Any] = {
     "ema": 0.05,
 }
 
-_TEMPLATES = Environment(  # Markdown and shell: nothing is escaped as in HTML
-    loader=PackageLoader("tune_mentormix.export"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_TEMPLATES.filters |= {"accuracy": format_accuracy, "value": format_value}
+_TEMPLATES = templates_of("tune_mentormix.export", html=False)  # Markdown and shell
 
 
 def model_card(experiment: Experiment, trial: Trial, provenance: dict[str, Any]) -> str:

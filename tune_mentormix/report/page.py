@@ -14,8 +14,8 @@ from tune_mentormix.config.search_space import parse_space
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.experiment.optuna_study import rebuild_study
+from tune_mentormix.formatting import templates_of
 from tune_mentormix.report import figures, plots
-from tune_mentormix.report.html import templates_of
 from tune_mentormix.report.label_noise import label_noise, noise_rate_bound
 from tune_mentormix.results import confirmation as confirmations
 from tune_mentormix.results.ablation import ablation_rows, read_ablation

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from tune_mentormix.formatting import NOTHING, format_accuracy
-
 CONFIDENCE = 0.95
 MIN_STDEV = 1e-12  # accuracies are fractions of at most millions of images: a smaller deviation is rounding
 MIN_ROUNDS = 3  # before the first test
@@ -47,18 +45,13 @@ class ConfidenceInterval:
         """Whether the whole interval lies below zero."""
         return self.high is not None and self.high < 0
 
+    def __str__(self) -> str:
+        """Formats a mean accuracy with its 95 % interval: `0.5882 ± 0.0024`."""
+        return f"{self.mean:.4f}" if self.half_width is None else f"{self.mean:.4f} ± {self.half_width:.4f}"
+
     def as_json(self) -> dict[str, Any]:
         """Returns mean, ends and n."""
         return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
-
-
-def format_interval(interval: ConfidenceInterval | None) -> str:
-    """Formats a mean accuracy with its 95 % interval: `0.5882 ± 0.0024`."""
-    if interval is None:
-        return NOTHING
-    if interval.half_width is None:
-        return format_accuracy(interval.mean)
-    return f"{interval.mean:.4f} ± {interval.half_width:.4f}"
 
 
 def confidence_interval(values: Sequence[float]) -> ConfidenceInterval:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.report.html import templates_of
+from tune_mentormix.formatting import templates_of
 from tune_mentormix.results.summary import summarize
 from tune_mentormix.service import api
 from tune_mentormix.service.admission import form_settings, resume_form, submit_form

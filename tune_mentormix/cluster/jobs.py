@@ -238,13 +238,13 @@ class ClusterJobs:
         return submission
 
     def _known_id(self, name: str) -> str:
-        submission = self._latest(name)
-        if submission.submission_id not in self._known_jobs():
+        submission_id = self._latest(name).submission_id
+        if submission_id not in self._known_jobs():
             raise RequestError(
                 f"the cluster at {self.address} remembers no job of {name}, as after a restart of its head; "
                 f"to see its state: status {name}"
             )
-        return submission.submission_id
+        return submission_id
 
 
 def recorded_jobs(
@@ -351,7 +351,7 @@ def _job(submission: Submission, stored: SearchState | None, known: JobDetails |
 
 
 def _state(state: SearchState, known: JobDetails | None) -> JobState:
-    """The experiment's own state counts where it has one: Ray's job may have ended after it, or been forgotten."""
+    """Returns the experiment's own state where it has one: Ray's job may have ended after it, or been forgotten."""
     if state != "interrupted" or known is None:
         return state
     if known.status in ACTIVE:

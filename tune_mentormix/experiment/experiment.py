@@ -105,7 +105,7 @@ class Trial:
 
     @property
     def curve(self) -> dict[int, float | None]:
-        """Epoch → validation accuracy, in order."""
+        """The validation accuracy by epoch, in order."""
         return {epoch: self.reports[epoch]["val_accuracy"] for epoch in sorted(self.reports)}
 
     def record(self) -> TrialRecord:

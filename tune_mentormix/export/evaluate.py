@@ -78,12 +78,8 @@ def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportE
         dataset = load_exported_data(exported.config)
         _check_classes(classifier, dataset)
         if split == "validation":
-            images, labels, kind = (
-                dataset.validation_images,
-                dataset.validation_labels,
-                dataset.validation_labels_kind,
-            )
-            recorded = exported.model.val_accuracy
+            images, labels = dataset.validation_images, dataset.validation_labels
+            kind, recorded = dataset.validation_labels_kind, exported.model.val_accuracy
         else:
             (images, labels), kind, recorded = load_test_split(exported.config.data), "clean", None
             _log(exported, event="opened", version=tune_mentormix.__version__)

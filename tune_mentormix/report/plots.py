@@ -225,8 +225,10 @@ def parallel_coordinates(study: optuna.Study, distributions: Distributions) -> F
         for column, distribution in enumerate(columns.values()):
             axes.vlines(column, 0, 1, color=MUTED, linewidth=0.8)
             _label_ends(axes, column, distribution)
+        # A long name on several lines, so that neighbours do not touch.
+        headings = [name.replace("_", "_\n") if len(name) > _MAX_NAME_LENGTH else name for name in columns]
         axes.set(xlim=(-0.1, len(columns) - 0.9), ylim=(-0.1, 1.1), yticks=[])
-        axes.set_xticks(range(len(columns)), [_wrapped(name) for name in columns], color=CONTROL)
+        axes.set_xticks(range(len(columns)), headings, color=CONTROL)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
 
@@ -252,13 +254,12 @@ def _as_pixels(drawn: Sized) -> bool:
 
 def _plot_curves(axes: Axes, trials: list[Trial], metric: str, best: Trial | None) -> None:
     """Draws the best in colour, the controls in black, all other trials in grey."""
-    others = [
-        _points(trial, metric) for trial in trials if trial is not best and trial.control not in _CONTROL_STYLES
-    ]
+    rest = [trial for trial in trials if trial is not best]
+    others = [_points(trial, metric) for trial in rest if trial.control not in _CONTROL_STYLES]
     axes.add_collection(LineCollection(others, colors=OTHER, linewidths=0.8, rasterized=_as_pixels(others)))
     for control, style in _CONTROL_STYLES.items():
-        for trial in trials:
-            if trial.control == control and trial is not best:
+        for trial in rest:
+            if trial.control == control:
                 title = CONTROL_TITLES[control]
                 axes.plot(*np.transpose(_points(trial, metric)), color=CONTROL, linewidth=1.3, ls=style, label=title)
     if best in trials:
@@ -303,11 +304,6 @@ def _position(value: object, distribution: BaseDistribution) -> float:
     return log(value / low) / log(high / low) if distribution.log else (value - low) / (high - low)
 
 
-def _wrapped(name: str) -> str:
-    """Breaks a long name into several lines, so that neighbours do not touch."""
-    return name.replace("_", "_\n") if len(name) > _MAX_NAME_LENGTH else name
-
-
 def _label_ends(axes: Axes, column: int, distribution: BaseDistribution) -> None:
     """Writes the ends of a range below and above its axis, or each choice beside it."""
     if isinstance(distribution, CategoricalDistribution):
@@ -346,9 +342,8 @@ def _slice(trials: list[FrozenTrial], name: str, distribution: BaseDistribution,
         elif isinstance(distribution, FloatDistribution | IntDistribution):
             if distribution.log:
                 axes.set_xscale("log")
-                axes.xaxis.set_major_locator(
-                    LogLocator(subs=(1, 2, 5) if distribution.high <= 100 * distribution.low else (1,))
-                )
+                subs = (1, 2, 5) if distribution.high <= 100 * distribution.low else (1,)
+                axes.xaxis.set_major_locator(LogLocator(subs=subs))
                 axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlim(distribution.low, distribution.high)
             axes.xaxis.set_major_formatter("{x:g}")

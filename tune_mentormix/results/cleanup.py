@@ -121,7 +121,7 @@ def _needed_by_search(experiment: Experiment, confirmation: Confirmation | None)
 
 
 def _needed_by_confirmation(confirmation: Confirmation) -> Iterator[str]:
-    """A confirmation with more seeds evaluates the test set again, with all candidates that are not eliminated."""
+    """Yields the checkpoints with which a confirmation with more seeds would evaluate the test set again."""
     for candidate in confirmation.candidates:
         runs = confirmation.runs_of(candidate).values()
         is_eliminated = candidate.name in confirmation.ruled_out and not candidate.control

@@ -14,7 +14,7 @@ from tune_mentormix.cli.app import run
 from tune_mentormix.cli.tables import print_confirmation
 from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
-from tune_mentormix.results.confirmation import Confirmation, confirmed_rows
+from tune_mentormix.results.confirmation import Confirmation, confirmation_record
 from tune_mentormix.search.confirm import confirm_search
 from tune_mentormix.storage.journal import read_events
 
@@ -113,7 +113,7 @@ def test_killed_in_the_middle_and_called_again_it_shows_the_same_table(
     assert (cut.runs.state(), cut.openings) == ("interrupted", [])
     assert cut.runs.epochs_run < whole.runs.epochs_run
     resumed = confirm_search(storage, "done", None, None, {}, quiet)
-    assert confirmed_rows(resumed) == confirmed_rows(whole)
+    assert confirmation_record(resumed)["candidates"] == confirmation_record(whole)["candidates"]
     assert {n: t.curve for n, t in resumed.runs.trials.items()} == {n: t.curve for n, t in whole.runs.trials.items()}
     assert len(resumed.openings) == 1
 

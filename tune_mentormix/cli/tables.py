@@ -18,14 +18,7 @@ from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export.manifest import CONFIG_FILE
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
-from tune_mentormix.results.confirmation import (
-    Candidate,
-    Confirmation,
-    confirmation_record,
-    confirmed_rows,
-    title,
-    verdicts,
-)
+from tune_mentormix.results.confirmation import Candidate, Confirmation, confirmation_record, verdicts
 
 if TYPE_CHECKING:
     from tune_mentormix.export.evaluate import ExportEvaluation, Prediction  # imports torch
@@ -75,12 +68,12 @@ def _print_tables(confirmation: Confirmation, experiment: Experiment, commands: 
     for candidate in confirmation.candidates:
         failure = confirmation.failure(candidate)
         if failure and candidate.control:
-            stdout.print(f"{title(candidate)} {failure}", style="yellow", markup=False)
+            stdout.print(f"{candidate.title} {failure}", style="yellow", markup=False)
     if winner:
         stdout.print()
         for sentence in verdicts(confirmation, winner):
             stdout.print(sentence, markup=False)
-        stdout.print(f"{title(winner)}: {hyperparameters(winner.config)}", markup=False)
+        stdout.print(f"{winner.title}: {hyperparameters(winner.config)}", markup=False)
     _print_cautions(confirmation, experiment)
     stdout.print(f"\nEverything is in {confirmation.runs.path}", markup=False)
     if not confirmation.is_complete or confirmation.runs.ended == "interrupted":
@@ -107,7 +100,7 @@ def leader_so_far(confirmation: Confirmation) -> str:
     if leader is None:
         return "–"
     interval, labels = confirmation.validation(leader), confirmation.runs.labels_kind
-    return f"{title(leader)}, {interval} on {labels} validation labels"
+    return f"{leader.title}, {interval} on {labels} validation labels"
 
 
 def _table(confirmation: Confirmation, winner: Candidate | None) -> Table:
@@ -118,12 +111,13 @@ def _table(confirmation: Confirmation, winner: Candidate | None) -> Table:
     table.add_column(f"validation, {confirmation.runs.labels_kind} labels")
     if confirmation.opening:
         table.add_column("test, clean labels")
-    for row in confirmed_rows(confirmation):
-        ranks = (format_value(row.candidate.search_rank), format_value(row.rank))
-        cells = [row.title, *ranks, str(row.seeds), str(row.validation or NOTHING)]
+    for candidate in confirmation.in_order():
+        ranks = (format_value(candidate.search_rank), format_value(confirmation.rank(candidate)))
+        seeds, validation = len(confirmation.accuracies(candidate)), confirmation.validation(candidate) or NOTHING
+        cells = [candidate.title, *ranks, str(seeds), str(validation)]
         if confirmation.opening:
-            cells.append(str(row.test or NOTHING))
-        table.add_row(*map(Text, cells), style="bold" if row.candidate == winner else None)
+            cells.append(str(confirmation.test(candidate) or NOTHING))
+        table.add_row(*map(Text, cells), style="bold" if candidate == winner else None)
     return table
 
 

@@ -55,9 +55,7 @@ def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Wh
     checkpoint all else is written. An earlier export in `out` is replaced, but for its log of test set evaluations.
     Raises RequestError if no trial has reported yet, or a file cannot be written.
     """
-    confirmed = confirmed_winner(experiment)
-    best = confirmed.trial if confirmed else experiment.best()
-    confirmation = confirmed.record if confirmed else None
+    best, confirmation = confirmed_winner(experiment) or (experiment.best(), None)
     if best is None:
         raise RequestError(f"{experiment.name} has no result to export yet: see status {experiment.name}")
     try:

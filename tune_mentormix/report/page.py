@@ -48,7 +48,6 @@ class Report:
         self.searched = list(searched)
         self.standard_error = standard_error(experiment, best.val_accuracy or 0.0) if best else None
         self.confirmation = confirmation
-        self.confirmed_rows = confirmations.confirmed_rows(confirmation) if confirmation else []
         self.verdicts = confirmations.verdicts(confirmation, winner) if confirmation and winner else []
         self.learning_curves = plots.learning_curves(experiment)
         self.optimization_history = plots.optimization_history(study)

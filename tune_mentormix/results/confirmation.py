@@ -1,4 +1,4 @@
-"""Who is to be confirmed: the best configurations of a search and the controls, each once; and on which seeds."""
+"""A confirmation: the best configurations of a search and the controls, all trained on the same new seeds."""
 
 from __future__ import annotations
 
@@ -21,9 +21,14 @@ from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import read_yaml
 
+CONFIRMATION_FOLDER = "confirmation"
+REQUEST_FILE = "confirmation.yaml"
+SEALED_TEST_FILE = "sealed_test.json"
 TOP_K, SEEDS = 5, 5  # where nothing else is asked for
 _SEED_STREAM = 0xC0F1  # of random numbers: seeds of confirmations
 _SEED_RANGE = 2**31
+
+Accuracies = dict[int, float]  # by seed
 
 
 @dataclass(frozen=True)
@@ -42,18 +47,22 @@ class Candidate:
         """Whether it can win: plain mixup and plain training are there to be compared with."""
         return self.control not in BASELINES
 
-    def as_json(self) -> dict[str, Any]:
-        """As `confirmation.yaml` holds it."""
-        return asdict(self)
+    @property
+    def title(self) -> str:
+        """The name of a control in words, or `trial 7`."""
+        return CONTROL_TITLES.get(self.name, self.name)
+
+    @property
+    def in_a_sentence(self) -> str:
+        """The title, with an article where it needs one."""
+        return f"the {self.title}" if self.name == "published" else self.title
 
 
 def choose_candidates(experiment: Experiment, controls: dict[str, dict[str, Any]], top_k: int) -> list[Candidate]:
-    """The controls, then the `top_k` best trials (fewer where fewer ran to the end), none of them twice.
+    """Returns the controls, then the `top_k` best trials (fewer where fewer ran to the end), none of them twice.
 
-    Args:
-        experiment: the search.
-        controls: name → its whole configuration, for those that the search did not come to.
-        top_k: how many; the published setting counts where it is among the best.
+    `controls` are whole configurations by name, for those that the search did not come to. The published setting
+    counts among the best where it is one.
     """
     ranked = experiment.ranked_trials()
     rank_of = {trial.number: rank for rank, trial in enumerate(ranked, start=1)}
@@ -73,17 +82,10 @@ def _candidate(name: str, trial: Trial, rank: int | None) -> Candidate:
 
 
 def confirmation_seeds(search_seed: int, count: int) -> list[int]:
-    """Seeds that follow from the search's own, which is not among them; more seeds begin with the same ones."""
+    """Returns seeds that follow from the search's own, but for that one; more seeds begin with the same ones."""
     drawn = np.random.SeedSequence([search_seed, _SEED_STREAM]).generate_state(2 * count)
     fresh = [int(seed) for seed in dict.fromkeys(drawn % _SEED_RANGE) if seed != search_seed]
     return fresh[:count]
-
-
-CONFIRMATION_FOLDER = "confirmation"
-REQUEST_FILE = "confirmation.yaml"
-SEALED_TEST_FILE = "sealed_test.json"
-
-Accuracies = dict[int, float]  # by seed
 
 
 @dataclass
@@ -114,7 +116,7 @@ class Confirmation:
         self.runs.num_samples = self.planned()
 
     def planned(self) -> int:
-        """Runs in all, as things stand: started ones, and those of candidates still in the race."""
+        """Counts the runs that were started, and those to come of candidates that are not ruled out."""
         rounds = range(len(self.seeds))
         return sum(
             self.run_number(candidate, round_number) in self.runs.trials or candidate.name not in self.ruled_out
@@ -123,21 +125,21 @@ class Confirmation:
         )
 
     def run_number(self, candidate: Candidate, round_number: int) -> int:
-        """Of a candidate's run in a round, from 0."""
+        """Returns the number of a candidate's run in a round, counted from 0."""
         return round_number * len(self.candidates) + self.candidates.index(candidate)
 
     def runs_of(self, candidate: Candidate) -> dict[int, Trial]:
-        """Those started, by seed."""
+        """Returns the runs that were started, by seed."""
         numbers = {seed: self.run_number(candidate, n) for n, seed in enumerate(self.seeds)}
         return {seed: self.runs.trials[number] for seed, number in numbers.items() if number in self.runs.trials}
 
     def accuracies(self, candidate: Candidate) -> Accuracies:
-        """At the last epoch, on the validation split, of the runs that finished, by seed."""
+        """Returns the validation accuracies, at the last epoch, of the runs that finished, by seed."""
         finished = {seed: run for seed, run in self.runs_of(candidate).items() if run.state == "finished"}
         return {seed: run.val_accuracy for seed, run in finished.items() if run.val_accuracy is not None}
 
     def failure(self, candidate: Candidate) -> str | None:
-        """Why a run of the candidate failed, if one did."""
+        """Returns why a run of the candidate failed, if one did."""
         runs = self.runs_of(candidate).items()
         return next((f"failed on seed {seed}: {run.error}" for seed, run in runs if run.state == "failed"), None)
 
@@ -147,28 +149,38 @@ class Confirmation:
         return bool(self.runs.trials) and self.planned() == len(self.runs.trials) and not self.runs.unfinished()
 
     def ranking(self) -> list[Candidate]:
-        """Those that compete, best first: by the mean over seeds, those ruled out after the others."""
+        """Returns those that compete, best first: by the mean over seeds, those ruled out after the others."""
         scored = [c for c in self.candidates if c.competes and self.accuracies(c)]
         return sorted(scored, key=lambda c: (c.name in self.ruled_out, -fmean(self.accuracies(c).values())))
 
     def winner(self) -> Candidate | None:
-        """The best on validation of those that ran on every seed, once nothing is left to run."""
+        """Returns the best on validation of those that ran on every seed, once nothing is left to run."""
         if not self.is_complete:
             return None
         ran_in_full = (c for c in self.ranking() if len(self.accuracies(c)) == len(self.seeds))
         return next(ran_in_full, None)
 
+    def in_order(self) -> list[Candidate]:
+        """Returns every candidate: those that compete by rank, then the others."""
+        ranked = self.ranking()
+        return [*ranked, *(candidate for candidate in self.candidates if candidate not in ranked)]
+
+    def rank(self, candidate: Candidate) -> int | None:
+        """Returns the rank of a candidate that competes, counted from 1."""
+        ranked = self.ranking()
+        return ranked.index(candidate) + 1 if candidate in ranked else None
+
     def controls_beside(self, winner: Candidate) -> list[Candidate]:
-        """The controls to compare the winner with: all, but for itself."""
+        """Returns the controls to compare the winner with: all, but for itself."""
         return [c for c in self.candidates if c.control and c != winner]
 
     def validation(self, candidate: Candidate) -> ConfidenceInterval | None:
-        """Mean accuracy over the candidate's seeds."""
+        """Returns the mean accuracy over the candidate's seeds."""
         return _interval(self.accuracies(candidate).values())
 
     @property
     def opening(self) -> dict[str, Any] | None:
-        """What the test set said of this winner and the controls, on all these seeds; None before it was asked."""
+        """The test of this winner and the controls, on all these seeds; None before it was made."""
         winner = self.winner()
         if winner is None or not self.openings:
             return None
@@ -177,30 +189,26 @@ class Confirmation:
         return last if "results" in last and (last["winner"], last["seeds"]) == asked else None
 
     def compared(self, winner: Candidate) -> list[Candidate]:
-        """Whom the test set is opened for: the winner and the controls that have results."""
+        """Returns those that the test set is opened for: the winner and the controls that have results."""
         return [c for c in [winner, *self.controls_beside(winner)] if self.accuracies(c)]
 
     def test_accuracies(self, candidate: Candidate) -> Accuracies:
-        """On the clean labels of the test split, by seed; empty where the candidate was not tested."""
+        """Returns accuracies on the clean labels of the test split, by seed; none where it was not tested."""
         results = (self.opening or {"results": {}})["results"].get(candidate.name, {})
         return {int(seed): accuracy for seed, accuracy in results.items()}
 
     def test(self, candidate: Candidate) -> ConfidenceInterval | None:
-        """Mean test accuracy over the candidate's seeds."""
+        """Returns the mean test accuracy over the candidate's seeds."""
         return _interval(self.test_accuracies(candidate).values())
 
     def gain(self, first: Candidate, second: Candidate, on_test: bool) -> ConfidenceInterval | None:
-        """How much better the first is than the second, paired by seed."""
+        """Returns how much better the first is than the second, paired by seed."""
         accuracies = self.test_accuracies if on_test else self.accuracies
         return _interval(paired_differences(accuracies(first), accuracies(second)))
 
 
 def read_confirmation(experiment: Experiment) -> Confirmation | None:
-    """The confirmation of a search, if one was begun.
-
-    Raises:
-        RequestError: if a newer version wrote it, or its journal is damaged.
-    """
+    """Reads the confirmation of a search, if one was begun. Raises RequestError if it is newer or damaged."""
     path = experiment.path / CONFIRMATION_FOLDER
     if not (path / REQUEST_FILE).is_file():
         return None
@@ -221,7 +229,7 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
 
 
 def read_openings(path: Location) -> list[dict[str, Any]]:
-    """Every opening of the test set that was written down, oldest first. Raises RequestError if it is damaged."""
+    """Reads every opening of the test set, oldest first. Raises RequestError if the record is damaged."""
     file = path / SEALED_TEST_FILE
     try:
         return list(json.loads(file.read_text())["openings"]) if file.is_file() else []
@@ -235,9 +243,8 @@ def _interval(values: Iterable[float]) -> ConfidenceInterval | None:
 
 
 def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
-    """Everything, as `confirm --json` shows it."""
+    """Returns what `confirm --json` shows."""
     winner = confirmation.winner()
-    ranks = {candidate.name: rank for rank, candidate in enumerate(confirmation.ranking(), start=1)}
     return {
         "state": confirmation.runs.state(),
         "ended": confirmation.runs.ended,
@@ -245,9 +252,9 @@ def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
         "seeds": confirmation.seeds,
         "labels": {"validation": confirmation.runs.labels_kind, "test": "clean"},
         "candidates": [
-            candidate.as_json()
+            asdict(candidate)
             | {
-                "confirmed_rank": ranks.get(candidate.name),
+                "confirmed_rank": confirmation.rank(candidate),
                 "ruled_out": confirmation.ruled_out.get(candidate.name),
                 "validation": _measured(confirmation.validation(candidate), confirmation.accuracies(candidate)),
                 "test": _measured(confirmation.test(candidate), confirmation.test_accuracies(candidate)),
@@ -261,54 +268,17 @@ def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class ConfirmedRow:
-    """One candidate as a line of the table."""
+def confirmed_winner(experiment: Experiment) -> tuple[Trial, dict[str, Any]] | None:
+    """Returns the trial that won the search's confirmation, if there is a winner, and a record of what was found.
 
-    title: str
-    candidate: Candidate
-    rank: int | None  # None: a baseline, which does not compete
-    seeds: int  # that it finished
-    validation: ConfidenceInterval | None
-    test: ConfidenceInterval | None  # None: not tested
-
-
-def confirmed_rows(confirmation: Confirmation) -> list[ConfirmedRow]:
-    """Every candidate: those that compete by rank, then the others."""
-    ranked = confirmation.ranking()
-    return [
-        ConfirmedRow(
-            title=title(candidate),
-            candidate=candidate,
-            rank=ranked.index(candidate) + 1 if candidate in ranked else None,
-            seeds=len(confirmation.accuracies(candidate)),
-            validation=confirmation.validation(candidate),
-            test=confirmation.test(candidate),
-        )
-        for candidate in [*ranked, *(c for c in confirmation.candidates if c not in ranked)]
-    ]
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """The winner of a confirmation: the trial that it was in the search, and what was found of it since."""
-
-    trial: Trial
-    record: dict[str, Any]
-
-
-def confirmed_winner(experiment: Experiment) -> Confirmed | None:
-    """The winner of the search's confirmation, if there is one; the search may not have trained it to the end.
-
-    Raises:
-        RequestError: if it never was a trial of the search.
+    The search may not have trained it to the end. Raises RequestError if it never was a trial of the search.
     """
     confirmation = read_confirmation(experiment)
     winner = confirmation.winner() if confirmation else None
     if confirmation is None or winner is None:
         return None
     if winner.trial is None:
-        name, show = _in_a_sentence(winner), f"confirm {experiment.name} --json"
+        name, show = winner.in_a_sentence, f"confirm {experiment.name} --json"
         raise RequestError(f"{name} won the confirmation, but the search has no trial of it; its setting: {show}")
     record = {
         "seeds": confirmation.seeds,
@@ -325,25 +295,20 @@ def confirmed_winner(experiment: Experiment) -> Confirmed | None:
         "verdicts": verdicts(confirmation, winner),
         "test_set_opened": [opening["opened"] for opening in confirmation.openings],
     }
-    return Confirmed(experiment.trials[winner.trial], record)
+    return experiment.trials[winner.trial], record
 
 
 def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:
-    """Sentences: what the winner is worth against each control, on the test set if it was opened."""
+    """Describes what the winner is worth against each control, on the test set if it was opened."""
     validation, test = f"the {confirmation.runs.labels_kind} validation labels", "the clean test labels"
     honest = ", a control itself: nothing found beats it" if winner.control else ""
-    sentences = [f"The winner is {_in_a_sentence(winner)}{honest}."]
+    sentences = [f"The winner is {winner.in_a_sentence}{honest}."]
     for control in confirmation.controls_beside(winner):
         for where, on_test in ((test, True), (validation, False)):
             gain = confirmation.gain(winner, control, on_test)
             if gain is not None:
-                sentences.append(_verdict(gain, _in_a_sentence(control), where))
+                sentences.append(_verdict(gain, control.in_a_sentence, where))
     return sentences
-
-
-def title(candidate: Candidate) -> str:
-    """A control's in words, or `trial 7`."""
-    return CONTROL_TITLES.get(candidate.name, candidate.name)
 
 
 def _gains(confirmation: Confirmation, winner: Candidate) -> list[dict[str, Any]]:
@@ -353,10 +318,6 @@ def _gains(confirmation: Confirmation, winner: Candidate) -> list[dict[str, Any]
         for split, labels in (("validation", confirmation.runs.labels_kind), ("test", "clean"))
         if (gain := confirmation.gain(winner, control, on_test=split == "test"))
     ]
-
-
-def _in_a_sentence(candidate: Candidate) -> str:
-    return f"the {title(candidate)}" if candidate.name == "published" else title(candidate)
 
 
 def _verdict(gain: ConfidenceInterval, control: str, where: str) -> str:

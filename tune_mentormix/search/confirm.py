@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -139,7 +140,7 @@ def _begin_or_extend(
         "top_k": confirmation.top_k,
         "seeds": confirmation.seeds,
         "searched": confirmation.searched,
-        "candidates": [candidate.as_json() for candidate in confirmation.candidates],
+        "candidates": [asdict(candidate) for candidate in confirmation.candidates],
         "provenance": Provenance.collect(request.dataset).model_dump(mode="json"),
     }
     write_yaml(confirmation.runs.path / REQUEST_FILE, values)

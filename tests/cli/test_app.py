@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import jsonschema
 import pytest
@@ -16,10 +15,8 @@ import yaml
 from typer.main import get_group
 
 from tests.support.simulated_search import simulate_search
-from trainables.settings import DatasetName
 from tune_mentormix import __version__
 from tune_mentormix.cli.app import app, run, with_new_spellings
-from tune_mentormix.cli.choices import DATASETS
 from tune_mentormix.config.settings import read_settings
 from tune_mentormix.errors import DONE, FAILED, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
@@ -92,6 +89,7 @@ def test_an_empty_storage_folder_is_no_error(tmp_path: Path, capsys: pytest.Capt
         (["confirm", "nobody"], "there is no experiment 'nobody'"),
         (["status", "nobody"], "there is no experiment 'nobody'"),
         (["status", ".."], "name must be up to 64 letters"),
+        (["report", "nobody", "--ray-address", "a:1"], "there is no experiment 'nobody'"),
         (["export", "nobody", "--out", "best"], "there is no experiment 'nobody'"),
         (["train", "nowhere.yaml"], "cannot read nowhere.yaml"),
     ],
@@ -289,10 +287,6 @@ def test_the_schema_fits_what_a_search_writes_and_refuses_a_typo(
 def test_what_can_be_set_is_listed(command: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command]) == DONE
     assert shown in capsys.readouterr().out
-
-
-def test_datasets_lists_every_dataset(capsys: pytest.CaptureFixture[str]) -> None:
-    assert set(DATASETS) == set(get_args(DatasetName))
 
 
 def test_watching_a_search_that_has_ended_shows_it_at_once(

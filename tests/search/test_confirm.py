@@ -91,8 +91,8 @@ def test_interrupted_and_resumed_it_ends_the_same_and_the_test_set_stays_sealed_
     cut = confirm_search(storage, "done", TOP_K, SEEDS, {}, interrupt)
     assert (cut.runs.ended, cut.runs.state(), cut.winner()) == ("interrupted", "interrupted", None)
     assert not (cut.runs.path / "sealed_test.json").exists()
-    print_confirmation(cut, finished_search, "run_search.py", as_json=False)
-    assert "run_search.py confirm done --storage" in capsys.readouterr().out
+    print_confirmation(cut, finished_search, as_json=False)
+    assert "continue tune-mentormix confirm done --storage" in capsys.readouterr().out
     resumed = confirm_search(storage, "done", None, None, {}, quiet)
     whole = confirmation_of(confirmed)
     assert {n: t.curve for n, t in resumed.runs.trials.items()} == {n: t.curve for n, t in whole.runs.trials.items()}

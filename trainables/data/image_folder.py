@@ -25,7 +25,7 @@ _IMAGES_PER_TASK = 64
 
 
 def folder_source(settings: DataSettings, split: Split) -> Source:
-    """The images of a folder, in ImageFolder's order: classes by name, then images by path.
+    """The images of the folder `data_dir`, in ImageFolder's order: classes by name, then images by path.
 
     A folder needs no class folders if a label file names its images. Raises DatasetError if it is laid out otherwise.
     """

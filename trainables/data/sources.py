@@ -97,7 +97,7 @@ class Source:
 
 
 def digits_source(settings: DataSettings, split: Split) -> Source:
-    """scikit-learn's 1,797 handwritten digits, 8×8 grey; a fixed fifth of every class is the test split."""
+    """scikit-learn's 1,797 handwritten digits of 8×8 grey pixels; a fixed fifth of every class is the test split."""
     from sklearn.datasets import load_digits  # slow to import, and only digits need it
 
     digits = load_digits()
@@ -137,7 +137,7 @@ def cifar_source(settings: DataSettings, split: Split) -> Source:
 
 
 def arrays_source(settings: DataSettings, split: Split) -> Source:
-    """An `.npz` file: `images` [N, H, W, C] or [N, H, W] uint8, `labels` [N] integers from 0.
+    """The `.npz` file at `data_dir`: `images` [N, H, W, C] or [N, H, W] uint8, `labels` [N] integers from 0.
 
     It may also hold `clean_labels` [N], `test_images` and `test_labels` (taken to be clean), and `class_names` [K].
     Raises DatasetError if the file or an array is missing or does not fit.

@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli.options import AsJson, Insecure, Storage, examples
+from tune_mentormix.cli.options import AsJson, Insecure, Storage, examples, option
 from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.formatting import NOTHING, format_bytes
 from tune_mentormix.storage.paths import Location
 
-if TYPE_CHECKING:
-    from tune_mentormix.results.cleanup import DiskUsage
-
-Configuration = Annotated[
-    Path | None, typer.Option(help="YAML file of what the server allows; docs/service.md.", show_default=False)
-]
+Configuration = Annotated[Path | None, option("YAML file of what the server allows; docs/service.md.")]
 Host = Annotated[str, typer.Option(help="Address to bind. Other machines reach any address but a loopback one.")]
 Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to bind.")]
 TokensFile = Annotated[
     Path | None,
-    typer.Option(
-        "--tokens", help="File of access tokens, with mode 600.", show_default="~/.config/tune-mentormix/tokens"
-    ),
+    option("File of access tokens, with mode 600.", "~/.config/tune-mentormix/tokens"),
 ]
 Dashboard = Annotated[
     str | None,
-    typer.Option(
-        help="Address of the Ray cluster's dashboard, such as http://HEAD:8265. Not set: only show searches.",
+    option(
+        "Address of the Ray cluster's dashboard, such as http://HEAD:8265. Not set: only show searches.",
         envvar=ENVIRONMENT["dashboard"],
-        show_default=False,
     ),
 ]
 StorageText = Annotated[  # the server's settings file may give it
@@ -44,11 +35,8 @@ StorageText = Annotated[  # the server's settings file may give it
         help="Storage folder or URI. Not set: as in the settings file, or results.", envvar=ENVIRONMENT["storage"]
     ),
 ]
-Certificate = Annotated[
-    Path | None, typer.Option(help="TLS certificate of this server, for HTTPS.", show_default=False)
-]
-Key = Annotated[Path | None, typer.Option(help="Private key of the certificate.", show_default=False)]
-
+Certificate = Annotated[Path | None, option("TLS certificate of this server, for HTTPS.")]
+Key = Annotated[Path | None, option("Private key of the certificate.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
 
 app = typer.Typer()
@@ -104,40 +92,27 @@ def gc(
 
 
 def _clean(storage: Location, names: list[str], whole: bool, yes: bool, as_json: bool) -> None:
-    from tune_mentormix.results.cleanup import (
-        disk_usage,
-        remove_old_checkpoints,  # imports SciPy
-        remove_whole,
-    )
+    from tune_mentormix.results.cleanup import disk_usage, remove_old_checkpoints, remove_whole  # imports SciPy
 
     usages = disk_usage(storage, names, whole)
-    if not as_json:
-        _print(usages, storage)
-    removed = [usage for usage in usages if usage.removable] if yes or _confirmed(usages, as_json) else []
+    if not usages and not as_json:
+        console.stdout.print(f"no searches in {storage}")
+    elif not as_json:
+        rows = []
+        for usage in usages:
+            removable = format_bytes(usage.removable) if usage.removable else NOTHING
+            rows.append((usage.name, usage.state, str(usage.checkpoints), format_bytes(usage.bytes), removable))
+        console.print_table(("name", "state", "checkpoints", "size", "removable"), rows)
+    total = sum(usage.removable for usage in usages)
+    if not yes and total and not as_json:
+        if sys.stdin.isatty():
+            yes = typer.confirm(f"Delete {format_bytes(total)}?", err=True)
+        else:
+            console.print_note("nothing was deleted: to delete without a question, use --yes")
+    removed = [usage for usage in usages if usage.removable] if yes else []
     for usage in removed:
         remove_whole(storage, usage.name) if whole else remove_old_checkpoints(storage, usage.name)
     if as_json:
         console.print_json([usage.model_dump() | {"removed": usage in removed} for usage in usages])
     elif removed:
-        console.print_note(f"deleted {format_bytes(sum(usage.removable for usage in removed))}")
-
-
-def _confirmed(usages: list[DiskUsage], as_json: bool) -> bool:
-    total = sum(usage.removable for usage in usages)
-    if not total or as_json:
-        return False
-    if not sys.stdin.isatty():
-        console.print_note("nothing was deleted: to delete without a question, use --yes")
-        return False
-    return typer.confirm(f"Delete {format_bytes(total)}?", err=True)
-
-
-def _print(usages: list[DiskUsage], storage: Location) -> None:
-    if not usages:
-        console.stdout.print(f"no searches in {storage}", markup=False)
-        return
-    table = Table("name", "state", "checkpoints", "size", "removable", box=None, pad_edge=False)
-    for usage in usages:
-        removable = format_bytes(usage.removable) if usage.removable else NOTHING
-        table.add_row(usage.name, usage.state, str(usage.checkpoints), format_bytes(usage.bytes), removable)
-    console.stdout.print(table)
+        console.print_note(f"deleted {format_bytes(total)}")

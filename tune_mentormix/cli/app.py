@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> int:
 
 
 def with_new_spellings(arguments: list[str]) -> list[str]:
-    """The arguments of a command with options of earlier versions renamed."""
+    """Returns the arguments of a command with options of earlier versions renamed."""
     command = next((word for word in arguments if not word.startswith("-")), "")
     spellings = OLD_SPELLINGS | ({"--address": "--dashboard"} if command in DASHBOARD_COMMANDS else {})
     split = [word.partition("=") for word in arguments]

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli.options import AsJson, Name, Storage, command, examples, option
+from tune_mentormix.cli.options import AsJson, Name, Storage, examples, option
 from tune_mentormix.cli.progress import TrainingProgress
 from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import read_experiment
+from tune_mentormix.formatting import format_accuracy
 
 PANEL = "Use the model"
 WEIGHTS_HELP = (
@@ -54,7 +55,7 @@ def export(
     from tune_mentormix.cli.tables import print_exported
     from tune_mentormix.export.write import export_best  # imports torch
 
-    print_exported(export_best(experiment, out, onnx, weights), experiment.state(), command())
+    print_exported(export_best(experiment, out, onnx, weights), experiment.state())
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("train best/best_config.yaml --out trained"))
@@ -75,7 +76,9 @@ def train(
 
     with TrainingProgress() as progress:
         report = train_in_full(exported, out, seed, progress)
-    console.print_trained(report, exported.config.epochs, exported.labels, out)
+    accuracy = f"{format_accuracy(report['val_accuracy'])} on {exported.labels} validation labels"
+    console.stdout.print(f"accuracy {accuracy} at epoch {exported.config.epochs}, the last")
+    console.stdout.print(f"checkpoint and metrics are in {out}")
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("evaluate best", "evaluate best --split test --json"))
@@ -94,7 +97,10 @@ def evaluate(
 
     exported = read_folder(folder, {"data_dir": data_dir, "labels_file": labels_file})
     if split == "test":
-        console.warn_of_opening(folder, count_test_evaluations(folder))
+        openings = count_test_evaluations(folder)
+        before = f"AGAIN: it was opened {openings} × before" if openings else "for the first time"
+        console.stderr.print(f"OPENING THE TEST SET {before}.", style="bold red")
+        console.stderr.print(f"This is recorded in {folder}. Choose nothing by it: then it would be a test no more.")
     from tune_mentormix.cli.tables import print_evaluation
     from tune_mentormix.export.evaluate import evaluate_export  # imports torch
 
@@ -134,4 +140,4 @@ def predict(
     elif as_json:
         console.print_json(list(predictions))
     else:
-        print_predictions(list(predictions), top_k)
+        print_predictions(predictions, top_k)

@@ -8,10 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli.console import print_note, storage_option
 from tune_mentormix.cli.options import (
     NOTHING_SET,
     SUBMIT_OPTIONS,
@@ -22,7 +20,6 @@ from tune_mentormix.cli.options import (
     Insecure,
     Name,
     Storage,
-    command,
     examples,
     parse_storage,
     with_settings,
@@ -33,7 +30,6 @@ from tune_mentormix.formatting import NOTHING
 
 if TYPE_CHECKING:
     from tune_mentormix.cluster.jobs import ClusterJobs, Job
-    from tune_mentormix.storage.paths import Location
 
 PANEL = "Cluster"
 app = typer.Typer()
@@ -91,12 +87,18 @@ def jobs_(
     try:
         found = cluster.jobs()
     except RequestError as error:
-        print_note(f"showing what is recorded in the storage, because {error}")
+        console.print_note(f"showing what is recorded in the storage, because {error}")
         found = recorded_jobs(cluster.storage)
     if as_json:
         console.print_json([asdict(job) for job in found])
+    elif not found:
+        console.stdout.print(f"nothing was submitted into {cluster.storage}")
     else:
-        print_jobs(found, cluster.storage)
+        rows = []
+        for job in found:
+            started = console.format_time(datetime.fromtimestamp(job.started))
+            rows.append((job.name, job.state, started, job.submission_id, job.message or NOTHING))
+        console.print_table(("name", "state", "submitted", "job", "note"), rows)
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("logs birds --follow"))
@@ -112,7 +114,12 @@ def logs(
 
     jobs = ClusterJobs(dashboard, storage, insecure)
     if follow:
-        asyncio.run(_follow(jobs, name))
+
+        async def follow_logs() -> None:
+            async for lines in jobs.follow_logs(name):
+                typer.echo(lines, nl=False)
+
+        asyncio.run(follow_logs())
     else:
         typer.echo(jobs.logs(name), nl=False)
 
@@ -126,36 +133,17 @@ def stop(name: Name, storage: Storage = STORAGE, dashboard: Dashboard = None, in
     jobs.stop(name)
     states = {job.name: job.state for job in recorded_jobs(jobs.storage)}
     if states[name] == "finished":  # it may have come to its end first
-        print_note(f"{name} had finished")
+        console.print_note(f"{name} had finished")
     else:
-        resume = f"{command()} resume {name} --submit{storage_option(jobs.storage)}"
-        print_note(f"{name} is stopped; to continue: {resume}")
+        resume = console.command_line(f"resume {name} --submit", jobs.storage)
+        console.print_note(f"{name} is stopped; to continue: {resume}")
 
 
 def print_sent(job: Job, jobs: ClusterJobs) -> None:
     """Prints that a job was sent, and the commands to watch and stop it."""
-    storage = storage_option(jobs.storage)
-    console.stdout.print(f"{job.name} was sent to {jobs.address} as job {job.submission_id}", markup=False)
-    console.stdout.print(f"  status   {command()} status {job.name}{storage}", markup=False)
-    console.stdout.print(f"  follow   {command()} logs {job.name} --follow{storage}", markup=False)
-    console.stdout.print(f"  stop     {command()} stop {job.name}{storage}", markup=False)
-
-
-def print_jobs(jobs: list[Job], storage: Location) -> None:
-    """Prints all submitted searches of a storage."""
-    if not jobs:
-        console.stdout.print(f"nothing was submitted into {storage}", markup=False)
-        return
-    table = Table("name", "state", "submitted", "job", "note", box=None, pad_edge=False)
-    for job in jobs:
-        started = f"{datetime.fromtimestamp(job.started):%Y-%m-%d %H:%M}"
-        table.add_row(job.name, job.state, started, job.submission_id, job.message or NOTHING)
-    console.stdout.print(table, markup=False)
-
-
-async def _follow(jobs: ClusterJobs, name: str) -> None:
-    async for lines in jobs.follow_logs(name):
-        typer.echo(lines, nl=False)
+    console.stdout.print(f"{job.name} was sent to {jobs.address} as job {job.submission_id}")
+    commands = {"status": f"status {job.name}", "follow": f"logs {job.name} --follow", "stop": f"stop {job.name}"}
+    console.print_commands(commands, jobs.storage)
 
 
 def _check_resumable(given: list[str]) -> None:

@@ -8,11 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, get_args
 
 import typer
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from rich.markup import escape
 
@@ -29,7 +27,7 @@ from tune_mentormix.config.settings import (
 )
 from tune_mentormix.config.validation import choices
 from tune_mentormix.errors import RequestError
-from tune_mentormix.storage.paths import Location, RemotePath, as_location
+from tune_mentormix.storage.paths import Location, as_location
 
 PANELS = {  # the settings that have an option, in the order of --help; all others: --set
     "Data": (
@@ -54,14 +52,15 @@ SUBMIT_OPTIONS = tuple(name for name in SEARCH_OPTIONS if name != "address")
 RESUME_OPTIONS = (*RESUMABLE, "address")
 RESOURCE_OPTIONS = ("time_budget", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "address")  # of `confirm`
 FIELDS = {**SearchSettings.model_fields, "precision": TrialSettings.model_fields["precision"]}
+SCHEMAS = TrialSettings.model_json_schema()["properties"] | SearchSettings.model_json_schema()["properties"]
 DEPENDS = ("noise",)  # whose default depends on another setting: the help text gives it
-OPEN = ("network", "space")  # which may be something else than a built-in one
+BUILT_IN = {"network": get_args(OwnNetwork), "space": tuple(shipped_spaces())}  # which may be something else, too
 METAVARS = {"storage": "<folder|uri>"} | dict.fromkeys(DURATIONS, "<time>")
 NOTHING_SET: list[str] = []
 
 
 def command() -> str:
-    """How the user calls this program, so that the commands it prints can be pasted."""
+    """Returns how the user calls this program, so that printed commands can be pasted."""
     if Path(sys.argv[0]).name != "run_search.py":
         return "tune-mentormix"
     python = os.path.relpath(sys.executable)
@@ -69,13 +68,12 @@ def command() -> str:
 
 
 def examples(*commands: str) -> str:
-    """The end of a command's --help: commands to paste, `# …` above what needs an explanation."""
-    lines = [line if line.startswith("#") else f"{command()} {line}" for line in commands]
-    return "\n".join(["[bold]Examples[/bold]", *map(escape, lines)])
+    """Returns the end of a command's --help: commands to paste."""
+    return "\n".join(["[bold]Examples[/bold]", *(escape(f"{command()} {line}") for line in commands)])
 
 
 def option(text: str, default: str | bool = False, **more: Any) -> Any:
-    """An option whose default is not shown, or is shown as the text given."""
+    """Returns an option whose default is not shown, or is shown as the text given."""
     return typer.Option(help=text, show_default=default, **more)
 
 
@@ -90,11 +88,9 @@ def parse_storage(value: str | Path) -> Location:
 def with_settings(
     names: Iterable[str], defaults: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command one option for each setting; it receives those that the user gave, as `settings`, by name.
+    """Gives a command an option for each of these settings; it receives those that the user gave as `settings`.
 
-    Args:
-        names: of settings, in the order of `PANELS`.
-        defaults: whether an option that is not given has the setting's default, not the last run's value.
+    `defaults` is false where an option that is not given keeps its earlier value, so that `--help` shows no default.
     """
     asked = sorted(names, key=SEARCH_OPTIONS.index)
 
@@ -117,11 +113,11 @@ def with_settings(
 
 
 def _parameter(name: str, defaults: bool) -> inspect.Parameter:
-    """The option of one setting, as Typer reads it from a signature."""
+    """Returns the option of one setting, as Typer reads it from a signature."""
     field = FIELDS[name]
     default = field.default if defaults and field.default is not PydanticUndefined else None
-    values = _choices(name, field)
-    listed = f" {'Built-in' if name in OPEN else 'One of'}: {', '.join(values)}." if values else ""
+    values = BUILT_IN.get(name, choices(field.annotation))
+    listed = f" {'Built-in' if name in BUILT_IN else 'One of'}: {', '.join(values)}." if values else ""
     described = (field.description or "").split("\n\n")[0].replace("\n", " ").replace("`", "")
     text = described if defaults else described.partition(" Not set:")[0]
     declared = typer.Option(
@@ -133,38 +129,22 @@ def _parameter(name: str, defaults: bool) -> inspect.Parameter:
         metavar=METAVARS.get(name, "<name>" if values else None),
         autocompletion=(lambda: list(values)) if values else None,
     )
-    annotation: Any = Annotated[str | None if name in DURATIONS else _option_type(field), declared]
+    annotation: Any = Annotated[_option_type(name), declared]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _choices(name: str, field: FieldInfo) -> tuple[str, ...]:
-    """What a setting may be, where that is one of a few names."""
-    if name == "network":
-        return get_args(OwnNetwork)
-    return tuple(shipped_spaces()) if name == "space" else choices(field.annotation)
-
-
-def _option_type(field: FieldInfo) -> Any:
-    """The type that Typer reads an option as; the settings check the value themselves."""
-    kinds = _plain_types(field.annotation)
-    if list in kinds:
-        return list[str] | None
-    if RemotePath in kinds:
-        return str | None
-    return next((kind for kind in (int, float, Path) if kind in kinds), str) | None
-
-
-def _plain_types(annotation: Any) -> list[Any]:
-    origin = get_origin(annotation)
-    if origin in (Union, UnionType):
-        return [kind for part in get_args(annotation) for kind in _plain_types(part)]
-    if hasattr(annotation, "__metadata__"):
-        return _plain_types(annotation.__origin__)
-    return [origin or annotation]
+def _option_type(name: str) -> Any:
+    """Returns the type that Typer reads an option as; the settings check the value themselves."""
+    schema = SCHEMAS[name]
+    kinds = {part.get("type"): part for part in schema.get("anyOf", [schema])}
+    if "string" in kinds:
+        return (Path if kinds["string"].get("format") == "path" else str) | None
+    types = {"integer": int, "number": float, "array": list[str]}
+    return next((types[kind] for kind in types if kind in kinds), str) | None
 
 
 def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The experiments of a local storage folder whose name begins so, for the shell's completion."""
+    """Returns the experiments of a local storage folder whose name begins so, for the shell's completion."""
     storage = Path(str(ctx.params.get("storage") or os.environ.get(ENVIRONMENT["storage"]) or STORAGE))
     return sorted(path.parent.name for path in storage.glob(f"{incomplete}*/search.yaml"))
 
@@ -182,10 +162,6 @@ Storage = Annotated[  # a Location; Typer knows no unions
         rich_help_panel="Storage",
     ),
 ]
-RayAddress = Annotated[
-    str | None,
-    option(FIELDS["address"].description or "", envvar=ENVIRONMENT["address"], rich_help_panel="Resources"),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Ray's log output.")]
 Config = Annotated[Path | None, option("YAML file of settings; options win over it.")]
@@ -200,15 +176,13 @@ Assignments = Annotated[
 ]
 Dashboard = Annotated[
     str | None,
-    typer.Option(
-        "--dashboard",
-        help="Address of the Ray cluster's dashboard, such as http://HEAD:8265.",
-        show_default="RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or http://127.0.0.1:8265",
+    option(
+        "Address of the Ray cluster's dashboard, such as http://HEAD:8265.",
+        "RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or http://127.0.0.1:8265",
         envvar=ENVIRONMENT["dashboard"],
         rich_help_panel="Cluster",
     ),
 ]
 Insecure = Annotated[
-    bool,
-    typer.Option("--insecure", help="Use a cluster that has no authentication.", rich_help_panel="Cluster"),
+    bool, typer.Option("--insecure", help="Use a cluster that has no authentication.", rich_help_panel="Cluster")
 ]

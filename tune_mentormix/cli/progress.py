@@ -1,4 +1,4 @@
-"""What is shown while work goes on: the live table of a search, the bar of a training. All of it on stderr."""
+"""The live table of a running search, and the progress bar of a training; both on stderr."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tune_mentormix.cli.console import best_so_far, stderr
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.formatting import format_duration
+from tune_mentormix.formatting import NOTHING, format_duration
 from tune_mentormix.results.summary import counts_in_words
 
 REFRESH_SECONDS = 0.25
@@ -26,15 +26,10 @@ class SearchProgress:
     """The live table of a running search; plain lines now and then where stderr is no terminal."""
 
     def __init__(self, title: str = "search", note: str = "") -> None:
-        """Prepares the table.
-
-        Args:
-            title: what is shown.
-            note: the line below the table; empty: how to stop and resume.
-        """
+        """Prepares the table; `note` is the line below it."""
         self._title = title
         self._note = note or hint("resume")
-        self._leader: Callable[[], str] = lambda: "–"
+        self._leader: Callable[[], str] = lambda: NOTHING
         self._live = Live(console=stderr, auto_refresh=False, transient=True) if stderr.is_terminal else None
         self._shown = 0.0
         self._began = time.monotonic()
@@ -70,7 +65,7 @@ class SearchProgress:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
         table.add_column()
-        table.add_row(self._title, f"{experiment.name}  [dim]{experiment.path}[/dim]")
+        table.add_row(self._title, Text.assemble(experiment.name, "  ", (str(experiment.path), "dim")))
         table.add_row("trials", counts_in_words(experiment))
         table.add_row("", ProgressBar(total=experiment.num_samples, completed=done, width=48))
         table.add_row("running", _running(experiment))
@@ -134,11 +129,11 @@ def _running(experiment: Experiment) -> str:
 
 
 def _rungs(experiment: Experiment) -> str:
-    """How many trials came to each rung, and how many it stopped."""
+    """Returns how many trials reached each rung, and how many it stopped."""
     trials = [trial for trial in experiment.trials.values() if trial.control is None]
     words = []
     for rung in experiment.rungs:
         came = sum(trial.epoch >= rung for trial in trials)
         stopped = sum(trial.state == "stopped_early" and trial.epoch == rung for trial in trials)
-        words.append(f"epoch {rung}: {came} came, {stopped} stopped")
+        words.append(f"epoch {rung}: {came} reached it, {stopped} stopped")
     return "; ".join(words) or "none"

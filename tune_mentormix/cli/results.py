@@ -13,10 +13,8 @@ from tune_mentormix.cli.options import (
     RESOURCE_OPTIONS,
     AsJson,
     Name,
-    RayAddress,
     Storage,
     Verbose,
-    command,
     examples,
     option,
     with_settings,
@@ -24,7 +22,7 @@ from tune_mentormix.cli.options import (
 from tune_mentormix.cli.progress import SearchProgress, hint
 from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
-from tune_mentormix.experiment.experiment import Experiment, read_experiment
+from tune_mentormix.experiment.experiment import read_experiment
 from tune_mentormix.storage.lease import Lease
 
 if TYPE_CHECKING:
@@ -68,7 +66,7 @@ def confirm(
             progress(confirmation.runs, partial(leader_so_far, confirmation))
 
         confirmation = confirm_search(storage, name, top_k, seeds, settings, show, verbose)
-    print_confirmation(confirmation, read_experiment(storage, name), command(), as_json)
+    print_confirmation(confirmation, read_experiment(storage, name), as_json)
     if confirmation.is_complete and confirmation.winner() is None:
         raise SearchFailedError("a run of every candidate failed: there is no winner")
     if confirmation.runs.ended == "all_failing":
@@ -78,11 +76,12 @@ def confirm(
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("report birds", "report birds --out birds.html"))
+@with_settings(["address"])
 def report(
+    settings: dict[str, Any],
     name: Name,
     out: Annotated[Path | None, option(REPORT_HELP)] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help=ABLATE_HELP)] = False,
-    address: RayAddress = None,
     storage: Storage = STORAGE,
     verbose: Verbose = False,
 ) -> None:
@@ -92,12 +91,15 @@ def report(
         from tune_mentormix.search.ablate import run_ablation  # imports torch and Ray
 
         with SearchProgress("ablation", hint("report --ablate")) as progress:
-            ablation = run_ablation(storage, name, progress, verbose, address)
+            ablation = run_ablation(storage, name, progress, verbose, settings.get("address"))
         if ablation.ended == "interrupted":
             raise typer.Exit(INTERRUPTED)
     from tune_mentormix.report.page import write_report  # imports matplotlib and Optuna
 
-    console.print_written(write_report(experiment, out or _default_report(experiment)))
+    if out is None:  # where it can be opened in a browser
+        path = experiment.path
+        out = path / "report.html" if isinstance(path, Path) else Path(f"{name}-report.html")
+    console.print_written(write_report(experiment, out))
 
 
 @app.command(
@@ -127,9 +129,3 @@ def compare(
         written = write_comparison(comparison, out)
         if not as_json:
             console.print_written(written)
-
-
-def _default_report(experiment: Experiment) -> Path:
-    """In the experiment's folder, where that can be opened in a browser."""
-    path = experiment.path
-    return path / "report.html" if isinstance(path, Path) else Path(f"{experiment.name}-report.html")

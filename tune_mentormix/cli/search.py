@@ -25,7 +25,6 @@ from tune_mentormix.cli.options import (
     Name,
     Storage,
     Verbose,
-    command,
     examples,
     option,
     with_settings,
@@ -36,11 +35,12 @@ from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError, 
 from tune_mentormix.experiment.experiment import (
     SEARCH_FILE,
     Experiment,
+    Trial,
     experiment_path,
     list_experiments,
     read_experiment,
 )
-from tune_mentormix.formatting import format_duration
+from tune_mentormix.formatting import format_accuracy, format_duration, format_value
 from tune_mentormix.storage.lease import Lease
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tune_mentormix.storage.paths import Location
 
 PANEL = "Search"
+WATCH_SECONDS = 2.0  # between two reads of `status --watch`
 app = typer.Typer()
 
 
@@ -82,7 +83,9 @@ def search(
 
         _print_dry_run(dry_runs.dry_run(asked, verbose))
         return
-    if exist_ok and _exists(asked):
+    if exist_ok and asked.name is None:
+        raise RequestError("--exist-ok needs a --name")
+    if exist_ok and (experiment_path(asked.storage, str(asked.name)) / SEARCH_FILE).is_file():
         _resume(asked.storage, str(asked.name), _changes(asked), verbose)
         return
     from tune_mentormix.search.run import start_search  # imports torch and Ray
@@ -130,7 +133,7 @@ def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage
     os.chdir(tempfile.gettempdir())  # Ray may unpack the job's folder again while the job runs
     from tune_mentormix.search.run import start_search  # imports torch and Ray
 
-    if submission.action == "resume":  # on this cluster, whichever one the search was started on
+    if submission.action == "resume":  # on this cluster, not the one that it was started on
         _resume(storage, name, submission.settings | {"address": os.environ.get("RAY_ADDRESS")})
         return
     settings = changed_settings(submission.settings)
@@ -149,7 +152,13 @@ def status(
     """Show the state of a search, also while it runs."""
     if watch and as_json:
         raise RequestError("--watch shows a table: leave out --json")
-    experiment = _watched(storage, name) if watch else read_experiment(storage, name)
+    experiment = read_experiment(storage, name)
+    if watch:
+        with SearchProgress(note="Ctrl-C ends the watching; the search continues.") as show:
+            while experiment.state() == "running":
+                show(experiment)
+                time.sleep(WATCH_SECONDS)
+                experiment = read_experiment(storage, name)
     if as_json:
         console.print_json(experiment.status())
     else:
@@ -172,8 +181,9 @@ def trials(
     if as_csv and as_json:
         raise RequestError("--csv and --json are two forms: leave one out")
     experiment = read_experiment(storage, name)
-    rows = trial_rows(experiment)
-    columns = [*COLUMNS[:4], *experiment.hyperparameters, *COLUMNS[4:]]
+    hyperparameters = experiment.hyperparameters
+    rows = [_trial_row(trial, hyperparameters) for _, trial in sorted(experiment.trials.items())]
+    columns = ["trial", "state", "epoch", "val_accuracy", *hyperparameters, "restarts", "note"]
     if sort not in columns:
         raise RequestError(unknown("column", sort, columns) + " (--sort)")
     known = [row for row in rows if row[sort] is not None]
@@ -182,11 +192,16 @@ def trials(
     if as_json:
         console.print_json([experiment.trials[row["trial"]].record() for row in rows])
     elif as_csv:
-        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({column: format_cell(row[column]) for column in columns} for row in rows)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:  # numbers in full, truth values as in YAML
+            cells = [row[column] for column in columns]
+            writer.writerow(str(cell).lower() if isinstance(cell, bool) else cell for cell in cells)
     else:
-        console.print_trials(experiment, columns, rows)
+        cells = [row | {"val_accuracy": format_accuracy(row["val_accuracy"])} for row in rows]
+        console.print_table(columns, ([format_value(row[column]) for column in columns] for row in cells))
+        labels = f"{experiment.labels_kind} validation labels"
+        console.stdout.print(f"Accuracies are on {labels}, at each trial's latest epoch.")
 
 
 @app.command(name="list", rich_help_panel=PANEL, epilog=examples("list", "list --storage s3://bucket/folder --json"))
@@ -209,7 +224,7 @@ def _resume(storage: Location, name: str, changes: dict[str, Any], verbose: bool
 
 
 def _end(experiment: Experiment) -> None:
-    console.print_end(experiment, command())
+    console.print_end(experiment)
     if experiment.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
     trials = experiment.trials.values()
@@ -218,48 +233,37 @@ def _end(experiment: Experiment) -> None:
         raise SearchFailedError(f"every trial failed; the first, trial {failed[0].number}: {failed[0].error}")
 
 
-def _exists(asked: SearchSettings) -> bool:
-    if asked.name is None:
-        raise RequestError("--exist-ok needs a --name")
-    return (experiment_path(asked.storage, asked.name) / SEARCH_FILE).is_file()
-
-
 def _changes(asked: SearchSettings) -> dict[str, Any]:
-    """What a resume changes. Raises RequestError if anything else that was asked for differs from the experiment."""
+    """Returns what a resume changes. Raises RequestError if anything else differs from the experiment."""
     from tune_mentormix.config.search_space import resolve_space  # imports Optuna
     from tune_mentormix.experiment.create import stored_settings
 
     begun = stored_settings(read_experiment(asked.storage, str(asked.name)))
     resolved, _ = resolve_space(asked)
-    fixed = asked.model_fields_set - {*RESUMABLE, "address", "storage", "start_from", "first_trials"}
+    may_change = {*RESUMABLE, "address"}
+    fixed = asked.model_fields_set - may_change - {"storage", "start_from", "first_trials"}
     for key in sorted(fixed):
-        new, old = getattr(resolved, key), getattr(begun, key)
-        if new != old:
+        values = getattr(resolved, key), getattr(begun, key)
+        if values[0] != values[1]:
+            new, old = (str(value) if isinstance(value, Path) else repr(value) for value in values)
             raise RequestError(
-                f"{key} is {_shown(new)}, but {asked.name} was started with {_shown(old)}: leave it out, or choose "
-                "another --name (--exist-ok)"
+                f"{key} is {new}, but {asked.name} was started with {old}: leave it out, or choose another --name "
+                "(--exist-ok)"
             )
-    return {key: getattr(asked, key) for key in asked.model_fields_set & {*RESUMABLE, "address"}}
+    return {key: getattr(asked, key) for key in asked.model_fields_set & may_change}
 
 
-COLUMNS = ("trial", "state", "epoch", "val_accuracy", "restarts", "note")
-
-
-def trial_rows(experiment: Experiment) -> list[dict[str, Any]]:
-    """What `trials` shows of each trial, by column, hyperparameters among them; in the order of their numbers."""
-    rows = []
-    for number, trial in sorted(experiment.trials.items()):
-        note = trial.error or (f"control: {trial.control}" if trial.control else "")
-        row = dict(
-            zip(COLUMNS, (number, trial.state, trial.epoch, trial.val_accuracy, trial.attempt - 1, note), strict=True)
-        )
-        rows.append(row | {name: trial.config[name] for name in experiment.hyperparameters})
-    return rows
-
-
-def format_cell(value: object) -> object:
-    """A value of a CSV file: numbers in full, truth values as in YAML."""
-    return str(value).lower() if isinstance(value, bool) else value
+def _trial_row(trial: Trial, hyperparameters: list[str]) -> dict[str, Any]:
+    """Returns what `trials` shows of one trial, by column."""
+    return {
+        "trial": trial.number,
+        "state": trial.state,
+        "epoch": trial.epoch,
+        "val_accuracy": trial.val_accuracy,
+        **{name: trial.config[name] for name in hyperparameters},
+        "restarts": trial.attempt - 1,
+        "note": trial.error or (f"control: {trial.control}" if trial.control else ""),
+    }
 
 
 def _print_dry_run(found: DryRun) -> None:
@@ -282,18 +286,3 @@ def _print_dry_run(found: DryRun) -> None:
         rows["budget"] = f"ends after {format_duration(settings.time_budget)} (--time-budget)"
     console.print_facts(rows)
     console.print_note("Dry run: everything is in order, and nothing was created.")
-
-
-def _shown(value: object) -> str:
-    return str(value) if isinstance(value, Path) else repr(value)
-
-
-def _watched(storage: Location, name: str) -> Experiment:
-    """Shows a search until its driver has ended; returns it then."""
-    with SearchProgress(note="Ctrl-C ends the watching; the search continues.") as show:
-        while True:
-            experiment = read_experiment(storage, name)
-            if experiment.state() != "running":
-                return experiment
-            show(experiment)
-            time.sleep(console.WATCH_SECONDS)

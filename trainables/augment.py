@@ -79,14 +79,13 @@ def draw_colour_jitter(images: Tensor, generator: Generator) -> ColourJitter:
 def colour_jitter(images: Tensor, jitter: ColourJitter) -> Tensor:
     """Changes brightness, saturation and hue, and contrast before or after the two: the reference's two orders.
 
-    Saturation and contrast are torchvision's blends with grey, clamped after each. The reference scales the S of HSV,
-    blends with the mean of each channel, and clamps once at the end (TensorFlow's definitions).
+    Pixels may leave [0, 1] on the way and are clipped once, at the end.
     """
-    images = adjust_brightness(images, jitter.brightness)
+    images = images + per_image(jitter.brightness)
     images = adjust_contrast(images, jitter.contrast_first)
     images = adjust_saturation(images, jitter.saturation)
     images = adjust_hue(images, jitter.hue)
-    return adjust_contrast(images, jitter.contrast_last)
+    return adjust_contrast(images, jitter.contrast_last).clamp(0, 1)
 
 
 def draw_cutout(images: Tensor, generator: Generator) -> Tensor:
@@ -140,37 +139,28 @@ AUGMENTATIONS: dict[AugmentationName, Callable[[Tensor, Generator], Tensor]] = {
 }
 
 
-def adjust_brightness(images: Tensor, deltas: Tensor) -> Tensor:
-    """Adds `deltas`; torchvision multiplies instead, so this one is defined by the reference implementation."""
-    return (images + per_image(deltas)).clamp(0, 1)
-
-
 def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Blends with the image's mean grey: factor 0 is that grey, 1 the image."""
-    mean_grey = grey(images).mean(dim=(1, 2, 3), keepdim=True)
-    return torch.lerp(mean_grey, images, per_image(factors)).clamp(0, 1)
+    """Moves each channel away from its own mean, or towards it: factor 0 is that mean, 1 the image."""
+    return torch.lerp(images.mean(dim=(2, 3), keepdim=True), images, per_image(factors))
 
 
 def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
-    """Blends with the grey image: factor 0 is grey, 1 the image."""
-    return torch.lerp(grey(images), images, per_image(factors)).clamp(0, 1)
+    """Scales the saturation of HSV, at most to 1; hue and value stay. Pixels without a positive channel turn grey."""
+    value, chroma = _value_and_chroma(images)
+    saturation = chroma / torch.where(value > 0, value, 1)
+    scaled = torch.where(value > 0, value * (saturation * per_image(factors)).clamp(0, 1), 0)
+    return value - scaled * (value - images) / torch.where(chroma > 0, chroma, 1)
 
 
 def adjust_hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Turns the hue by a fraction of the colour circle, −0.5 … 0.5; saturation and value stay."""
-    hue, saturation, value = _hue_saturation_value(images)
-    hue = hue + per_image(turns)
+    """Turns the hue of HSV by a fraction of the colour circle, −0.5 … 0.5; saturation and value stay."""
+    value, chroma = _value_and_chroma(images)
+    hue = _hue(images, value, chroma) + per_image(turns)
     # HSV → RGB without cases: each channel is the value, less a ramp of the hue's distance from that channel's colour
     offsets = 5 - 2 * torch.arange(3, device=images.device).view(1, 3, 1, 1)  # 5, 3, 1 for red, green, blue
     position = (offsets + 6 * hue) % 6  # [B, 3, H, W]
     ramp = torch.minimum(position, 4 - position).clamp(0, 1)
-    return value - value * saturation * ramp
-
-
-def grey(images: Tensor) -> Tensor:
-    """Returns the luminance [B, 1, H, W] with ITU-R 601-2 weights, as torchvision and Pillow have them."""
-    red, green, blue = images.unbind(dim=1)
-    return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
+    return value - chroma * ramp
 
 
 def per_image(values: Tensor) -> Tensor:
@@ -178,17 +168,20 @@ def per_image(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def _hue_saturation_value(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Converts RGB to HSV, each [B, 1, H, W]; hue in turns, 0 for greys."""
+def _value_and_chroma(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the largest channel and how far the smallest lies below it, [B, 1, H, W] each."""
+    value = images.amax(dim=1, keepdim=True)
+    return value, value - images.amin(dim=1, keepdim=True)
+
+
+def _hue(images: Tensor, value: Tensor, chroma: Tensor) -> Tensor:
+    """Returns the hue of HSV, [B, 1, H, W] in turns, 0 for greys."""
     red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
-    value, minimum = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
-    chroma = value - minimum
     is_grey = chroma == 0
-    saturation = chroma / torch.where(is_grey, 1, value)
     divisor = torch.where(is_grey, 1, chroma)
     sextant = torch.where(
         value == red,
         (green - blue) / divisor,
         torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
     )
-    return torch.where(is_grey, 0, sextant / 6), saturation, value
+    return torch.where(is_grey, 0, sextant / 6)

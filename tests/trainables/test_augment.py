@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import colorsys
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,10 +14,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms.v2 import functional as torchvision_functional
 
+from tests.trainables.conftest import GOLDEN
 from trainables.augment import (
     AUGMENTATIONS,
     CROP_PADDING,
-    adjust_brightness,
+    ColourJitter,
     adjust_contrast,
     adjust_hue,
     adjust_saturation,
@@ -86,59 +89,73 @@ def test_cutout_is_torchvisions_erasing_of_a_square_clipped_at_the_border(seed: 
         assert torch.equal(holed, erased)
 
 
-@pytest.mark.parametrize(
-    ("ours", "torchvisions", "low", "high"),
-    [
-        (adjust_contrast, torchvision_functional.adjust_contrast, 0.5, 1.5),
-        (adjust_saturation, torchvision_functional.adjust_saturation, 0.5, 1.5),
-        (adjust_hue, torchvision_functional.adjust_hue, -0.2, 0.2),
-        (adjust_hue, torchvision_functional.adjust_hue, -0.5, 0.5),
-    ],
-)
+@pytest.mark.parametrize("limit", [0.2, 0.5])
 @given(seed=seeds)
-def test_colour_operations_are_torchvisions(
-    ours: object, torchvisions: object, low: float, high: float, seed: int
-) -> None:
-    assert callable(ours)
-    assert callable(torchvisions)
+def test_adjusting_the_hue_is_torchvisions(limit: float, seed: int) -> None:
     images = random_images(seed)
-    factors = low + (high - low) * torch.rand(BATCH, generator=generator_of(seed))
+    turns = limit * (2 * torch.rand(BATCH, generator=generator_of(seed)) - 1)
 
-    adjusted = ours(images, factors)
-
-    for image, one_adjusted, factor in zip(images, adjusted, factors.tolist(), strict=True):
-        torch.testing.assert_close(one_adjusted, torchvisions(image, factor), atol=2e-6, rtol=0)
-
-
-def test_brightness_is_added_and_clamped() -> None:
-    images = torch.tensor([0.0, 0.5, 1.0]).view(1, 3, 1, 1).repeat(2, 1, 1, 1)
-
-    brighter = adjust_brightness(images, torch.tensor([0.1, -0.1]))
-
-    torch.testing.assert_close(brighter.flatten(1), torch.tensor([[0.1, 0.6, 1.0], [0.0, 0.4, 0.9]]))
+    for image, adjusted, turn in zip(images, adjust_hue(images, turns), turns.tolist(), strict=True):
+        torch.testing.assert_close(adjusted, torchvision_functional.adjust_hue(image, turn), atol=2e-6, rtol=0)
 
 
 @given(seed=seeds)
-def test_colour_jitter_follows_one_of_the_references_two_orders(seed: int) -> None:
+def test_adjusting_the_saturation_scales_it_in_hsv_and_keeps_the_value(seed: int) -> None:
+    images = random_images(seed, height=3, width=3)
+    factors = 0.5 + torch.rand(BATCH, generator=generator_of(seed))
+
+    for image, adjusted, factor in zip(images, adjust_saturation(images, factors), factors.tolist(), strict=True):
+        for pixel, ours in zip(image.flatten(1).T.tolist(), adjusted.flatten(1).T.tolist(), strict=True):
+            hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
+            expected = colorsys.hsv_to_rgb(hue, min(1.0, saturation * factor), value)
+            assert ours == pytest.approx(expected, abs=2e-6)
+
+
+@given(seed=seeds)
+def test_adjusting_the_contrast_moves_each_channel_about_its_own_mean(seed: int) -> None:
+    images = random_images(seed)
+    factors = 0.5 + torch.rand(BATCH, generator=generator_of(seed))
+    channels = images.double().numpy()
+    means = channels.mean(axis=(2, 3), keepdims=True)
+
+    expected = means + factors.double().numpy()[:, None, None, None] * (channels - means)
+
+    np.testing.assert_allclose(adjust_contrast(images, factors), expected, atol=2e-6)
+
+
+def test_colour_jitter_is_the_references_on_values_that_tensorflow_computed() -> None:
+    """Both orders; greys, black, white, pure colours, and images that leave [0, 1] on the way."""
+    golden = np.load(GOLDEN / "colour_jitter_reference.npz")
+    images = torch.tensor(golden["images"]).permute(0, 3, 1, 2)
+    contrast, is_first = torch.tensor(golden["contrast"]), torch.tensor(golden["contrast_is_first"])
+
+    jittered = colour_jitter(
+        images,
+        ColourJitter(
+            brightness=torch.tensor(golden["brightness"]),
+            contrast_first=torch.where(is_first, contrast, 1),
+            saturation=torch.tensor(golden["saturation"]),
+            hue=torch.tensor(golden["hue"]),
+            contrast_last=torch.where(is_first, 1, contrast),
+        ),
+    )
+
+    assert ((images + torch.tensor(golden["brightness"]).view(-1, 1, 1, 1)) < 0).any()
+    np.testing.assert_allclose(jittered.permute(0, 2, 3, 1), golden["jittered"], atol=2e-6)
+
+
+@given(seed=seeds)
+def test_colour_jitter_is_drawn_from_the_references_ranges_in_one_of_its_two_orders(seed: int) -> None:
     images = random_images(seed)
     jitter = draw_colour_jitter(images, generator_of(seed))
 
-    jittered = colour_jitter(images, jitter)
-
     assert abs(jitter.brightness).max() <= 32 / 255
     assert abs(jitter.hue).max() <= 0.2
-    for number, image in enumerate(images):
-        brightness, first, saturation, hue, last = (factors[number].item() for factors in jitter)
+    for first, saturation, last in zip(jitter.contrast_first, jitter.saturation, jitter.contrast_last, strict=True):
         assert 1 in (first, last)
         assert 0.5 <= min(first, last, saturation) <= max(first, last, saturation) <= 1.5
-        expected = (image + brightness).clamp(0, 1)
-        if first != 1:
-            expected = torchvision_functional.adjust_contrast(expected, first)
-        expected = torchvision_functional.adjust_saturation(expected, saturation)
-        expected = torchvision_functional.adjust_hue(expected, hue)
-        if last != 1:
-            expected = torchvision_functional.adjust_contrast(expected, last)
-        torch.testing.assert_close(jittered[number], expected, atol=1e-5, rtol=0)
+    jittered = colour_jitter(images, jitter)
+    assert 0 <= jittered.min() <= jittered.max() <= 1
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

@@ -29,4 +29,6 @@ def control_configs(noise: float | None, num_classes: int) -> dict[str, dict[str
     """Returns what each control sets, in the order of `CONTROLS`; all else stays as in the search."""
     published = published_setting(noise, num_classes)
     mixup = published | {"mentor": "uniform", "second_reweight": False}
+    if published["second_reweight"]:  # the published runs had no weight decay there
+        published |= {"decay_under_second_reweight": False}
     return {"published": published, "mixup": mixup, "plain": mixup | {"mixup_alpha": 0.0}}

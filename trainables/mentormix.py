@@ -2,7 +2,8 @@
 
 A failure of the trial itself (diverged, out of memory, bad settings) is a result, not an exception: a retry would
 fail again. An exception that leaves this class is the worker's or the storage's, and worth a retry; so is a
-checkpoint that cannot be read here, corrupt or unreachable.
+checkpoint that cannot be read here, corrupt or unreachable. After most CUDA errors a process can no longer use its
+GPU: they leave this class too, and Ray ends the worker and starts another.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # a private module of Ray, which may move
 logger = logging.getLogger(__name__)
 
 MAX_REASON_LENGTH = 500  # characters
+CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, the one error after which the process can still use its GPU
 _SELF_EXPLAINING = (TrainingDiverged, CheckpointError, ValueError)
 
 
@@ -136,10 +138,16 @@ class MentorMixTrainable(Trainable):
             raise OSError("this machine does not see the run's folder in the storage") from error
 
     def _attempt(self, work: Callable[[], object]) -> None:
-        """Calls `work`; an error ends the trial and is kept as the reason."""
+        """Calls `work`; an error ends the trial and is kept as the reason.
+
+        Raises:
+            torch.AcceleratorError: any but out of memory; whatever this process did next on the GPU would fail too.
+        """
         try:
             work()
         except Exception as error:
+            if isinstance(error, torch.AcceleratorError) and getattr(error, "error_code", None) != CUDA_OUT_OF_MEMORY:
+                raise
             logger.exception("trial failed")
             self._failure = failure_reason(error)
             self._trainer = None

@@ -43,7 +43,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.description = model.description
         self.device = default_device() if device is None else torch.device(device)
-        configure_backends(self.device)
+        configure_backends(self.device, model.description.precision)
         torch.set_num_threads(threads)
         network = _build(model.description)
         _check_fit(model.weights, network.state_dict())

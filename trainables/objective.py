@@ -1,6 +1,8 @@
 """The MentorMix loss of one batch, steps 1 to 7, and the moving averages it carries along.
 
 It applies the tensor functions of `trainables.step` to the network. The optimizer is in `trainables.training`.
+What changes from step to step is first drawn on the device or written to it. The rest is the same for every step of a
+phase, burn-in or weighting, so that it can be compiled, or captured in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -46,9 +48,11 @@ class MentorMixObjective:
         self._steps = steps
         self._generator = generator
         self._mentor = MENTORS[settings.mentor]
+        self._batch_loss = torch.compile(self._eager_loss, fullgraph=True) if settings.compile else self._eager_loss
         self._weighting_start = weighting_start(settings.burn_in, steps)
         self._autocast = autocast(settings.precision, generator.device)
         self._running_statistics = RunningStatistics(network)
+        self._percent = torch.zeros((), dtype=torch.int64, device=generator.device)  # of the step
         # The moving averages of the percentile loss, of the examples (γ1) and of their mixtures (γ2).
         self._loss_average = torch.zeros((), device=generator.device)
         self._mixed_loss_average = torch.zeros((), device=generator.device)
@@ -61,22 +65,11 @@ class MentorMixObjective:
             images: [B, C, H, W] float.
             labels: [B] int64.
         """
-        settings = self._settings
-        percent = torch.full((), percent_done(step, self._steps), device=images.device)
-        weights = self._first_pass_weights(step, percent, images, labels)  # 1 to 3
-
-        soft_labels = algorithm.one_hot(labels, self._num_classes)
-        if settings.mixup_alpha > 0:  # 4 and 5
-            partner_index = algorithm.sample_partners(weights, settings.partner_temperature, self._generator)
-            beta_samples = algorithm.sample_beta(settings.mixup_alpha, weights, self._generator)
-            coefficients = algorithm.mixing_coefficients(beta_samples, weights, settings.mixing)
-            images = algorithm.mix(images, partner_index, coefficients)
-            soft_labels = algorithm.mix(soft_labels, partner_index, coefficients)
-
-        losses = algorithm.soft_cross_entropy(self._logits(images), soft_labels)  # 6
-        if settings.second_reweight:  # 7
-            losses = losses * self._example_weights(self._mixed_loss_average, percent, losses.detach())
-        return BatchLoss(losses.mean(), weights)
+        self._percent.fill_(percent_done(step, self._steps))
+        alpha = self._settings.mixup_alpha
+        draws = algorithm.draw_mixing(len(labels), alpha, self._generator) if alpha > 0 else None
+        is_weighted = step >= self._weighting_start and self._settings.mentor != "uniform"
+        return self._batch_loss(images, labels, draws, is_weighted)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the moving averages and the generator's state."""
@@ -92,24 +85,46 @@ class MentorMixObjective:
         self._mixed_loss_average.copy_(state["mixed_loss_average"])
         self._generator.set_state(state["generator"])
 
-    def _first_pass_weights(self, step: int, percent: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Steps 1 to 3; weights of 1, without the pass, if they do not depend on the losses.
+    def _eager_loss(
+        self, images: Tensor, labels: Tensor, draws: algorithm.MixingDraws | None, is_weighted: bool
+    ) -> BatchLoss:
+        """Computes steps 1 to 7, without a Python number that changes from step to step.
 
-        That is so with the mentor `uniform`, and in burn-in except its last steps, which warm the moving average up.
+        Args:
+            images: [B, C, H, W] float.
+            labels: [B] int64.
+            draws: of this step; None without mixing.
+            is_weighted: whether the weights depend on the losses. Not so, and all 1, with the mentor `uniform`, and
+                during burn-in, except for its last steps, which warm the moving average up.
         """
-        if step < self._weighting_start or self._settings.mentor == "uniform":
-            return torch.ones(len(labels), device=labels.device)
-        with torch.no_grad(), self._running_statistics.frozen():
-            losses = cross_entropy(self._logits(images), labels, reduction="none")
-        return self._example_weights(self._loss_average, percent, losses)
+        settings = self._settings
+        if is_weighted:  # 1 to 3
+            with torch.no_grad(), self._running_statistics.frozen():
+                losses = cross_entropy(self._logits(images), labels, reduction="none")
+            weights = self._example_weights(self._loss_average, losses)
+        else:
+            weights = torch.ones(len(labels), device=labels.device)
+
+        soft_labels = algorithm.one_hot(labels, self._num_classes)
+        if draws is not None:  # 4 and 5
+            partner_index = algorithm.sample_partners(weights, settings.partner_temperature, draws.uniforms)
+            beta_samples = algorithm.beta_samples(draws.gammas)
+            coefficients = algorithm.mixing_coefficients(beta_samples, weights, settings.mixing)
+            images = algorithm.mix(images, partner_index, coefficients)
+            soft_labels = algorithm.mix(soft_labels, partner_index, coefficients)
+
+        losses = algorithm.soft_cross_entropy(self._logits(images), soft_labels)  # 6
+        if settings.second_reweight:  # 7
+            losses = losses * self._example_weights(self._mixed_loss_average, losses.detach())
+        return BatchLoss(losses.mean(), weights)
 
     def _logits(self, images: Tensor) -> Tensor:
         """Returns the logits of the network in the trial's precision, as float32."""
         with self._autocast:
             return self._network(images).float()  # type: ignore[no-any-return]
 
-    def _example_weights(self, average: Tensor, percent: Tensor, losses: Tensor) -> Tensor:
+    def _example_weights(self, average: Tensor, losses: Tensor) -> Tensor:
         """Updates `average` in place with the losses, and returns their weights."""
         percentile = algorithm.percentile_loss(losses, self._settings.loss_p_percentile)
         average.copy_(algorithm.update_average(average, percentile))
-        return algorithm.example_weights(self._mentor, losses, average, percent, self._settings.burn_in)
+        return algorithm.example_weights(self._mentor, losses, average, self._percent, self._settings.burn_in)

@@ -19,7 +19,7 @@ OwnNetwork = Literal["small_cnn", "resnet32", "resnet32_wide", "resnet18_cifar"]
 MentorName = Literal["threshold", "mentornet_pd", "spcl_linear", "focal", "uniform"]
 MixingRule = Literal["hard", "interpolated"]
 LearningRateSchedule = Literal["steps", "cosine"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
 AugmentationName = Literal["none", "crop_flip", "cutout", "reference"]
 
 TORCHVISION_PREFIX = "torchvision/"
@@ -163,7 +163,12 @@ class TrialSettings(Settings):
     ema: Annotated[float, Field(ge=0, le=1)] = 0.05
     """How far the moving average of the weights (EMA) reaches back, as a fraction of training; 0: no average."""
     precision: Precision = "auto"
-    """Mixed-precision mode; `auto` is bf16 on GPUs that have it, otherwise fp32."""
+    """What networks compute in; `auto` is bf16 on GPUs that have it, otherwise fp32.
+
+    `tf32` is fp32 with faster, less exact convolutions and dense layers on GPUs that have it; on a CPU it is fp32.
+    """
+    compile: bool = False
+    """Compile the loss with `torch.compile`. Results differ by rounding."""
     epochs: Annotated[int, Field(ge=1)] = 60
     """Epochs of a trial that is not stopped early."""
     seed: Seed = 0

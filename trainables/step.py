@@ -8,6 +8,8 @@ B is the batch size, K the number of classes; losses are cross-entropies in nats
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Generator, Tensor
 
@@ -28,7 +30,9 @@ def percentile_loss(losses: Tensor, p: Tensor | float) -> Tensor:
         A scalar: of the losses in ascending order the one at B − 1 − round((B − 1)(1 − p)), halves to even.
     """
     last = losses.numel() - 1
-    fraction_above = 1 - torch.as_tensor(p, dtype=torch.float64, device=losses.device)
+    if not isinstance(p, Tensor):  # `torch.as_tensor` would copy it from the host, and wait for that
+        p = torch.full((), p, dtype=torch.float64, device=losses.device)
+    fraction_above = 1 - p.double()
     rank = last - torch.round(last * fraction_above).long()
     return losses.sort().values.index_select(0, rank.reshape(1)).squeeze(0)
 
@@ -56,40 +60,47 @@ def example_weights(mentor: Mentor, losses: Tensor, average: Tensor, percent: Te
     return torch.where(is_burning_in, torch.ones_like(weights), weights)
 
 
-def sample_partners(weights: Tensor, temperature: float, generator: Generator) -> Tensor:
-    """Step 4: draw a partner for every example, with replacement, j ~ Categorical(softmax(weights / temperature)).
+class MixingDraws(NamedTuple):
+    """The random numbers of a step, drawn before it: a compiled or captured step has no generator."""
+
+    uniforms: Tensor  # [B] in [0, 1), one for each partner
+    gammas: Tensor  # [2, B] float64, Gamma(α) variables, two for each mixing coefficient
+
+
+def draw_mixing(batch_size: int, alpha: float, generator: Generator) -> MixingDraws:
+    """Draws the random numbers of steps 4 and 5 on the generator's device; `alpha` is above 0.
+
+    The Gamma variables are in double precision: for a small α they underflow in single precision.
+    """
+    device = generator.device
+    uniforms = torch.rand(batch_size, generator=generator, device=device)
+    shape = torch.full((2, batch_size), alpha, dtype=torch.float64, device=device)
+    return MixingDraws(uniforms, torch._standard_gamma(shape, generator=generator))
+
+
+def sample_partners(weights: Tensor, temperature: float, uniforms: Tensor) -> Tensor:
+    """Step 4: a partner for every example, with replacement, j ~ Categorical(softmax(weights / temperature)).
 
     Args:
         weights: [B].
         temperature: above 0; the higher, the less the weights matter.
-        generator: on the weights' device.
+        uniforms: [B], as `draw_mixing` draws them.
 
     Returns:
         [B] int64, indices into the batch.
     """
     cumulative = (weights / temperature).softmax(dim=0).cumsum(dim=0)
-    uniforms = torch.rand(weights.shape, generator=generator, dtype=cumulative.dtype, device=cumulative.device)
     # The last cumulative sum stands for 1, but rounding may leave it a little below the largest uniform.
     return torch.searchsorted(cumulative, uniforms, right=True).clamp_max(weights.numel() - 1)
 
 
-def sample_beta(alpha: float, like: Tensor, generator: Generator) -> Tensor:
-    """Step 5: λ ~ Beta(α, α), independently for every example.
+def beta_samples(gammas: Tensor) -> Tensor:
+    """Step 5: λ ~ Beta(α, α) for every example, the ratio of Gamma variables [2, B]; returns [B] float32 in [0, 1].
 
-    A Beta variable is a ratio of Gamma variables, drawn here in double precision: for a small α both of
-    them underflow in single precision. `torch.distributions` would read values on the host.
-
-    Args:
-        alpha: above 0.
-        like: [B], gives shape, dtype and device.
-        generator: on that device.
-
-    Returns:
-        [B] in [0, 1].
+    `torch.distributions` would read values on the host.
     """
-    shape = torch.full((2, *like.shape), alpha, dtype=torch.float64, device=like.device)
-    first, second = torch._standard_gamma(shape, generator=generator).unbind()
-    return (first / (first + second)).to(like.dtype)
+    first, second = gammas.unbind()
+    return (first / (first + second)).float()
 
 
 def mixing_coefficients(beta_samples: Tensor, weights: Tensor, rule: MixingRule) -> Tensor:

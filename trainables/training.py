@@ -72,9 +72,15 @@ class ModelEMA:
         self._trained = [value.detach() for value in trained.values()]  # shares the network's memory
         self.weights = {name: value.detach().clone() for name, value in trained.items()}
 
-    def update(self, decay: float) -> None:
-        """Average ← decay · average + (1 − decay) · weights."""
-        torch._foreach_lerp_(list(self.weights.values()), self._trained, 1 - decay)
+    def update(self, weight: Tensor) -> None:
+        """Average ← average + weight · (trained − average); `weight` is 1 − decay, a scalar on the device."""
+        averages = list(self.weights.values())
+        if weight.is_cuda:  # few kernels for all tensors; `_foreach_lerp_` has one each if `weight` is a tensor
+            differences = torch._foreach_sub(self._trained, averages)
+            torch._foreach_mul_(differences, weight)
+            torch._foreach_add_(averages, differences)
+        else:
+            torch._foreach_lerp_(averages, self._trained, [weight] * len(averages))
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Restores saved averages. Raises ValueError if they are of another network."""
@@ -120,7 +126,7 @@ class Trainer:
         self._steps_per_epoch = train_size // settings.batch_size
         self._steps = settings.epochs * self._steps_per_epoch
 
-        configure_backends(data.device)
+        configure_backends(data.device, settings.precision)
         torch.manual_seed(settings.seed)
         self._order_generator = self._generator(_ORDER_STREAM)
         self._augmentation_generator = self._generator(_AUGMENTATION_STREAM)
@@ -130,7 +136,11 @@ class Trainer:
         self._ema = ModelEMA(self.network) if settings.ema > 0 else None
         decays = settings.decay_under_second_reweight or not settings.second_reweight
         groups = parameter_groups(self.network, settings.weight_decay if decays else 0.0)
-        self._optimizer = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9)
+        is_on_gpu = data.device.type == "cuda"
+        self._optimizer = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, fused=is_on_gpu or None)
+        # Scalars on the device: a step, captured in a graph, reads what was written here before it.
+        self._learning_rate = torch.zeros((), device=data.device)
+        self._ema_weight = torch.zeros((), device=data.device)
         self._autocast = autocast(settings.precision, data.device)
         self._objective = MentorMixObjective(
             settings, self.network, data.num_classes, self._steps, self._generator(_MIXING_STREAM)
@@ -186,13 +196,16 @@ class Trainer:
         Returns:
             [3]: the loss, the sum of the examples' weights, and the part of that sum on clean labels.
         """
+        self._schedule(step)
         images = to_float(self.data.train_images.index_select(0, batch_index))
         images = normalize(self._augment(images, self._augmentation_generator))
         labels = self.data.train_labels.index_select(0, batch_index)
         loss, weights = self._objective(step, images, labels)  # 1 to 7
-        self._optimizer_step(step, loss)  # 8
+        self._optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self._optimizer.step()  # 8
         if self._ema is not None:  # 9
-            self._ema.update(ema_decay(self.settings.ema, step, self._steps))
+            self._ema.update(self._ema_weight)
 
         is_clean = self.data.is_clean
         on_clean = weights if is_clean is None else weights * is_clean.index_select(0, batch_index)
@@ -269,14 +282,14 @@ class Trainer:
         batch_size = self.settings.batch_size
         return iter(torch.split(order[: self._steps_per_epoch * batch_size], batch_size))
 
-    def _optimizer_step(self, step: int, loss: Tensor) -> None:
-        """Step 8: one step of SGD, at the scheduled learning rate."""
-        rate = learning_rate(self.settings.lr_schedule, self.settings.learning_rate, step, self._steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        self._optimizer.step()
+    def _schedule(self, step: int) -> None:
+        """Writes what a step depends on, besides its images, to the device: filling a scalar waits for nothing."""
+        settings = self.settings
+        rate = learning_rate(settings.lr_schedule, settings.learning_rate, step, self._steps)
+        for group in self._optimizer.param_groups:  # on a CPU SGD would read a tensor's value for each weight
+            group["lr"] = self._learning_rate.fill_(rate) if self.data.device.type == "cuda" else rate
+        if self._ema is not None:
+            self._ema_weight.fill_(1 - ema_decay(settings.ema, step, self._steps))
 
     def _averaged_weights(self) -> dict[str, Tensor]:
         return {} if self._ema is None else self._ema.weights

@@ -16,22 +16,22 @@ def test_an_average_moves_from_the_first_weights_towards_the_present_ones() -> N
 
     with torch.no_grad():
         network.weight += 1
-    average.update(decay=0.75)
+    average.update(torch.tensor(0.25))
     with torch.no_grad():
         network.weight += 1
-    average.update(decay=0.5)
+    average.update(torch.tensor(0.5))
 
     torch.testing.assert_close(average.weights["weight"], first + 0.5 * 0.25 + 0.5 * 2)
     torch.testing.assert_close(network.weight.detach(), first + 2)
 
 
-def test_a_decay_of_0_is_the_present_weights() -> None:
+def test_an_average_of_weight_1_is_the_present_weights() -> None:
     network = nn.Linear(3, 2)
     average = ModelEMA(network)
 
     with torch.no_grad():
         network.weight += 1
-    average.update(decay=0.0)
+    average.update(torch.tensor(1.0))
 
     assert torch.equal(average.weights["weight"], network.weight)
 

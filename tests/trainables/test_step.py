@@ -13,12 +13,13 @@ from tests.trainables.conftest import GoldenValues
 from trainables.mentors import MENTORS
 from trainables.settings import MixingRule
 from trainables.step import (
+    beta_samples,
+    draw_mixing,
     example_weights,
     mix,
     mixing_coefficients,
     one_hot,
     percentile_loss,
-    sample_beta,
     sample_partners,
     soft_cross_entropy,
     update_average,
@@ -113,33 +114,35 @@ def test_weights_are_1_until_one_percent_before_burn_in_ends(burn_in: float, per
 
 @given(weights=unit_lists, seed=st.integers(0, 2**31))
 def test_partners_are_in_the_batch_and_the_same_generator_draws_the_same(weights: list[float], seed: int) -> None:
-    partner_index = sample_partners(torch.tensor(weights), 1.0, generator(seed))
+    uniforms, again = (draw_mixing(len(weights), 1.0, generator(seed)).uniforms for _ in range(2))
+    partner_index = sample_partners(torch.tensor(weights), 1.0, uniforms)
 
     assert partner_index.shape == (len(weights),)
     assert partner_index.min() >= 0
     assert partner_index.max() < len(weights)
-    assert torch.equal(partner_index, sample_partners(torch.tensor(weights), 1.0, generator(seed)))
+    assert torch.equal(partner_index, sample_partners(torch.tensor(weights), 1.0, again))
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
 def test_partners_are_drawn_by_the_softmax_of_the_weights(temperature: float) -> None:
     weights = torch.tensor([0.0, 1.0, 0.5, 1.0] * 64)
 
-    partner_index = torch.cat([sample_partners(weights, temperature, generator(seed)) for seed in range(400)])
+    draws = [draw_mixing(len(weights), 1.0, generator(seed)).uniforms for seed in range(400)]
+    partner_index = torch.cat([sample_partners(weights, temperature, uniforms) for uniforms in draws])
 
     frequencies = torch.bincount(partner_index, minlength=256).reshape(64, 4).sum(dim=0) / len(partner_index)
     np.testing.assert_allclose(frequencies, (weights[:4] / temperature).softmax(dim=0), atol=0.005)
 
 
 def test_partners_of_losses_that_are_no_numbers_are_still_in_the_batch() -> None:
-    partner_index = sample_partners(torch.full((8,), torch.nan), 1.0, generator())
+    partner_index = sample_partners(torch.full((8,), torch.nan), 1.0, torch.rand(8, generator=generator()))
 
     assert ((partner_index >= 0) & (partner_index < 8)).all()
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.4, 2.0, 8.0, 32.0])
 def test_beta_samples_have_the_mean_and_spread_of_their_distribution(alpha: float) -> None:
-    samples = sample_beta(alpha, torch.empty(200_000), generator())
+    samples = beta_samples(draw_mixing(200_000, alpha, generator()).gammas)
 
     assert ((samples >= 0) & (samples <= 1)).all()
     assert samples.mean() == pytest.approx(0.5, abs=0.005)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from trainables import files
 from trainables.checkpoint_manifest import MANIFEST_FILE, is_intact
@@ -182,3 +183,23 @@ def test_a_trial_that_runs_out_of_memory_says_that_it_was_that() -> None:
     ran = subprocess.run([sys.executable, "-c", _WITHOUT_MEMORY], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert "can't allocate memory" in ran.stdout.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(("error_code", "leaves"), [(None, True), (700, True), (2, False)])
+def test_a_cuda_error_leaves_the_trainable_unless_it_is_out_of_memory(error_code: int | None, leaves: bool) -> None:
+    """700 is an illegal memory access, 2 is out of memory, the one after which the process can still use its GPU."""
+    error = torch.AcceleratorError("CUDA error")
+    if error_code is not None:
+        error.error_code = error_code
+
+    def fail() -> None:
+        raise error
+
+    trainable = digits_trainable()
+    trainable._trainer.train_epoch = fail
+    if leaves:
+        with pytest.raises(torch.AcceleratorError):
+            trainable.train()
+    else:
+        assert trainable.train()["failure"] == "AcceleratorError: CUDA error"
+    trainable.stop()

@@ -1,5 +1,6 @@
 """What a confirmation's journal says, without running anything."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,14 @@ from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import Failed, Finished, Proposed, Report, RuledOut
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.results.confirmation import Candidate, Confirmation, confirmation_record, read_openings, verdicts
+from tune_mentormix.results.confirmation import (
+    ABLATION_RUNS,
+    Candidate,
+    Confirmation,
+    confirmation_record,
+    read_openings,
+    verdicts,
+)
 
 SEEDS = [11, 12, 13]
 BEST, PUBLISHED, PLAIN = "trial 7", "published", "plain"
@@ -113,6 +121,49 @@ def test_test_results_of_another_winner_or_of_fewer_seeds_do_not_count() -> None
     assert confirmation.opening is not None
     confirmation.openings[-1]["seeds"] = {BEST: SEEDS[:2], PLAIN: SEEDS[:2]}
     assert confirmation.opening is None
+
+
+def with_ablations(confirmation: Confirmation, **winner: float) -> Confirmation:
+    """The same with configurations, two searched hyperparameters and ablations requested."""
+    values = {PUBLISHED: {"mixup_alpha": 8.0, "burn_in": 10.0}, BEST: {"mixup_alpha": 8.0, "burn_in": 10.0, **winner}}
+    confirmation.candidates = [replace(c, config=values.get(c.name, {})) for c in confirmation.candidates]
+    searched = {"mixup_alpha": {"choices": [2.0, 8.0]}, "burn_in": {"choices": [5.0, 10.0]}}
+    confirmation.runs.settings = SearchSettings(space=searched)
+    confirmation.ablate = True
+    return confirmation
+
+
+def test_one_hyperparameter_is_set_back_at_a_time_and_none_that_agrees() -> None:
+    accuracies: dict[str, list[float | None]] = {BEST: [*BETTER], PUBLISHED: [*GOOD]}
+    both = with_ablations(told(accuracies), mixup_alpha=2.0, burn_in=5.0).ablations()
+    assert [ablation.config for ablation in both] == [
+        {"mixup_alpha": 8.0, "burn_in": 5.0},
+        {"mixup_alpha": 2.0, "burn_in": 10.0},
+    ]
+    (one,) = with_ablations(told(accuracies), mixup_alpha=2.0).ablations()
+    assert one.name == "trial 7, mixup_alpha 8"
+
+
+def test_nothing_is_ablated_before_there_is_a_winner_nor_where_a_control_won() -> None:
+    assert not with_ablations(told({BEST: [0.6, 0.6], PUBLISHED: [*GOOD]}), mixup_alpha=2.0).ablations()
+    assert not with_ablations(told({BEST: [*POOR], PUBLISHED: [*GOOD]}), mixup_alpha=2.0).ablations()
+
+
+def test_ablations_are_paired_with_the_winner_and_never_compete() -> None:
+    confirmation = with_ablations(told({BEST: [*BETTER], PUBLISHED: [*GOOD]}), mixup_alpha=2.0)
+    (ablation,) = confirmation.ablations()
+    assert confirmation.planned() == 9
+    for run, (seed, accuracy) in enumerate(zip(SEEDS[1:], (0.91, 0.93), strict=True), start=ABLATION_RUNS):
+        confirmation.apply(Proposed(trial=run, config=ablation.config | {"seed": seed}))
+        confirmation.apply(Report(trial=run, epoch=1, val_accuracy=accuracy))
+        assert confirmation.is_complete
+        confirmation.apply(Finished(trial=run))
+    assert (confirmation.planned(), confirmation.has_ablations_left) == (9, True)
+    record = confirmation_record(confirmation)
+    assert record["winner"] == BEST
+    assert record["ablations"][0]["validation"]["by_seed"] == {12: 0.91, 13: 0.93}
+    assert record["ablations"][0]["difference"]["mean"] == pytest.approx(0.305)
+    assert len(record["candidates"]) == 2
 
 
 def test_a_damaged_record_of_openings_is_named(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.search.test_interruptions import start, wait_for_reports
+from tests.search.test_interruptions import reports, start, wait_for_reports
 from tests.support.searches import SEEDS, TOP_K, SearchRunner, confirmation_of, copy_of, quiet
 from tune_mentormix.cli.app import run
 from tune_mentormix.cli.tables import print_confirmation
 from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
+from tune_mentormix.report.page import write_report
 from tune_mentormix.results.confirmation import Confirmation, confirmation_record
 from tune_mentormix.search.confirm import confirm_search
 from tune_mentormix.storage.journal import read_events
@@ -146,6 +147,42 @@ def test_an_opening_that_was_cut_short_stays_on_record(
     assert ["results" in opening for opening in openings] == [False, True]
 
 
+def test_ablations_of_the_winner_resume_after_a_kill_and_change_nothing_else(
+    run_search: SearchRunner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    confirm = ["confirm", "fast", "--storage", str(tmp_path)]
+    space = {"batch_size": {"choices": [16]}, "mixup_alpha": {"choices": [2.0]}}  # more steps than the controls
+    run_search(tmp_path, name="fast", space=space, num_samples=4, scheduler="none")
+    assert run([*confirm, "--top-k", "1", "--seeds", "2", "--json"]) == DONE
+    before = json.loads(capsys.readouterr().out)
+    assert before["winner"] == "trial 3"
+    assert "ablations" not in before
+
+    journal = tmp_path / "fast" / "confirmation" / "journal.jsonl"
+    driver = start(*confirm, "--ablate")
+    wait_for_reports(driver, journal, reports(journal) + 6)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    cut = confirmation_of(read_experiment(tmp_path, "fast"))
+    assert (cut.runs.state(), cut.is_complete, cut.has_ablations_left) == ("interrupted", True, True)
+
+    assert run([*confirm, "--json"]) == DONE
+    after = json.loads(capsys.readouterr().out)
+    ablations = {row["hyperparameter"]: row for row in after.pop("ablations")}
+    assert after == before
+    assert set(ablations) == {"batch_size", "mixup_alpha"}
+    assert (ablations["batch_size"]["winner"], ablations["batch_size"]["published"]) == (16, 128)
+    assert ablations["batch_size"]["difference"]["mean"] < 0
+    assert {row["difference"]["n"] for row in ablations.values()} == {2}
+    confirmation = confirmation_of(read_experiment(tmp_path, "fast"))
+    assert sorted(confirmation.runs.trials) == [*range(8), *range(10_000, 10_004)]
+
+    assert run(confirm) == DONE
+    assert "trial 3, batch_size 128" in capsys.readouterr().out
+    page = write_report(read_experiment(tmp_path, "fast"), tmp_path / "report.html").read_text()
+    assert "set back to its published value" in page
+
+
 def test_a_hopeless_candidate_gets_no_more_seeds_and_controls_get_all(
     run_search: SearchRunner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,3 +198,5 @@ def test_a_hopeless_candidate_gets_no_more_seeds_and_controls_get_all(
     winner = confirmation.winner()
     assert winner is not None
     assert winner.name == "published"
+    assert run(["confirm", "mixed", "--ablate", "--storage", str(tmp_path)]) == DONE
+    assert "The winner is a control: there is nothing to ablate." in capsys.readouterr().out

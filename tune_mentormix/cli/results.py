@@ -33,12 +33,13 @@ REPORT_HELP = (
     "HTML file to write. Not set: report.html in the experiment's folder; NAME-report.html for a remote one."
 )
 AS_BEFORE = "Not set: 5, or as before."
-ABLATE_HELP = "First train the best again with each hyperparameter set back to its published value."
+ABLATE_HELP = "Then train the winner with one hyperparameter at a time set back to its published value."
 app = typer.Typer()
 
 
 @app.command(
-    rich_help_panel=PANEL, epilog=examples("confirm birds", "confirm birds --top-k 3 --seeds 10 --time-budget 4h")
+    rich_help_panel=PANEL,
+    epilog=examples("confirm birds", "confirm birds --top-k 3 --seeds 10 --time-budget 4h", "confirm birds --ablate"),
 )
 @with_settings(RESOURCE_OPTIONS, defaults=False)
 def confirm(
@@ -46,6 +47,7 @@ def confirm(
     name: Name,
     top_k: Annotated[int | None, option(f"How many of the best configurations to train. {AS_BEFORE}")] = None,
     seeds: Annotated[int | None, option(f"How many fresh seeds, the same for all. {AS_BEFORE}")] = None,
+    ablate: Annotated[bool, typer.Option("--ablate", help=ABLATE_HELP)] = False,
     storage: Storage = STORAGE,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -65,7 +67,7 @@ def confirm(
         def show(confirmation: Confirmation) -> None:
             progress(confirmation.runs, partial(leader_so_far, confirmation))
 
-        confirmation = confirm_search(storage, name, top_k, seeds, settings, show, verbose)
+        confirmation = confirm_search(storage, name, top_k, seeds, settings, show, verbose, ablate)
     print_confirmation(confirmation, read_experiment(storage, name), as_json)
     if confirmation.is_complete and confirmation.winner() is None:
         raise SearchFailedError("a run of every candidate failed: there is no winner")
@@ -76,24 +78,13 @@ def confirm(
 
 
 @app.command(rich_help_panel=PANEL, epilog=examples("report birds", "report birds --out birds.html"))
-@with_settings(["address"])
 def report(
-    settings: dict[str, Any],
     name: Name,
     out: Annotated[Path | None, option(REPORT_HELP)] = None,
-    ablate: Annotated[bool, typer.Option("--ablate", help=ABLATE_HELP)] = False,
     storage: Storage = STORAGE,
-    verbose: Verbose = False,
 ) -> None:
     """Write a search's summary, tables and plots to one HTML file, also while it runs."""
     experiment = read_experiment(storage, name)
-    if ablate:
-        from tune_mentormix.search.ablate import run_ablation  # imports torch and Ray
-
-        with SearchProgress("ablation", hint("report --ablate")) as progress:
-            ablation = run_ablation(storage, name, progress, verbose, settings.get("address"))
-        if ablation.ended == "interrupted":
-            raise typer.Exit(INTERRUPTED)
     from tune_mentormix.report.page import write_report  # imports matplotlib and Optuna
 
     if out is None:  # where it can be opened in a browser

@@ -26,6 +26,7 @@ from tune_mentormix.export.manifest import CONFIG_FILE
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
 from tune_mentormix.results.confirmation import (
+    Ablation,
     Candidate,
     Confirmation,
     confirmation_record,
@@ -72,13 +73,19 @@ def print_confirmation(confirmation: Confirmation, experiment: Experiment, as_js
     _print_candidates(confirmation, winner)
     for name, why in confirmation.ruled_out.items():
         stdout.print(f"{name} was ruled out: {why}")
-    for candidate in confirmation.candidates:
-        failure = confirmation.failure(candidate)
-        if failure and candidate.control:
+    ablations = confirmation.ablations()
+    for candidate in [*(c for c in confirmation.candidates if c.control), *ablations]:
+        if failure := confirmation.failure(candidate):
             stdout.print(f"{candidate.title} {failure}", style="yellow")
     if winner:
         stdout.print("", *verdicts(confirmation, winner), sep="\n")
         stdout.print(f"{winner.title}: {hyperparameters(winner.config)}")
+    if ablations:
+        stdout.print()
+        _print_ablations(confirmation, ablations)
+    elif winner and confirmation.ablate:
+        reason = "is a control" if winner.control else "has the published value of every hyperparameter"
+        stdout.print(f"The winner {reason}: there is nothing to ablate.")
     opening = confirmation.opening
     if opening:
         stdout.print(
@@ -89,7 +96,8 @@ def print_confirmation(confirmation: Confirmation, experiment: Experiment, as_js
     if later:
         stdout.print(f"The search has run {later} more trials since these candidates were chosen.", style="yellow")
     stdout.print(f"\nEverything is in {confirmation.runs.path}")
-    if not confirmation.is_complete or confirmation.runs.ended == "interrupted":
+    is_complete = confirmation.is_complete and not confirmation.has_ablations_left
+    if not is_complete or confirmation.runs.ended == "interrupted":
         print_commands({"continue": f"confirm {experiment.name}"}, experiment.path.parent)
 
 
@@ -116,6 +124,16 @@ def _print_candidates(confirmation: Confirmation, winner: Candidate | None) -> N
         if confirmation.opening:
             rows[-1].append(str(confirmation.test(candidate) or NOTHING))
     print_table(headings, rows, bold=candidates.index(winner) if winner else None)
+
+
+def _print_ablations(confirmation: Confirmation, ablations: list[Ablation]) -> None:
+    headings = ["", "seeds", f"validation, {confirmation.runs.labels_kind} labels", "points from the winner"]
+    rows = []
+    for ablation in ablations:
+        difference = confirmation.difference_to_winner(ablation)
+        cells = (len(confirmation.accuracies(ablation)), confirmation.validation(ablation) or NOTHING)
+        rows.append([ablation.name, *map(str, cells), difference.in_points() if difference else NOTHING])
+    print_table(headings, rows)
 
 
 def print_exported(exported: Exported, state: str) -> None:

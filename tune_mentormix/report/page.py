@@ -18,7 +18,6 @@ from tune_mentormix.formatting import templates_of
 from tune_mentormix.report import figures, plots
 from tune_mentormix.report.label_noise import label_noise, noise_rate_bound
 from tune_mentormix.results import confirmation as confirmations
-from tune_mentormix.results.ablation import ablation_rows, read_ablation
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
 from tune_mentormix.results.summary import standard_error, summarize
 from tune_mentormix.storage.paths import write_atomically
@@ -33,7 +32,7 @@ class Report:
 
     def __init__(self, experiment: Experiment) -> None:
         """Reads the results, and draws the figures."""
-        ablation, confirmation = read_ablation(experiment), confirmations.read_confirmation(experiment)
+        confirmation = confirmations.read_confirmation(experiment)
         winner = confirmation.winner() if confirmation else None
         searched = parse_space(YamlDocument(experiment.space, SEARCH_FILE)).distributions
         study = rebuild_study(experiment)
@@ -52,7 +51,6 @@ class Report:
         self.learning_curves = plots.learning_curves(experiment)
         self.optimization_history = plots.optimization_history(study)
         self.pruning = plots.pruning_statistics(experiment)
-        self.ablation = ablation_rows(ablation, best) if ablation and best else []
         # After the first rung, which nearly all trials reach, and after the last epoch.
         self.importances = [plots.importance_after(study, n) for n in (*experiment.rungs[:1], *last_epochs)]
         self.min_trials = plots.MIN_TRIALS

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pydantic import BaseModel, ConfigDict
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.events import replay
 from tune_mentormix.experiment.experiment import (
     CHECKPOINTS_KEPT,
     Experiment,
@@ -23,12 +22,11 @@ from tune_mentormix.experiment.experiment import (
     read_experiment,
 )
 from tune_mentormix.experiment.schemas import SearchState
-from tune_mentormix.results.ablation import ABLATION_FOLDER
 from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER, TOP_K, Confirmation, read_confirmation
-from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, list_folder, remove_folder, sizes_below
 
+ABLATION_FOLDER = "ablation"  # in which version 0.1.0 trained ablations; nothing reads it any more
 _CHECKPOINT = re.compile(r"(?:.*/)?runs/\d+/[^/]+/checkpoint_[^/]+(?=/)")
 
 
@@ -101,9 +99,6 @@ def _old_checkpoints(experiment: Experiment, sizes: dict[str, int]) -> dict[str,
     needed = set(_needed_by_search(experiment, confirmation))
     if confirmation:
         needed |= {f"{CONFIRMATION_FOLDER}/{path}" for path in _needed_by_confirmation(confirmation)}
-    for ablation in _ablations(experiment, sizes):
-        prefix = f"{ABLATION_FOLDER}/{ablation.name}"
-        needed |= {f"{prefix}/{path}" for path in _newest(ablation.unfinished())}
     return {path: size for path, size in _checkpoints(sizes).items() if path not in needed}
 
 
@@ -121,24 +116,16 @@ def _needed_by_search(experiment: Experiment, confirmation: Confirmation | None)
 
 
 def _needed_by_confirmation(confirmation: Confirmation) -> Iterator[str]:
-    """Yields the checkpoints with which a confirmation with more seeds would evaluate the test set again."""
+    """Yields the checkpoints of unfinished runs, and those that more seeds would evaluate again on the test set."""
+    yield from _newest(confirmation.runs.unfinished())
     for candidate in confirmation.candidates:
-        runs = confirmation.runs_of(candidate).values()
-        is_eliminated = candidate.name in confirmation.ruled_out and not candidate.control
-        yield from _newest(run for run in runs if not (is_eliminated and run.has_ended))
+        if candidate.control or candidate.name not in confirmation.ruled_out:
+            yield from _newest(confirmation.runs_of(candidate).values())
 
 
 def _newest(trials: Iterable[Trial]) -> Iterator[str]:
     for trial in trials:
         yield from (path for _, path in trial.checkpoints[-CHECKPOINTS_KEPT:])
-
-
-def _ablations(experiment: Experiment, sizes: dict[str, int]) -> list[Experiment]:
-    names = sorted({path.split("/")[1] for path in sizes if path.startswith(f"{ABLATION_FOLDER}/trial-")})
-    found = [Experiment(experiment.path / ABLATION_FOLDER / name, experiment.settings) for name in names]
-    for ablation in found:
-        replay(ablation.path / JOURNAL_FILE, ablation.apply)
-    return found
 
 
 def _checkpoints(sizes: dict[str, int]) -> dict[str, int]:

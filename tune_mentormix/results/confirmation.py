@@ -15,6 +15,7 @@ from tune_mentormix.config.settings import refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import Event, RuledOut, replay
 from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.formatting import format_value
 from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval, paired_differences
 from tune_mentormix.results.summary import CONTROL_TITLES
 from tune_mentormix.storage.journal import JOURNAL_FILE
@@ -24,6 +25,7 @@ from tune_mentormix.storage.yaml_files import read_yaml
 CONFIRMATION_FOLDER = "confirmation"
 REQUEST_FILE = "confirmation.yaml"
 SEALED_TEST_FILE = "sealed_test.json"
+ABLATION_RUNS = 10_000  # the first run number of ablations
 TOP_K, SEEDS = 5, 5  # where nothing else is asked for
 _SEED_STREAM = 0xC0F1  # of random numbers: seeds of confirmations
 _SEED_RANGE = 2**31
@@ -56,6 +58,15 @@ class Candidate:
     def in_a_sentence(self) -> str:
         """The title, with an article where it needs one."""
         return f"the {self.title}" if self.name == "published" else self.title
+
+
+@dataclass(frozen=True)
+class Ablation(Candidate):
+    """The winner with one hyperparameter set back to its published value. It competes with no candidate."""
+
+    hyperparameter: str
+    winner_value: Any
+    published_value: Any
 
 
 def choose_candidates(experiment: Experiment, controls: dict[str, dict[str, Any]], top_k: int) -> list[Candidate]:
@@ -92,7 +103,8 @@ def confirmation_seeds(search_seed: int, count: int) -> list[int]:
 class Confirmation:
     """What was asked for, and the runs that answer it.
 
-    Run number n is candidate n mod C on seed n div C, C candidates; a candidate that is ruled out leaves gaps.
+    Run number n is candidate n mod C on seed n div C, C candidates; a candidate that is ruled out leaves gaps. The
+    runs of ablations are numbered from `ABLATION_RUNS` in the order in which they start.
     """
 
     runs: Experiment  # the runs are its trials; it lies in the folder of the confirmation
@@ -100,6 +112,7 @@ class Confirmation:
     seeds: list[int]  # one a round, the same for all candidates
     top_k: int = 0
     searched: int = 0  # trials of the search that had ended when the candidates were chosen
+    ablate: bool = False  # whether ablations of the winner were requested
     ruled_out: dict[str, str] = field(default_factory=dict)  # name → why
     rounds_decided: set[int] = field(default_factory=set)  # after how many rounds a candidate was ruled out
     openings: list[dict[str, Any]] = field(default_factory=list)  # of the test set
@@ -116,12 +129,16 @@ class Confirmation:
         self.runs.num_samples = self.planned()
 
     def planned(self) -> int:
-        """Counts the runs that were started, and those to come of candidates that are not ruled out."""
-        rounds = range(len(self.seeds))
+        """Counts the runs that were started, and those to come of candidates that are not ruled out and ablations."""
+        ablations = sum(number >= ABLATION_RUNS for number in self.runs.trials)
+        waiting = sum(len(self.seeds) - len(self.runs_of(ablation)) for ablation in self.ablations())
+        return self._planned_for_candidates() + ablations + waiting
+
+    def _planned_for_candidates(self) -> int:
         return sum(
             self.run_number(candidate, round_number) in self.runs.trials or candidate.name not in self.ruled_out
             for candidate in self.candidates
-            for round_number in rounds
+            for round_number in range(len(self.seeds))
         )
 
     def run_number(self, candidate: Candidate, round_number: int) -> int:
@@ -130,6 +147,10 @@ class Confirmation:
 
     def runs_of(self, candidate: Candidate) -> dict[int, Trial]:
         """Returns the runs that were started, by seed."""
+        if isinstance(candidate, Ablation):
+            started = [run for number, run in self.runs.trials.items() if number >= ABLATION_RUNS]
+            configs = {seed: candidate.config | {"seed": seed} for seed in self.seeds}
+            return {seed: run for seed, config in configs.items() for run in started if run.config == config}
         numbers = {seed: self.run_number(candidate, n) for n, seed in enumerate(self.seeds)}
         return {seed: self.runs.trials[number] for seed, number in numbers.items() if number in self.runs.trials}
 
@@ -145,8 +166,9 @@ class Confirmation:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left to run."""
-        return bool(self.runs.trials) and self.planned() == len(self.runs.trials) and not self.runs.unfinished()
+        """Whether no run of a candidate is left; the ablations come after."""
+        runs = [run for number, run in self.runs.trials.items() if number < ABLATION_RUNS]
+        return bool(runs) and self._planned_for_candidates() == len(runs) and all(run.has_ended for run in runs)
 
     def ranking(self) -> list[Candidate]:
         """Returns those that compete, best first: by the mean over seeds, those ruled out after the others."""
@@ -169,6 +191,37 @@ class Confirmation:
         """Returns the rank of a candidate that competes, counted from 1."""
         ranked = self.ranking()
         return ranked.index(candidate) + 1 if candidate in ranked else None
+
+    def ablations(self) -> list[Ablation]:
+        """Returns the winner with one searched hyperparameter at a time set back, where the value differs.
+
+        There are none before there is a winner, none if they were not requested, and none if a control won.
+        """
+        winner = self.winner() if self.ablate else None
+        if winner is None or winner.control:
+            return []
+        published = next(candidate.config for candidate in self.candidates if candidate.name == "published")
+        return [
+            Ablation(
+                name=f"{winner.name}, {name} {format_value(published[name])}",
+                control=None,
+                trial=None,
+                search_rank=None,
+                search_accuracy=None,
+                config=winner.config | {name: published[name]},
+                hyperparameter=name,
+                winner_value=winner.config[name],
+                published_value=published[name],
+            )
+            for name in self.runs.hyperparameters
+            if winner.config[name] != published[name]
+        ]
+
+    @property
+    def has_ablations_left(self) -> bool:
+        """Whether a run of an ablation has not started or not ended."""
+        runs = (self.runs_of(ablation).values() for ablation in self.ablations())
+        return any(sum(run.has_ended for run in by_seed) < len(self.seeds) for by_seed in runs)
 
     def controls_beside(self, winner: Candidate) -> list[Candidate]:
         """Returns the controls to compare the winner with: all, but for itself."""
@@ -206,6 +259,11 @@ class Confirmation:
         accuracies = self.test_accuracies if on_test else self.accuracies
         return _interval(paired_differences(accuracies(first), accuracies(second)))
 
+    def difference_to_winner(self, ablation: Ablation) -> ConfidenceInterval | None:
+        """How much better an ablation is than the winner on the validation split, paired by seed."""
+        winner = self.winner()
+        return self.gain(ablation, winner, on_test=False) if winner else None
+
 
 def read_confirmation(experiment: Experiment) -> Confirmation | None:
     """Reads the confirmation of a search, if one was begun. Raises RequestError if it is newer or damaged."""
@@ -221,6 +279,7 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
         seeds=values["seeds"],
         top_k=values["top_k"],
         searched=values["searched"],
+        ablate=values.get("ablate", False),
         openings=read_openings(path),
     )
     replay(path / JOURNAL_FILE, confirmation.apply)
@@ -245,7 +304,7 @@ def _interval(values: Iterable[float]) -> ConfidenceInterval | None:
 def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
     """Returns what `confirm --json` shows."""
     winner = confirmation.winner()
-    return {
+    record = {
         "state": confirmation.runs.state(),
         "ended": confirmation.runs.ended,
         "top_k": confirmation.top_k,
@@ -265,6 +324,21 @@ def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
         "gains": _gains(confirmation, winner) if winner else [],
         "verdicts": verdicts(confirmation, winner) if winner else [],
         "openings": confirmation.openings,
+    }
+    if ablations := confirmation.ablations():
+        record["ablations"] = [_ablation_record(confirmation, ablation) for ablation in ablations]
+    return record
+
+
+def _ablation_record(confirmation: Confirmation, ablation: Ablation) -> dict[str, Any]:
+    difference = confirmation.difference_to_winner(ablation)
+    return {
+        "hyperparameter": ablation.hyperparameter,
+        "winner": ablation.winner_value,
+        "published": ablation.published_value,
+        "config": ablation.config,
+        "validation": _measured(confirmation.validation(ablation), confirmation.accuracies(ablation)),
+        "difference": difference and difference.as_json(),
     }
 
 

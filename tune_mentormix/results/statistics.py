@@ -49,6 +49,11 @@ class ConfidenceInterval:
         """Formats a mean accuracy with its 95 % interval: `0.5882 ± 0.0024`."""
         return f"{self.mean:.4f}" if self.half_width is None else f"{self.mean:.4f} ± {self.half_width:.4f}"
 
+    def in_points(self) -> str:
+        """Formats a mean difference with its 95 % interval, in percentage points: `-2.04 ± 1.07`."""
+        half_width = "" if self.half_width is None else f" ± {100 * self.half_width:.2f}"
+        return f"{100 * self.mean:+.2f}{half_width}"
+
     def as_json(self) -> dict[str, Any]:
         """Returns mean, ends and n."""
         return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}

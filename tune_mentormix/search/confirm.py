@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from tune_mentormix.experiment.events import EventJournal, RuledOut
 from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint, read_experiment
 from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.results.confirmation import (
+    ABLATION_RUNS,
     CONFIRMATION_FOLDER,
     REQUEST_FILE,
     SEALED_TEST_FILE,
@@ -55,6 +57,7 @@ def confirm_search(
     changes: dict[str, Any],
     progress: Progress,
     verbose: bool = False,
+    ablate: bool = False,
 ) -> Confirmation:
     """Confirms a search, or goes on with its confirmation; once nothing is left to run, opens the test set.
 
@@ -69,6 +72,7 @@ def confirm_search(
         changes: settings that may differ from the search's (`address`, resources, `time_budget`).
         progress: called with the confirmation after every event.
         verbose: whether Ray may talk.
+        ablate: whether to train the ablations of the winner too; remembered.
 
     Raises:
         RequestError: if there is nothing to confirm, the data changed, a driver runs the search or its confirmation,
@@ -82,7 +86,9 @@ def confirm_search(
     if confirmation:
         Lease(confirmation.runs.path).check_free()
         _check_extension(confirmation, top_k, seeds)
-        if confirmation.opening and len(confirmation.seeds) == (seeds or len(confirmation.seeds)):
+        confirmation.ablate |= ablate
+        is_extended = len(confirmation.seeds) != (seeds or len(confirmation.seeds))
+        if confirmation.opening and not is_extended and not confirmation.has_ablations_left:
             return confirmation
     elif not experiment.ranked_trials():
         raise RequestError(f"{name} has no trial that ran to the end yet: there is nothing to confirm")
@@ -92,7 +98,7 @@ def confirm_search(
         path = experiment.path / CONFIRMATION_FOLDER
         path.mkdir(exist_ok=True)
         with Lease(path).acquire():
-            confirmation = _begin_or_extend(experiment, request, top_k, seeds)
+            confirmation = _begin_or_extend(experiment, request, top_k, seeds, ablate)
             _run(confirmation, request, progress)
     return confirmation
 
@@ -118,7 +124,7 @@ def _check_extension(confirmation: Confirmation, top_k: int | None, seeds: int |
 
 
 def _begin_or_extend(
-    experiment: Experiment, request: SearchRequest, top_k: int | None, seeds: int | None
+    experiment: Experiment, request: SearchRequest, top_k: int | None, seeds: int | None, ablate: bool
 ) -> Confirmation:
     """Writes the request, or a larger one; nobody else writes from here on."""
     confirmation = read_confirmation(experiment)
@@ -129,9 +135,11 @@ def _begin_or_extend(
             seeds=confirmation_seeds(request.settings.seed, seeds or SEEDS),
             top_k=top_k or TOP_K,
             searched=experiment.ended_trials(),
+            ablate=ablate,
         )
-    elif seeds and seeds > len(confirmation.seeds):
-        confirmation.seeds = confirmation_seeds(request.settings.seed, seeds)
+    elif (seeds and seeds > len(confirmation.seeds)) or (ablate and not confirmation.ablate):
+        confirmation.seeds = confirmation_seeds(request.settings.seed, seeds or len(confirmation.seeds))
+        confirmation.ablate |= ablate
     else:
         return confirmation
     values = {
@@ -143,6 +151,8 @@ def _begin_or_extend(
         "candidates": [asdict(candidate) for candidate in confirmation.candidates],
         "provenance": Provenance.collect(request.dataset).model_dump(mode="json"),
     }
+    if confirmation.ablate:
+        values["ablate"] = True
     write_yaml(confirmation.runs.path / REQUEST_FILE, values)
     return confirmation
 
@@ -152,16 +162,30 @@ def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress)
         eliminate_failed(confirmation, run.journal)
         return _test(confirmation, request) if reason == "finished" else reason
 
-    run_experiment(
-        confirmation.runs,
-        request.settings.model_copy(update={"num_samples": confirmation.planned()}),
-        request.dataset,
-        lambda run: confirmation_proposals(run, confirmation),
-        AsyncSuccessiveHalving(),  # without rungs: every run counts in full
-        [confirmation.apply],
-        lambda _: progress(confirmation),
-        finish,
-    )
+    def run_all(proposals: Callable[[Run, Confirmation], Iterator[TrialStart | None]]) -> None:
+        budget = request.settings.time_budget
+        changes = {
+            "num_samples": confirmation.planned(),
+            "time_budget": None if budget is None else max(0.0, budget - (time.monotonic() - started)),
+        }
+        run_experiment(
+            confirmation.runs,
+            request.settings.model_copy(update=changes),
+            request.dataset,
+            lambda run: proposals(run, confirmation),
+            AsyncSuccessiveHalving(),  # without rungs: every run counts in full
+            [confirmation.apply],
+            lambda _: progress(confirmation),
+            finish,
+        )
+
+    started = time.monotonic()
+    if not confirmation.opening:
+        run_all(confirmation_proposals)
+        if confirmation.runs.ended != "finished":
+            return
+    if confirmation.has_ablations_left:
+        run_all(ablation_proposals)
 
 
 def _test(confirmation: Confirmation, request: SearchRequest) -> str:
@@ -193,6 +217,16 @@ def confirmation_proposals(run: Run, confirmation: Confirmation) -> Iterator[Tri
             number = confirmation.run_number(candidate, round_number)
             if number not in confirmation.runs.trials and candidate.name not in confirmation.ruled_out:
                 yield TrialStart(Trial(number, candidate.config | {"seed": seed}, candidate.control))
+
+
+def ablation_proposals(run: Run, confirmation: Confirmation) -> Iterator[TrialStart]:
+    """Unfinished runs, then all ablations on one seed after the other."""
+    yield from run.unfinished
+    for seed in confirmation.seeds:
+        for ablation in confirmation.ablations():
+            if seed not in confirmation.runs_of(ablation):
+                number = max(ABLATION_RUNS, max(confirmation.runs.trials) + 1)
+                yield TrialStart(Trial(number, ablation.config | {"seed": seed}))
 
 
 def _has_started(confirmation: Confirmation, round_number: int) -> bool:

@@ -190,7 +190,7 @@ def test_a_cuda_error_leaves_the_trainable_unless_it_is_out_of_memory(error_code
     """700 is an illegal memory access, 2 is out of memory, the one after which the process can still use its GPU."""
     error = torch.AcceleratorError("CUDA error")
     if error_code is not None:
-        error.error_code = error_code
+        vars(error)["error_code"] = error_code
 
     def fail() -> None:
         raise error

@@ -50,7 +50,7 @@ def test_the_test_set_is_opened_once_after_the_last_run_ended(confirmed: Experim
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--top-k", "3"], "top_k must be 1, as this confirmation was begun, got 3 (--top-k)"),
+        (["--top-k", "3"], "top_k must be 1, as this confirmation has, got 3 (--top-k)"),
         (["--seeds", "1"], "seeds must be a whole number of at least 2, got 1 (--seeds)"),
         (["--top-k", "0"], "top_k must be a whole number of at least 1, got 0 (--top-k)"),
         (["--cpus-per-trial", "-1"], "cpus_per_trial"),

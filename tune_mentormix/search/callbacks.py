@@ -31,19 +31,14 @@ from tune_mentormix.storage.paths import relative_to, remove_folder, why_not_wri
 logger = logging.getLogger(__name__)
 
 REPORTED = (
-    "val_accuracy",
-    "val_loss",
-    "train_loss",
-    "mean_weight",
-    "epoch_seconds",
-    "images_per_second",
+    *("val_accuracy", "val_loss", "train_loss", "mean_weight", "epoch_seconds", "images_per_second"),
     "selected_clean_fraction",  # only where clean training labels are known
 )
 
 
 @contextmanager
 def open_journal(experiment: Experiment) -> Iterator[EventJournal]:
-    """The experiment's journal to write to. Raises RequestError if its storage cannot be used now."""
+    """Opens the experiment's journal to write to. Raises RequestError if its storage cannot be used now."""
     try:
         journal = EventJournal(experiment.path / JOURNAL_FILE)
     except OSError as error:
@@ -101,7 +96,7 @@ class JournalCallback(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Records how a trial ended, if it did."""
-        self._record_end(trial.config["trial"])
+        record_end(self._run, self._early_stopping, trial.config["trial"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Retries a trial whose worker was lost, unless it had ended or this was once too often.
@@ -109,7 +104,7 @@ class JournalCallback(Callback):
         A trial that waited in vain for the storage did not fail: it is retried, or resumed later.
         """
         number = trial.config["trial"]
-        if self._record_end(number) or self._experiment.trials[number].has_ended:
+        if record_end(self._run, self._early_stopping, number) or self._experiment.trials[number].has_ended:
             return
         cause = error_cause(trial)
         waited_in_vain = StorageUnavailableError.__name__ in cause
@@ -120,12 +115,8 @@ class JournalCallback(Callback):
         if waited_in_vain:
             self._stopper.storage_error = cause
             return
-        losses = self._run.settings.max_restarts + 1
-        error = f"worker lost {losses} times without a new epoch: {cause}"
+        error = f"worker lost {self._run.settings.max_restarts + 1} times without a new epoch: {cause}"
         self._journal.record(Failed(trial=number, error=error, worker_lost=True))
-
-    def _record_end(self, number: int) -> bool:
-        return record_end(self._run, self._early_stopping, number)
 
 
 def record_end(run: Run, early_stopping: AsyncSuccessiveHalving, number: int) -> bool:
@@ -230,9 +221,9 @@ class CpuFallbackWarning(Callback):
         if result.get("device") == "cpu" and node not in self._warned:
             self._warned.add(node)
             logger.warning(
-                "%s",
-                f"trials on {node} hold GPUs and train on the CPU, since torch finds no GPU there: is its driver too "
+                "trials on %s hold GPUs and train on the CPU, since torch finds no GPU there: is its driver too "
                 "old, or its torch one without CUDA?",
+                node,
             )
 
 
@@ -240,7 +231,7 @@ PROJECT = "tune-mentormix"  # at Weights & Biases; an experiment is a group of r
 
 
 def tracker_callbacks(names: Collection[str], experiment: str) -> list[Callback]:
-    """TensorBoard's callback, and those asked for.
+    """Returns TensorBoard's callback, and those asked for.
 
     Servers and keys come from each tracker's own settings, such as `MLFLOW_TRACKING_URI` and `WANDB_API_KEY`.
     """

@@ -1,4 +1,4 @@
-"""Confirming a search: its best configurations and the controls on fresh seeds, and the test set at the very end."""
+"""Confirms a search: trains its best and the controls on fresh seeds, then measures them on the test set."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location, write_atomically
 from tune_mentormix.storage.yaml_files import write_yaml
 
-MIN_SEEDS = 2  # of a single one no spread is known
+MIN_SEEDS = 2  # one seed has no spread
 
 Progress = Callable[[Confirmation], None]
 
@@ -59,19 +59,19 @@ def confirm_search(
     verbose: bool = False,
     ablate: bool = False,
 ) -> Confirmation:
-    """Confirms a search, or goes on with its confirmation; once nothing is left to run, opens the test set.
+    """Confirms a search, or resumes its confirmation; measures on the test set once nothing is left to train.
 
-    The candidates are chosen when a confirmation begins, and stand. More seeds extend it, and then the test set is
-    opened again; a complete confirmation is only read.
+    The candidates are chosen once, when a confirmation begins. More seeds extend it, and then the test set is
+    evaluated again; a complete confirmation is only read.
 
     Args:
-        storage: the folder that holds experiments.
-        name: the experiment's.
-        top_k: how many of the best configurations; None: 5, or as before.
-        seeds: how many; None: 5, or as before.
+        storage: the folder, or the place in an object store, that holds experiments.
+        name: name of the experiment.
+        top_k: number of the best configurations to train; None: 5, or as before.
+        seeds: number of seeds; None: 5, or as before.
         changes: settings that may differ from the search's (`address`, resources, `time_budget`).
         progress: called with the confirmation after every event.
-        verbose: whether Ray may talk.
+        verbose: whether to show Ray's log output.
         ablate: whether to train the ablations of the winner too; remembered.
 
     Raises:
@@ -114,12 +114,12 @@ def _check_counts(top_k: int | None, seeds: int | None) -> None:
 def _check_extension(confirmation: Confirmation, top_k: int | None, seeds: int | None) -> None:
     if top_k not in (None, confirmation.top_k):
         raise RequestError(
-            f"top_k must be {confirmation.top_k}, as this confirmation was begun, got {top_k} (--top-k); "
-            f"to begin another, move {confirmation.runs.path} away"
+            f"top_k must be {confirmation.top_k}, as this confirmation has, got {top_k} (--top-k); "
+            f"to start another, move {confirmation.runs.path} away"
         )
     if seeds is not None and seeds < len(confirmation.seeds):
         raise RequestError(
-            f"seeds must be at least {len(confirmation.seeds)}, as this confirmation was begun, got {seeds} (--seeds)"
+            f"seeds must be at least {len(confirmation.seeds)}, as this confirmation has, got {seeds} (--seeds)"
         )
 
 
@@ -189,12 +189,12 @@ def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress)
 
 
 def _test(confirmation: Confirmation, request: SearchRequest) -> str:
-    """Opens the test set if there is a winner; returns why the run ended."""
+    """Evaluates on the test set if there is a winner; returns why the run ended."""
     winner = confirmation.winner()
     if winner is None or confirmation.opening:
         return "finished"
     try:
-        open_test_set(confirmation, winner, request.settings, request.dataset)
+        evaluate_on_test_set(confirmation, winner, request.settings, request.dataset)
     except DatasetError as error:
         confirmation.no_test = str(error)
     except KeyboardInterrupt:
@@ -238,7 +238,7 @@ def _has_started(confirmation: Confirmation, round_number: int) -> bool:
 
 
 def _eliminate_worse(confirmation: Confirmation, rounds: int, journal: EventJournal) -> None:
-    """Rules out candidates by a paired test over all rounds so far; never the controls."""
+    """Eliminates candidates by a paired test over all rounds so far; never the controls."""
     race = [c for c in confirmation.candidates if c.competes and c.name not in confirmation.ruled_out]
     accuracies = {c.name: confirmation.accuracies(c) for c in race if confirmation.accuracies(c)}
     kept = [c.name for c in race if c.control]
@@ -248,26 +248,20 @@ def _eliminate_worse(confirmation: Confirmation, rounds: int, journal: EventJour
 
 
 def eliminate_failed(confirmation: Confirmation, journal: EventJournal) -> None:
-    """Rules out each candidate of which a run failed, whatever its other runs show; never a control."""
+    """Eliminates each candidate of which a run failed, whatever its other runs show; never a control."""
     reasons = {c.name: confirmation.failure(c) for c in confirmation.candidates if not c.control}
     new = {name: why for name, why in reasons.items() if why and name not in confirmation.ruled_out}
     if new:
         journal.record(RuledOut(rounds=None, candidates=new))
 
 
-def open_test_set(confirmation: Confirmation, winner: Candidate, settings: SearchSettings, dataset: Dataset) -> None:
-    """Measures every run of the winner and the controls on the test split, and keeps the results.
+def evaluate_on_test_set(
+    confirmation: Confirmation, winner: Candidate, settings: SearchSettings, dataset: Dataset
+) -> None:
+    """Measures every run of the winner and the controls on the test split, and records the results.
 
-    The opening is written down before anything is measured, so that one that was interrupted is on record too.
-
-    Args:
-        confirmation: complete.
-        winner: chosen on validation.
-        settings: of the search; the tasks get the resources of a trial.
-        dataset: what the runs trained on.
-
-    Raises:
-        DatasetError: if the dataset has no test split; nothing is written then.
+    The evaluation is recorded before anything is measured, so that an interrupted one is on record too. Raises
+    DatasetError, and writes nothing, if the dataset has no test split.
     """
     images, labels = load_test_split(settings.data_settings())
     compared = confirmation.compared(winner)

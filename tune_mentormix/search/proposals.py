@@ -31,7 +31,7 @@ def search_proposals(
     experiment, common = run.experiment, run.settings.common_trial_settings() | space.fixed
     enqueued = _enqueued(run)
     while (number := len(experiment.trials)) < experiment.num_samples:
-        if plateau.is_reached or not (enqueued or not study.is_exhausted):
+        if plateau.is_reached or (study.is_exhausted and not enqueued):
             yield None
         elif enqueued:
             control, values = enqueued.pop(0)

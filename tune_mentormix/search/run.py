@@ -16,12 +16,7 @@ from tune_mentormix.config.settings import SearchSettings, default_name
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import hold_new_experiment, resumed_settings
 from tune_mentormix.experiment.events import replay
-from tune_mentormix.experiment.experiment import (
-    SEARCH_FILE,
-    Experiment,
-    experiment_path,
-    read_experiment,
-)
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
 from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.search.plan import SearchRequest, check_request, stored_request
 from tune_mentormix.search.proposals import search_proposals
@@ -40,7 +35,7 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     Args:
         settings: checked; a missing name is made from the dataset and the time.
         progress: called with the experiment after every event.
-        verbose: whether Ray may talk.
+        verbose: whether to show Ray's log output.
 
     Raises:
         RequestError: before anything is created, if the search cannot run as asked.
@@ -62,20 +57,20 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
 def resume_search(
     storage: Location, name: str, changes: dict[str, Any], progress: Progress, verbose: bool = False
 ) -> Experiment:
-    """Goes on with a search after any interruption, or extends a finished one.
+    """Resumes a search after any interruption, or extends a finished one.
 
     Args:
         storage: the folder, or the place in an object store, that holds experiments.
-        name: the experiment's.
+        name: name of the experiment.
         changes: settings that may differ in this run (`num_samples`, `address`, resources, `time_budget`).
-        progress: as in `start_search`.
-        verbose: whether Ray may talk.
+        progress: called with the experiment after every event.
+        verbose: whether to show Ray's log output.
 
     Raises:
         RequestError: if there is no such experiment, another driver runs it, or its data changed.
     """
     with Lease(read_experiment(storage, name).path).acquire():
-        experiment = read_experiment(storage, name)  # again: nobody else writes from here on
+        experiment = read_experiment(storage, name)  # again: from here on, this process is the only writer
         settings = resumed_settings(experiment, storage, changes)
         request = stored_request(experiment, settings)
         with connection(settings.address, verbose):

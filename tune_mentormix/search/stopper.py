@@ -36,14 +36,7 @@ class SearchStopper(Stopper):
         settings: SearchSettings,
         on_progress: Callable[[Experiment], None],
     ) -> None:
-        """Starts the clock of the time budget; the epoch budget counts all runs of the experiment.
-
-        Args:
-            experiment: kept up to date by the journal.
-            journal: flushed at each update; the search stops if it cannot be written for long.
-            settings: the budgets, and the epochs of a trial.
-            on_progress: called at each update.
-        """
+        """Starts the clock of the time budget; the epoch budget counts all runs of the experiment."""
         self.reason: str | None = None
         """Why the search should stop; None while it should not."""
         self.storage_error: str | None = None

@@ -18,9 +18,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna import Study
-from optuna.distributions import (
-    BaseDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -133,7 +131,7 @@ class SearchStudy:
         self.study.tell(trial.asked, value if state == TrialState.COMPLETE else None, state)
 
     def _worst(self) -> float:
-        """The lowest accuracy told so far."""
+        """Returns the lowest accuracy told so far."""
         values = [trial.value for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
         return min((value for value in values if value is not None), default=0.0)
 
@@ -175,48 +173,31 @@ class GridSampler(BaseSampler):
         raise AssertionError(param_name)
 
 
-def _tpe(space: Space, search_seed: int, seed: int) -> BaseSampler:
-    # Running trials count as bad ones (constant liar), so that parallel proposals spread out.
-    return TPESampler(seed=seed, multivariate=True, constant_liar=True)
-
-
-def _gp(space: Space, search_seed: int, seed: int) -> BaseSampler:
-    return GPSampler(seed=seed)  # takes running trials into account by itself
-
-
-def _cmaes(space: Space, search_seed: int, seed: int) -> BaseSampler:
-    independent = RandomSampler(seed=seed)  # for choices, which CMA-ES has no notion of
-    return CmaEsSampler(
-        seed=seed, consider_pruned_trials=True, independent_sampler=independent, warn_independent_sampling=False
-    )
-
-
-def _qmc(space: Space, search_seed: int, seed: int) -> BaseSampler:
-    independent = RandomSampler(seed=seed)  # for the first trial, from which it takes the space
-    return QMCSampler(
-        scramble=True, seed=search_seed, independent_sampler=independent, warn_independent_sampling=False
-    )
-
-
+# Takes the space, the seed of the search, and that of the proposal.
 SAMPLERS: dict[str, Callable[[Space, int, int], BaseSampler]] = {
-    "tpe": _tpe,
-    "gp": _gp,
-    "cmaes": _cmaes,
+    # Running trials count as bad ones (constant liar), so that parallel proposals spread out; GP does so by itself.
+    "tpe": lambda space, search_seed, seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
+    "gp": lambda space, search_seed, seed: GPSampler(seed=seed),
+    # CMA-ES knows no choices, and QMC takes the space from the first trial: these are drawn at random.
+    "cmaes": lambda space, search_seed, seed: CmaEsSampler(
+        seed=seed,
+        consider_pruned_trials=True,
+        independent_sampler=RandomSampler(seed=seed),
+        warn_independent_sampling=False,
+    ),
     "random": lambda space, search_seed, seed: RandomSampler(seed=seed),
     "grid": lambda space, search_seed, seed: GridSampler(space, search_seed),
-    "qmc": _qmc,
+    "qmc": lambda space, search_seed, seed: QMCSampler(
+        scramble=True,
+        seed=search_seed,
+        independent_sampler=RandomSampler(seed=seed),
+        warn_independent_sampling=False,
+    ),
 }
 
 
 def make_sampler(name: str, space: Space, search_seed: int, number: int) -> BaseSampler:
-    """The sampler for one proposal.
-
-    Args:
-        name: one of `SAMPLERS`.
-        space: what is searched.
-        search_seed: the search's.
-        number: of the trial that is proposed.
-    """
+    """Returns the sampler, one of `SAMPLERS`, that proposes trial `number`."""
     seed = int(np.random.SeedSequence([search_seed, number]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

@@ -127,7 +127,7 @@ def _run_trials(run: Run, proposals: Iterator[TrialStart | None], early_stopping
     failure = journal.permanent_error or checkpoint_error
     if failure:
         journal.record(RunEnded(run=experiment.runs, reason="storage"))
-        raise SearchFailedError(f"{failure}. What was stored is safe: once the storage works again, go on")
+        raise SearchFailedError(f"{failure}. What was stored is safe: once the storage works again, resume it")
     return stopper.reason or "finished"
 
 
@@ -149,7 +149,7 @@ def _failing_in_one_line() -> Iterator[None]:
         where = f" ({cause.filename})" if cause.filename else ""
         raise SearchFailedError(
             f"this machine could not go on: {one_line(cause)}{where}. What was stored is safe: once that is "
-            "mended, go on"
+            "mended, resume it"
         ) from error
 
 

@@ -14,7 +14,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from trainables.settings import DataSettings, Settings, TrialSettings
-from tune_mentormix.config.settings import DURATIONS, SearchSettings
+from tune_mentormix.cli.options import METAVARS
+from tune_mentormix.config.settings import SearchSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
@@ -33,7 +34,7 @@ def table(name: str) -> str:
     lines = [f"| {heading} | default | allowed | meaning |", "| --- | --- | --- | --- |"]
     for key, field in fields_of(name).items():
         meaning = " ".join((field.description or "").split())
-        allowed = "seconds, or 90s, 30m, 2h, 1d" if key in DURATIONS else allowed_values(field)
+        allowed = "seconds, or 90s, 30m, 2h, 1d" if METAVARS.get(key) == "<time>" else allowed_values(field)
         lines.append(f"| `{key}` | {default_value(field)} | {allowed} | {meaning} |")
     return "\n".join(lines) + "\n"
 

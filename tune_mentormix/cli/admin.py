@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli.options import AsJson, Insecure, Storage, examples, option
+from tune_mentormix.cli.options import AsJson, Commands, Insecure, Storage, argument, examples, option
 from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.formatting import NOTHING, format_bytes
@@ -19,8 +19,7 @@ Configuration = Annotated[Path | None, option("YAML file of what the server allo
 Host = Annotated[str, typer.Option(help="Address to bind. Other machines reach any address but a loopback one.")]
 Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to bind.")]
 TokensFile = Annotated[
-    Path | None,
-    option("File of access tokens, with mode 600.", "~/.config/tune-mentormix/tokens"),
+    Path | None, option("File of access tokens, with mode 600.", "~/.config/tune-mentormix/tokens")
 ]
 Dashboard = Annotated[
     str | None,
@@ -39,7 +38,7 @@ Certificate = Annotated[Path | None, option("TLS certificate of this server, for
 Key = Annotated[Path | None, option("Private key of the certificate.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
 
-app = typer.Typer()
+app = Commands("Search")
 
 
 @app.command(rich_help_panel="Team", epilog=examples("serve --storage /shared/results --dashboard http://head:8265"))
@@ -67,9 +66,9 @@ def serve(
     serve_until_stopped(read_server_settings(config, options), BindAddress(host, port, certificate, key), tokens)
 
 
-@app.command(rich_help_panel="Search", epilog=examples("delete birds", "delete birds --yes"))
+@app.with_examples("delete birds", "delete birds --yes")
 def delete(
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Experiments to delete.", show_default=False)],
+    names: Annotated[list[str], argument("NAME", "Experiments to delete.")],
     yes: Yes = False,
     storage: Storage = STORAGE,
 ) -> None:
@@ -77,7 +76,7 @@ def delete(
     _clean(storage, names, whole=True, yes=yes, as_json=False)
 
 
-@app.command(rich_help_panel="Search", epilog=examples("gc", "gc birds --yes"))
+@app.with_examples("gc", "gc birds --yes")
 def gc(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Experiments. Not set: all.")] = None,
     whole: Annotated[bool, typer.Option("--whole", hidden=True)] = False,  # now: delete

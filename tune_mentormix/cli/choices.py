@@ -6,23 +6,21 @@ import json
 from pathlib import Path
 from typing import Annotated, get_args
 
-import typer
 from rich.text import Text
 
 from search_spaces import shipped_spaces
 from trainables.errors import one_line
 from trainables.settings import TORCHVISION_PREFIX, OwnNetwork, TrialSettings
 from tune_mentormix.cli.console import print_facts, print_table, print_written, stdout
-from tune_mentormix.cli.options import examples, option
+from tune_mentormix.cli.options import Commands, option
 from tune_mentormix.config.settings import settings_schema
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.yaml_files import read_yaml
 
-PANEL = "Search"
-app = typer.Typer()
+app = Commands("Search")
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("spaces", "search --space wide --trials 100"))
+@app.with_examples("spaces", "search --space wide --trials 100")
 def spaces() -> None:
     """Show the built-in search spaces."""
     for name, path in shipped_spaces().items():
@@ -34,7 +32,7 @@ def spaces() -> None:
     stdout.print("Another space: --space FILE.yaml with such lines; docs/search.md describes them.")
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("networks", "search --network torchvision/resnet50"))
+@app.with_examples("networks", "search --network torchvision/resnet50")
 def networks() -> None:
     """Show the networks that can be trained, with their numbers of parameters for 10 classes."""
     from torchvision import models  # imports torch
@@ -51,7 +49,7 @@ def networks() -> None:
     stdout.print(", ".join(models.list_models(module=models)), soft_wrap=False)
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("datasets", "search --dataset folder --data-dir ~/data/birds"))
+@app.with_examples("datasets", "search --dataset folder --data-dir ~/data/birds")
 def datasets() -> None:
     """Show the datasets that can be searched on."""
     from trainables.data import DATASETS  # imports NumPy
@@ -60,10 +58,8 @@ def datasets() -> None:
     stdout.print("docs/data.md describes them, and label files.")
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("schema --out search.schema.json"))
-def schema(
-    out: Annotated[Path | None, option("JSON file to write. Not set: print it.")] = None,
-) -> None:
+@app.with_examples("schema --out search.schema.json")
+def schema(out: Annotated[Path | None, option("JSON file to write. Not set: print it.")] = None) -> None:
     """Write the JSON schema of the settings file, with which editors complete and check it.
 
     A first line `# yaml-language-server: $schema=search.schema.json` in the settings file names it.

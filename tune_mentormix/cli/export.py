@@ -8,32 +8,26 @@ from typing import Annotated, Literal
 import typer
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli.options import AsJson, Name, Storage, examples, option
-from tune_mentormix.cli.progress import TrainingProgress
+from tune_mentormix.cli.options import AsJson, Commands, Name, Storage, argument, option
+from tune_mentormix.cli.progress import training_progress
 from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import read_experiment
 from tune_mentormix.formatting import format_accuracy
 
-PANEL = "Use the model"
 WEIGHTS_HELP = (
     "Weights of the last epoch, by which the trial was chosen, or of its epoch of best validation accuracy."
 )
 STUDY_HELP = "Write all trials as an Optuna study (a journal file) for optuna-dashboard and optuna.load_study."
-app = typer.Typer()
+app = Commands("Use the model")
 
-ExportFolder = Annotated[
-    Path, typer.Argument(metavar="FOLDER", help="Folder that export or train wrote.", show_default=False)
-]
+ExportFolder = Annotated[Path, argument("FOLDER", "Folder that export or train wrote.")]
 DataDir = Annotated[Path | None, option("Where the dataset is now. Not set: as exported.")]
 LabelsFile = Annotated[Path | None, option("Where the label file is now. Not set: as exported.")]
 EvaluationSplit = Literal["validation", "test"]
 
 
-@app.command(
-    rich_help_panel=PANEL,
-    epilog=examples("export birds --out best", "export birds --out best --onnx", "export birds --study birds.log"),
-)
+@app.with_examples("export birds --out best", "export birds --out best --onnx", "export birds --study birds.log")
 def export(
     name: Name,
     out: Annotated[Path | None, option("Folder to write into; not needed with --study.")] = None,
@@ -58,11 +52,9 @@ def export(
     print_exported(export_best(experiment, out, onnx, weights), experiment.state())
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("train best/best_config.yaml --out trained"))
+@app.with_examples("train best/best_config.yaml --out trained")
 def train(
-    config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="Exported best_config.yaml, or its folder.", show_default=False)
-    ],
+    config: Annotated[Path, argument("CONFIG", "Exported best_config.yaml, or its folder.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics and weights.")] = Path("trained"),
     seed: Annotated[int | None, option("Random seed. Not set: as exported.")] = None,
     data_dir: DataDir = None,
@@ -74,14 +66,14 @@ def train(
     exported = read_exported(config, {"data_dir": data_dir, "labels_file": labels_file})
     from tune_mentormix.export.train import train_in_full  # imports torch
 
-    with TrainingProgress() as progress:
+    with training_progress() as progress:
         report = train_in_full(exported, out, seed, progress)
     accuracy = f"{format_accuracy(report['val_accuracy'])} on {exported.labels} validation labels"
     console.stdout.print(f"accuracy {accuracy} at epoch {exported.config.epochs}, the last")
     console.stdout.print(f"checkpoint and metrics are in {out}")
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("evaluate best", "evaluate best --split test --json"))
+@app.with_examples("evaluate best", "evaluate best --split test --json")
 def evaluate(
     folder: ExportFolder,
     split: Annotated[
@@ -111,15 +103,10 @@ def evaluate(
         print_evaluation(evaluation)
 
 
-@app.command(
-    rich_help_panel=PANEL,
-    epilog=examples("predict best photo.jpg", "predict best ~/photos --top-k 3 --out predictions.csv"),
-)
+@app.with_examples("predict best photo.jpg", "predict best ~/photos --top-k 3 --out predictions.csv")
 def predict(
     folder: ExportFolder,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE", help="Image files, and folders of them.", show_default=False)
-    ],
+    images: Annotated[list[Path], argument("IMAGE", "Image files, and folders of them.")],
     top_k: Annotated[int, typer.Option(min=1, help="How many of the most probable labels to show.")] = 1,
     out: Annotated[Path | None, option("CSV file to write, instead of printing.")] = None,
     as_json: AsJson = False,

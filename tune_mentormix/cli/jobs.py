@@ -9,21 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tune_mentormix.cli import console
-from tune_mentormix.cli.options import (
-    NOTHING_SET,
-    SUBMIT_OPTIONS,
-    AsJson,
-    Assignments,
-    Config,
-    Dashboard,
-    Insecure,
-    Name,
-    Storage,
-    examples,
-    parse_storage,
-    with_settings,
-)
+from tune_mentormix.cli import console, options
+from tune_mentormix.cli.options import AsJson, Dashboard, Insecure, Name, Storage, with_settings
 from tune_mentormix.config.settings import RESUMABLE, STORAGE, option_name, read_settings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.formatting import NOTHING
@@ -31,26 +18,20 @@ from tune_mentormix.formatting import NOTHING
 if TYPE_CHECKING:
     from tune_mentormix.cluster.jobs import ClusterJobs, Job
 
-PANEL = "Cluster"
-app = typer.Typer()
+app = options.Commands("Cluster")
 
 
-@app.command(
-    rich_help_panel=PANEL,
-    epilog=examples(
-        "submit birds --config birds.yaml --storage s3://bucket/folder",
-        "submit birds --trials 50 --dashboard http://head:8265",
-        "resume birds --submit --trials 100",
-    ),
+@app.with_examples(
+    "submit birds --config birds.yaml --storage s3://bucket/folder",
+    "submit birds --trials 50 --dashboard http://head:8265",
+    "resume birds --submit --trials 100",
 )
-@with_settings(SUBMIT_OPTIONS)
+@with_settings(options.SUBMIT_OPTIONS)
 def submit(
     settings: dict[str, Any],
-    experiment: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="The same as --name.", show_default=False)
-    ] = None,
-    config: Config = None,
-    assignments: Assignments = NOTHING_SET,
+    experiment: Annotated[str | None, options.argument("NAME", "The same as --name.")] = None,
+    config: options.Config = None,
+    assignments: options.Assignments = options.NOTHING_SET,
     resume: Annotated[str | None, typer.Option(hidden=True)] = None,
     dashboard: Dashboard = None,
     insecure: Insecure = False,
@@ -64,9 +45,11 @@ def submit(
     if experiment is not None and settings.setdefault("name", experiment) != experiment:
         raise RequestError(f"two names are given, {experiment} and --name {settings['name']}: leave one out")
     if resume is not None:  # the spelling of earlier versions
-        jobs = ClusterJobs(dashboard, parse_storage(settings.pop("storage", STORAGE)), insecure)
+        jobs = ClusterJobs(dashboard, options.parse_storage(settings.pop("storage", STORAGE)), insecure)
         others = {"--config": config, "--set": assignments}
-        _check_resumable([*map(option_name, settings), *(name for name, value in others.items() if value)])
+        for given in [*map(option_name, settings), *(name for name, value in others.items() if value)]:
+            if given not in map(option_name, RESUMABLE):
+                raise RequestError(f"{given} cannot change in a resume: leave it out, or submit a new search")
         print_sent(jobs.resume(resume, settings), jobs)
         return
     asked = read_settings(config, settings, assignments)
@@ -76,7 +59,7 @@ def submit(
     print_sent(jobs.submit(read_space(asked)[0]), jobs)
 
 
-@app.command(name="jobs", rich_help_panel=PANEL, epilog=examples("jobs --storage s3://bucket/folder", "jobs --json"))
+@app.with_examples("jobs --storage s3://bucket/folder", "jobs --json", name="jobs")
 def jobs_(
     storage: Storage = STORAGE, dashboard: Dashboard = None, insecure: Insecure = False, as_json: AsJson = False
 ) -> None:
@@ -101,7 +84,7 @@ def jobs_(
         console.print_table(("name", "state", "submitted", "job", "note"), rows)
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("logs birds --follow"))
+@app.with_examples("logs birds --follow")
 def logs(
     name: Name,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing it until the search ends.")] = False,
@@ -124,7 +107,7 @@ def logs(
         typer.echo(jobs.logs(name), nl=False)
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("stop birds", "resume birds --submit"))
+@app.with_examples("stop birds", "resume birds --submit")
 def stop(name: Name, storage: Storage = STORAGE, dashboard: Dashboard = None, insecure: Insecure = False) -> None:
     """Interrupt a submitted search. `resume NAME --submit` continues it."""
     from tune_mentormix.cluster.jobs import ClusterJobs, recorded_jobs
@@ -144,10 +127,3 @@ def print_sent(job: Job, jobs: ClusterJobs) -> None:
     console.stdout.print(f"{job.name} was sent to {jobs.address} as job {job.submission_id}")
     commands = {"status": f"status {job.name}", "follow": f"logs {job.name} --follow", "stop": f"stop {job.name}"}
     console.print_commands(commands, jobs.storage)
-
-
-def _check_resumable(given: list[str]) -> None:
-    allowed = set(map(option_name, RESUMABLE))
-    other = next((option for option in given if option not in allowed), None)
-    if other:
-        raise RequestError(f"{other} cannot change in a resume: leave it out, or submit a new search")

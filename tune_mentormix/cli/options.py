@@ -16,15 +16,7 @@ from rich.markup import escape
 
 from search_spaces import shipped_spaces
 from trainables.settings import OwnNetwork, TrialSettings
-from tune_mentormix.config.settings import (
-    DURATIONS,
-    ENVIRONMENT,
-    KEYS_PAGE,
-    RESUMABLE,
-    STORAGE,
-    SearchSettings,
-    option_name,
-)
+from tune_mentormix.config.settings import ENVIRONMENT, KEYS_PAGE, RESUMABLE, STORAGE, SearchSettings, option_name
 from tune_mentormix.config.validation import choices
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.paths import Location, as_location
@@ -38,12 +30,7 @@ PANELS = {  # the settings that have an option, in the order of --help; all othe
     "Search": ("name", "space", "start_from", "sampler", "scheduler", "grace_period", "reduction_factor"),
     "Budget": ("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
     "Resources": (
-        "cpus_per_trial",
-        "gpus_per_trial",
-        "max_concurrent",
-        "checkpoint_every",
-        "max_restarts",
-        "address",
+        *("cpus_per_trial", "gpus_per_trial", "max_concurrent", "checkpoint_every", "max_restarts", "address"),
     ),
     "Storage": ("storage", "tracker"),
 }
@@ -55,8 +42,21 @@ FIELDS = {**SearchSettings.model_fields, "precision": TrialSettings.model_fields
 SCHEMAS = TrialSettings.model_json_schema()["properties"] | SearchSettings.model_json_schema()["properties"]
 DEPENDS = ("noise",)  # whose default depends on another setting: the help text gives it
 BUILT_IN = {"network": get_args(OwnNetwork), "space": tuple(shipped_spaces())}  # which may be something else, too
-METAVARS = {"storage": "<folder|uri>"} | dict.fromkeys(DURATIONS, "<time>")
+METAVARS = {"storage": "<folder|uri>", "time_budget": "<time>", "trial_timeout": "<time>"}
 NOTHING_SET: list[str] = []
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+class Commands(typer.Typer):
+    """The commands of one panel of the program's --help."""
+
+    def __init__(self, panel: str) -> None:
+        super().__init__()
+        self._panel = panel
+
+    def with_examples(self, *lines: str, name: str | None = None) -> Decorator:
+        """Adds a command, and these examples to its --help."""
+        return self.command(name, rich_help_panel=self._panel, epilog=examples(*lines))
 
 
 def command() -> str:
@@ -77,6 +77,11 @@ def option(text: str, default: str | bool = False, **more: Any) -> Any:
     return typer.Option(help=text, show_default=default, **more)
 
 
+def argument(metavar: str, text: str, **more: Any) -> Any:
+    """Returns an argument whose default is not shown."""
+    return typer.Argument(metavar=metavar, help=text, show_default=False, **more)
+
+
 def parse_storage(value: str | Path) -> Location:
     """Reads --storage. Raises RequestError if it is neither a folder nor the URI of an object store."""
     try:
@@ -85,9 +90,7 @@ def parse_storage(value: str | Path) -> Location:
         raise RequestError(f"storage: {error} (--storage)") from error
 
 
-def with_settings(
-    names: Iterable[str], defaults: bool = True
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_settings(names: Iterable[str], defaults: bool = True) -> Decorator:
     """Gives a command an option for each of these settings; it receives those that the user gave as `settings`.
 
     `defaults` is false where an option that is not given keeps its earlier value, so that `--help` shows no default.
@@ -149,9 +152,7 @@ def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
     return sorted(path.parent.name for path in storage.glob(f"{incomplete}*/search.yaml"))
 
 
-Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="Experiment name.", show_default=False, autocompletion=complete_name)
-]
+Name = Annotated[str, argument("NAME", "Experiment name.", autocompletion=complete_name)]
 Storage = Annotated[  # a Location; Typer knows no unions
     Any,
     typer.Option(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from rich.console import Group, RenderableType
@@ -96,31 +97,18 @@ def hint(command: str) -> str:
     return f"Ctrl-C stops cleanly; `{command}` continues."
 
 
-class TrainingProgress:
-    """A progress bar of one training in full."""
+@contextmanager
+def training_progress() -> Iterator[Callable[[dict[str, float], int], None]]:
+    """Shows the progress bar of one training; yields what shows an epoch's report, given all epochs."""
+    columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.description}"), console=stderr) as progress:
+        task = progress.add_task("", total=None)
 
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=stderr,
-        )
-        self._task = self._progress.add_task("", total=None)
+        def show(report: dict[str, float], epochs: int) -> None:
+            text = f"validation accuracy {report['val_accuracy']:.4f}"
+            progress.update(task, completed=report["epoch"], total=epochs, description=text)
 
-    def __enter__(self) -> TrainingProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, report: dict[str, float], epochs: int) -> None:
-        """Shows one epoch's report."""
-        text = f"validation accuracy {report['val_accuracy']:.4f}"
-        self._progress.update(self._task, completed=report["epoch"], total=epochs, description=text)
+        yield show
 
 
 def _running(experiment: Experiment) -> str:

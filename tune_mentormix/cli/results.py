@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tune_mentormix.cli import console
-from tune_mentormix.cli.options import (
-    RESOURCE_OPTIONS,
-    AsJson,
-    Name,
-    Storage,
-    Verbose,
-    examples,
-    option,
-    with_settings,
-)
+from tune_mentormix.cli import console, options
+from tune_mentormix.cli.options import AsJson, Name, Storage, Verbose, argument, option, with_settings
 from tune_mentormix.cli.progress import SearchProgress, hint
 from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
@@ -28,20 +19,16 @@ from tune_mentormix.storage.lease import Lease
 if TYPE_CHECKING:
     from tune_mentormix.results.confirmation import Confirmation
 
-PANEL = "Results"
 REPORT_HELP = (
     "HTML file to write. Not set: report.html in the experiment's folder; NAME-report.html for a remote one."
 )
 AS_BEFORE = "Not set: 5, or as before."
 ABLATE_HELP = "Then train the winner with one hyperparameter at a time set back to its published value."
-app = typer.Typer()
+app = options.Commands("Results")
 
 
-@app.command(
-    rich_help_panel=PANEL,
-    epilog=examples("confirm birds", "confirm birds --top-k 3 --seeds 10 --time-budget 4h", "confirm birds --ablate"),
-)
-@with_settings(RESOURCE_OPTIONS, defaults=False)
+@app.with_examples("confirm birds", "confirm birds --top-k 3 --seeds 10 --time-budget 4h", "confirm birds --ablate")
+@with_settings(options.RESOURCE_OPTIONS, defaults=False)
 def confirm(
     settings: dict[str, Any],
     name: Name,
@@ -77,7 +64,7 @@ def confirm(
         raise typer.Exit(INTERRUPTED)
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("report birds", "report birds --out birds.html"))
+@app.with_examples("report birds", "report birds --out birds.html")
 def report(
     name: Name,
     out: Annotated[Path | None, option(REPORT_HELP)] = None,
@@ -93,12 +80,9 @@ def report(
     console.print_written(write_report(experiment, out))
 
 
-@app.command(
-    rich_help_panel=PANEL,
-    epilog=examples("compare birds birds-again", "compare birds birds-again --out comparison.html"),
-)
+@app.with_examples("compare birds birds-again", "compare birds birds-again --out comparison.html")
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Two or more experiments.", show_default=False)],
+    names: Annotated[list[str], argument("NAME", "Two or more experiments.")],
     out: Annotated[Path | None, option("HTML file to write, with learning curves.")] = None,
     storage: Storage = STORAGE,
     as_json: AsJson = False,

@@ -12,59 +12,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tune_mentormix.cli import console
-from tune_mentormix.cli.options import (
-    NOTHING_SET,
-    RESUME_OPTIONS,
-    SEARCH_OPTIONS,
-    AsJson,
-    Assignments,
-    Config,
-    Dashboard,
-    Insecure,
-    Name,
-    Storage,
-    Verbose,
-    examples,
-    option,
-    with_settings,
-)
+from tune_mentormix.cli import console, options
+from tune_mentormix.cli.options import AsJson, Name, Storage, Verbose, option, with_settings
 from tune_mentormix.cli.progress import SearchProgress
 from tune_mentormix.config.settings import RESUMABLE, STORAGE, SearchSettings, read_settings
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError, unknown
-from tune_mentormix.experiment.experiment import (
-    SEARCH_FILE,
-    Experiment,
-    Trial,
-    experiment_path,
-    list_experiments,
-    read_experiment,
-)
+from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, list_experiments, read_experiment
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value
 from tune_mentormix.storage.lease import Lease
 
 if TYPE_CHECKING:
+    from tune_mentormix.experiment.experiment import Experiment
     from tune_mentormix.search.dry_run import DryRun
     from tune_mentormix.storage.paths import Location
 
-PANEL = "Search"
 WATCH_SECONDS = 2.0  # between two reads of `status --watch`
-app = typer.Typer()
+app = options.Commands("Search")
 
 
-@app.command(
-    rich_help_panel=PANEL,
-    epilog=examples(
-        "search",
-        "search --name birds --dataset folder --data-dir birds",
-        "search --config search.yaml --trials 50 --dry-run",
-    ),
+@app.with_examples(
+    "search",
+    "search --name birds --dataset folder --data-dir birds",
+    "search --config search.yaml --trials 50 --dry-run",
 )
-@with_settings(SEARCH_OPTIONS)
+@with_settings(options.SEARCH_OPTIONS)
 def search(
     settings: dict[str, Any],
-    config: Config = None,
-    assignments: Assignments = NOTHING_SET,
+    config: options.Config = None,
+    assignments: options.Assignments = options.NOTHING_SET,
     exist_ok: Annotated[
         bool, typer.Option("--exist-ok", help="If an experiment of this name exists, resume it.")
     ] = False,
@@ -95,18 +70,15 @@ def search(
     _end(experiment)
 
 
-@app.command(
-    rich_help_panel=PANEL,
-    epilog=examples("resume birds", "resume birds --trials 100 --time-budget 8h", "resume birds --submit"),
-)
-@with_settings(RESUME_OPTIONS, defaults=False)
+@app.with_examples("resume birds", "resume birds --trials 100 --time-budget 8h", "resume birds --submit")
+@with_settings(options.RESUME_OPTIONS, defaults=False)
 def resume(
     settings: dict[str, Any],
     name: Name,
     submit: Annotated[bool, typer.Option("--submit", help="Resume as a job of a Ray cluster; see submit.")] = False,
     storage: Storage = STORAGE,
-    dashboard: Dashboard = None,
-    insecure: Insecure = False,
+    dashboard: options.Dashboard = None,
+    insecure: options.Insecure = False,
     verbose: Verbose = False,
 ) -> None:
     """Resume an interrupted search, or extend a finished one.
@@ -142,7 +114,7 @@ def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage
     _end(experiment)
 
 
-@app.command(rich_help_panel=PANEL, epilog=examples("status birds", "status birds --watch", "status birds --json"))
+@app.with_examples("status birds", "status birds --watch", "status birds --json")
 def status(
     name: Name,
     storage: Storage = STORAGE,
@@ -165,10 +137,7 @@ def status(
         console.print_status(experiment)
 
 
-@app.command(
-    rich_help_panel=PANEL,
-    epilog=examples("trials birds --sort val_accuracy --limit 10", "trials birds --csv > trials.csv"),
-)
+@app.with_examples("trials birds --sort val_accuracy --limit 10", "trials birds --csv > trials.csv")
 def trials(
     name: Name,
     sort: Annotated[str, option("Column to sort by; val_accuracy puts the best first.", "trial")] = "trial",
@@ -182,7 +151,18 @@ def trials(
         raise RequestError("--csv and --json are two forms: leave one out")
     experiment = read_experiment(storage, name)
     hyperparameters = experiment.hyperparameters
-    rows = [_trial_row(trial, hyperparameters) for _, trial in sorted(experiment.trials.items())]
+    rows = [
+        {
+            "trial": trial.number,
+            "state": trial.state,
+            "epoch": trial.epoch,
+            "val_accuracy": trial.val_accuracy,
+            **{name: trial.config[name] for name in hyperparameters},
+            "restarts": trial.attempt - 1,
+            "note": trial.error or (f"control: {trial.control}" if trial.control else ""),
+        }
+        for _, trial in sorted(experiment.trials.items())
+    ]
     columns = ["trial", "state", "epoch", "val_accuracy", *hyperparameters, "restarts", "note"]
     if sort not in columns:
         raise RequestError(unknown("column", sort, columns) + " (--sort)")
@@ -204,7 +184,7 @@ def trials(
         console.stdout.print(f"Accuracies are on {labels}, at each trial's latest epoch.")
 
 
-@app.command(name="list", rich_help_panel=PANEL, epilog=examples("list", "list --storage s3://bucket/folder --json"))
+@app.with_examples("list", "list --storage s3://bucket/folder --json", name="list")
 def list_(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
     """Show all searches of a storage folder, the newest first."""
     experiments = sorted(list_experiments(storage), key=lambda found: found.provenance.started, reverse=True)
@@ -251,19 +231,6 @@ def _changes(asked: SearchSettings) -> dict[str, Any]:
                 "(--exist-ok)"
             )
     return {key: getattr(asked, key) for key in asked.model_fields_set & may_change}
-
-
-def _trial_row(trial: Trial, hyperparameters: list[str]) -> dict[str, Any]:
-    """Returns what `trials` shows of one trial, by column."""
-    return {
-        "trial": trial.number,
-        "state": trial.state,
-        "epoch": trial.epoch,
-        "val_accuracy": trial.val_accuracy,
-        **{name: trial.config[name] for name in hyperparameters},
-        "restarts": trial.attempt - 1,
-        "note": trial.error or (f"control: {trial.control}" if trial.control else ""),
-    }
 
 
 def _print_dry_run(found: DryRun) -> None:

@@ -25,18 +25,11 @@ from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export.manifest import CONFIG_FILE
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
-from tune_mentormix.results.confirmation import (
-    Ablation,
-    Candidate,
-    Confirmation,
-    confirmation_record,
-    verdicts,
-)
+from tune_mentormix.results.confirmation import Ablation, Candidate, Confirmation, confirmation_record, verdicts
 
 if TYPE_CHECKING:
     from tune_mentormix.export.evaluate import ExportEvaluation, Prediction  # imports torch
     from tune_mentormix.export.write import Exported
-
 
 MAX_MATRIX_CLASSES = 20  # a larger confusion matrix does not fit a terminal, and is in the JSON
 

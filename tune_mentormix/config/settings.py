@@ -43,12 +43,8 @@ PresetName = Literal["reference", "paper"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"]
 SchedulerName = Literal["asha", "none"]
 StorageSetting = Annotated[
-    Location,
-    PlainValidator(as_location),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string"}),
+    Location, PlainValidator(as_location), PlainSerializer(str, return_type=str), WithJsonSchema({"type": "string"})
 ]
-DURATIONS = ("time_budget", "trial_timeout")  # settings that may be written as `30m`
 ENVIRONMENT = {  # variables for what is the same in every command
     "storage": "TUNE_MENTORMIX_STORAGE",
     "cache_dir": "TUNE_MENTORMIX_CACHE_DIR",

@@ -14,6 +14,8 @@ from tune_mentormix.errors import unknown
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+
 
 def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[str] = ()) -> str:
     """Describes an error in one line that names the setting, its value, and what the fields of `model` allow.
@@ -47,16 +49,13 @@ def choices(annotation: Any) -> tuple[str, ...]:
 def _allowed(model: type[BaseModel], name: str) -> str:
     schema = model.model_json_schema()["properties"][name]
     schema = next((part for part in schema.get("anyOf", []) if part.get("type") != "null"), schema)
+    kind = KINDS.get(schema.get("type"), "of another form")
     low, high = schema.get("minimum"), schema.get("maximum")
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    number = "a whole number" if schema.get("type") == "integer" else "a number"
-    has_low, has_high = (low, above) != (None, None), (high, below) != (None, None)
-    if has_low and has_high:
-        left = f"[{low:g}" if low is not None else f"({above:g}"
-        right = f"{high:g}]" if high is not None else f"{below:g})"
-        return f"be {number} in {left}, {right}"
-    if has_low:
-        return f"be {number} of at least {low:g}" if low is not None else f"be {number} above {above:g}"
-    if schema.get("type") in ("integer", "number"):
-        return f"be {number}"
-    return "be " + {"boolean": "true or false", "string": "text"}.get(str(schema.get("type")), "of another form")
+    if (low, above) == (None, None):
+        return f"be {kind}"
+    if (high, below) == (None, None):
+        return f"be {kind} of at least {low:g}" if low is not None else f"be {kind} above {above:g}"
+    left = f"[{low:g}" if low is not None else f"({above:g}"
+    right = f"{high:g}]" if high is not None else f"{below:g})"
+    return f"be {kind} in {left}, {right}"

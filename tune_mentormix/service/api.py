@@ -16,24 +16,12 @@ from starlette.responses import Response
 from tune_mentormix.config.settings import NAME_PATTERN, RESUMABLE
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.experiment.schemas import TrialState
+from tune_mentormix.service import schemas
 from tune_mentormix.service.admission import ALLOWED, admit, admit_changes, search_schema
 from tune_mentormix.service.artifacts import Kind
 from tune_mentormix.service.dependencies import Service, Shared, authorize, json_body, read_body, require_bearer
 from tune_mentormix.service.experiments import NotFoundError, Snapshot
 from tune_mentormix.service.jobs import KnownJobs
-from tune_mentormix.service.schemas import (
-    Accepted,
-    BestAnswer,
-    Curve,
-    CurveList,
-    JobList,
-    JobRecord,
-    Problem,
-    SearchList,
-    SearchStatus,
-    TrialList,
-    TrialRecord,
-)
 from tune_mentormix.service.sse import EventStream
 
 COLUMNS = ("trial", "state", "epoch", "val_accuracy", "restarts")  # to sort by, besides the hyperparameters
@@ -64,10 +52,11 @@ def _media(media_type: str, **schema: str) -> Responses:
     return {200: {"content": {media_type: {"schema": {"type": "string"} | schema}}}}
 
 
-READING: Responses = {status: {"model": Problem} for status in (401, 404, 409, 422, 429, 503)}  # of any request
-CHANGING = READING | {status: {"model": Problem} for status in (400, 403, 408, 413)}
+READING: Responses = {status: {"model": schemas.Problem} for status in (401, 404, 409, 422, 429, 503)}
+CHANGING = READING | {status: {"model": schemas.Problem} for status in (400, 403, 408, 413)}
 EVENTS = _media("text/event-stream")
-MADE: Responses = {202: {"model": Problem, "description": "It is being made: ask again."}}
+ARCHIVE = _media("application/x-tar", format="binary")
+MADE: Responses = {202: {"model": schemas.Problem, "description": "It is being made: ask again."}}
 router = APIRouter(prefix="/api/v1", responses=READING, tags=["reading"], dependencies=[Depends(authorize)])
 changes = APIRouter(
     prefix="/api/v1",
@@ -107,51 +96,53 @@ class TrialPageQuery(TrialQuery):
 
 
 @router.get("/experiments")
-def list_searches(service: Shared, limit: Limit = 100, offset: Offset = 0) -> SearchList:
+def list_searches(service: Shared, limit: Limit = 100, offset: Offset = 0) -> schemas.SearchList:
     """All searches, by name."""
     found = service.experiments.snapshots()
-    return SearchList(total=len(found), experiments=[shown.status for shown in found[offset : offset + limit]])
+    shown = [snapshot.status for snapshot in found[offset : offset + limit]]
+    return schemas.SearchList(total=len(found), experiments=shown)
 
 
 @router.get("/experiments/{name}")
-def status(service: Shared, name: Name) -> SearchStatus:
+def status(service: Shared, name: Name) -> schemas.SearchStatus:
     """The state of one search."""
     with service.experiments.open(name) as cached:
-        return SearchStatus.model_validate(cached.experiment.status(), from_attributes=True)
+        return schemas.SearchStatus.model_validate(cached.experiment.status(), from_attributes=True)
 
 
 @router.get("/experiments/{name}/trials")
-def trials(service: Shared, name: Name, query: Annotated[TrialPageQuery, Query()]) -> TrialList:
+def trials(service: Shared, name: Name, query: Annotated[TrialPageQuery, Query()]) -> schemas.TrialList:
     """Its trials, sorted and filtered."""
     with service.experiments.open(name) as cached:
         chosen = query.select(cached.experiment)
         shown = chosen[query.offset : query.offset + query.limit]
-        return TrialList(total=len(chosen), trials=[TrialRecord.model_validate(trial) for trial in shown])
+        records = [schemas.TrialRecord.model_validate(trial) for trial in shown]
+        return schemas.TrialList(total=len(chosen), trials=records)
 
 
 @router.get("/experiments/{name}/trials/{number}")
-def trial(service: Shared, name: Name, number: int) -> TrialRecord:
+def trial(service: Shared, name: Name, number: int) -> schemas.TrialRecord:
     """One of its trials."""
     with service.experiments.open(name) as cached:
         found = cached.experiment.trials.get(number)
         if found is None:
             raise NotFoundError(f"{name} has no trial {number}")
-        return TrialRecord.model_validate(found)
+        return schemas.TrialRecord.model_validate(found)
 
 
 @router.get("/experiments/{name}/curves")
-def curves(service: Shared, name: Name, limit: Limit = 100, offset: Offset = 0) -> CurveList:
+def curves(service: Shared, name: Name, limit: Limit = 100, offset: Offset = 0) -> schemas.CurveList:
     """Validation accuracy by epoch, of each trial."""
     with service.experiments.open(name) as cached:
         experiment = cached.experiment
         shown = [experiment.trials[number] for number in sorted(experiment.trials)[offset : offset + limit]]
-        return CurveList(
+        return schemas.CurveList(
             total=len(experiment.trials),
             split="validation",
             labels=experiment.labels_kind,
             rungs=experiment.rungs,
             curves=[
-                Curve(
+                schemas.Curve(
                     trial=trial.number,
                     state=trial.state,
                     control=trial.control,
@@ -164,10 +155,10 @@ def curves(service: Shared, name: Name, limit: Limit = 100, offset: Offset = 0) 
 
 
 @router.get("/experiments/{name}/best")
-def best(service: Shared, name: Name) -> BestAnswer:
+def best(service: Shared, name: Name) -> schemas.BestAnswer:
     """The best trial so far."""
     with service.experiments.open(name) as cached:
-        return BestAnswer.model_validate(cached.experiment.status(), from_attributes=True)
+        return schemas.BestAnswer.model_validate(cached.experiment.status(), from_attributes=True)
 
 
 @router.get("/experiments/{name}/report", response_class=Response, responses=MADE | _media("text/html"))
@@ -176,11 +167,7 @@ async def report(service: Shared, name: Name) -> Response:
     return await artifact(service, "report", name)
 
 
-@router.get(
-    "/experiments/{name}/export",
-    response_class=Response,
-    responses=MADE | _media("application/x-tar", format="binary"),
-)
+@router.get("/experiments/{name}/export", response_class=Response, responses=MADE | ARCHIVE)
 async def export(service: Shared, name: Name) -> Response:
     """The best configuration, its weights and provenance, as a tar archive."""
     return await artifact(service, "export", name)
@@ -202,11 +189,11 @@ def all_events(service: Shared) -> Response:
 
 
 @router.get("/jobs")
-def jobs(service: Shared) -> JobList:
+def jobs(service: Shared) -> schemas.JobList:
     """The searches that were submitted, and their state on the cluster."""
     known = service.jobs.known()
-    records = [JobRecord(name=job.name, state=job.state, message=job.message or None) for job in known.jobs]
-    return JobList(jobs=records, trouble=known.error)
+    records = [schemas.JobRecord(name=job.name, state=job.state, message=job.message or None) for job in known.jobs]
+    return schemas.JobList(jobs=records, trouble=known.error)
 
 
 @router.get("/experiments/{name}/logs", response_class=Response, responses=_media("text/plain"))
@@ -216,26 +203,26 @@ def logs(service: Shared, name: Name) -> PlainTextResponse:
 
 
 @changes.post("/experiments", status_code=202, openapi_extra=_json_body("Submission", ALLOWED))
-def submit(service: Shared, settings: JsonBody) -> Accepted:
+def submit(service: Shared, settings: JsonBody) -> schemas.Accepted:
     """Starts a search on the cluster."""
     job = service.jobs.submit(admit(settings, service.server))
-    return Accepted(name=job.name, state=job.state)
+    return schemas.Accepted(name=job.name, state=job.state)
 
 
 @changes.post("/experiments/{name}/stop", status_code=202)
-def stop(service: Shared, name: Name) -> Accepted:
+def stop(service: Shared, name: Name) -> schemas.Accepted:
     """Interrupts a search cleanly; it can be resumed."""
     service.jobs.stop(name)
-    return Accepted(name=name, state="stopping")
+    return schemas.Accepted(name=name, state="stopping")
 
 
 @changes.post("/experiments/{name}/resume", status_code=202, openapi_extra=_json_body("Changes", RESUMABLE))
-def resume(service: Shared, name: Name, settings: JsonBody) -> Accepted:
+def resume(service: Shared, name: Name, settings: JsonBody) -> schemas.Accepted:
     """Resumes a search, or extends a finished one."""
     with service.experiments.open(name) as cached:
         changes = admit_changes(cached.experiment, settings, service.server)
     job = service.jobs.resume(name, changes)
-    return Accepted(name=job.name, state=job.state)
+    return schemas.Accepted(name=job.name, state=job.state)
 
 
 def progress_of(service: Service, name: str) -> str:

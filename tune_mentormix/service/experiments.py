@@ -23,12 +23,7 @@ from pydantic import ValidationError
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import parse_event
-from tune_mentormix.experiment.experiment import (
-    SEARCH_FILE,
-    Experiment,
-    begun_experiment,
-    experiment_path,
-)
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, begun_experiment, experiment_path
 from tune_mentormix.experiment.schemas import SearchState, TrialCounts
 from tune_mentormix.service.request_logging import LOGGER, log
 from tune_mentormix.service.schemas import SearchSummary

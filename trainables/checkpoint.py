@@ -38,9 +38,8 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> None:
 def load_checkpoint(trainer: Trainer, folder: Path) -> None:
     """Restores the trainer's state from `folder`.
 
-    Raises:
-        CheckpointError: if there is no intact checkpoint, or it does not fit the trainer's network.
-        OSError: if the folder cannot be read now.
+    Raises CheckpointError if there is no intact checkpoint or it does not fit the trainer's network, and OSError if
+    the folder cannot be read now.
     """
     state = _read_state(folder)
     try:
@@ -52,12 +51,8 @@ def load_checkpoint(trainer: Trainer, folder: Path) -> None:
 def read_weights(folder: Path, which: Which = "last") -> TrainedWeights:
     """Reads the averaged weights in `folder`, which needs neither the trainer nor the data.
 
-    Args:
-        folder: of the checkpoint.
-        which: of the last epoch, or of the one with the highest validation accuracy so far.
-
-    Raises:
-        CheckpointError: if there is no intact checkpoint, or it cannot be read now.
+    They are those of the last epoch, or of the one with the highest validation accuracy so far. Raises
+    CheckpointError if there is no intact checkpoint, or it cannot be read now.
     """
     try:
         state = _read_state(folder)

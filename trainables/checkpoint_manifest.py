@@ -29,12 +29,7 @@ def is_intact(folder: Path) -> bool:
 def write_checkpoint(folder: Path, write_state: Callable[[BinaryIO], object]) -> None:
     """Writes the state file and then its manifest, so that an incomplete checkpoint is never taken for an intact one.
 
-    Args:
-        folder: created if missing; a checkpoint already there is replaced.
-        write_state: writes the state to an open file.
-
-    Raises:
-        OSError: if the folder cannot be written.
+    The folder is created if missing; a checkpoint already there is replaced. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / STATE_FILE) as temporary, temporary.open("wb") as file:

@@ -54,8 +54,7 @@ def backoff_delays() -> Iterator[float]:
 def retry_with_backoff(work: Callable[[], Result]) -> Result:
     """Calls `work` until it raises no OSError: a storage that is full or unreachable should not cost a trial.
 
-    Raises:
-        StorageUnavailableError: with the last reason, after `RETRY_TIMEOUT_SECONDS`.
+    Raises StorageUnavailableError with the last reason after `RETRY_TIMEOUT_SECONDS`.
     """
     deadline = time.monotonic() + RETRY_TIMEOUT_SECONDS
     delays = backoff_delays()

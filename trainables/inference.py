@@ -15,42 +15,36 @@ from trainables.data import Dataset
 from trainables.data.sources import Images, Labels
 from trainables.device import autocast, channels_last, configure_backends, default_device
 from trainables.errors import ModelFileError, NetworkError
-from trainables.model_file import ModelDescription, ModelFile, read_model
+from trainables.model_file import ModelFile, read_model
 from trainables.models import build_network
 from trainables.settings import TrialSettings
 from trainables.training import EVALUATION_BATCH, begin_training, normalize, to_float
 
 
 class Classifier(nn.Module):
-    """A network with the preprocessing of its training: uint8 images → probabilities, as the trainer evaluates it.
-
-    Attributes:
-        description: of the network, its input and its classes.
-        device: of the weights.
-    """
+    """A network with the preprocessing of its training: uint8 images → probabilities, as the trainer evaluates it."""
 
     def __init__(self, model: ModelFile, threads: int, device: str | None = None) -> None:
-        """Builds the network from a model file; sets torch's backends and threads for the whole process.
+        """Builds the network on `device` (None: a GPU if there is one); raises ModelFileError if weights do not fit.
 
-        Args:
-            model: the content of a model file.
-            threads: for torch on a CPU; another number than in training may round differently.
-            device: None: a GPU if there is one.
-
-        Raises:
-            ModelFileError: if the weights do not fit the network.
+        Sets torch's backends and CPU threads for the whole process; another number of threads than in training may
+        round differently.
         """
         super().__init__()
-        self.description = model.description
+        self.description = description = model.description
         self.device = default_device() if device is None else torch.device(device)
         configure_backends(self.device, model.description.precision)
         torch.set_num_threads(threads)
-        network = _build(model.description)
+        settings = TrialSettings(network=description.network)
+        try:
+            network = build_network(settings, len(description.class_names), description.input_shape[2])
+        except NetworkError as error:
+            raise ModelFileError(str(error)) from error
         _check_fit(model.weights, network.state_dict())
         network.load_state_dict(model.weights)
         self.network = channels_last(network.to(self.device))
         self.eval()
-        self._autocast = autocast(model.description.precision, self.device)
+        self._autocast = autocast(description.precision, self.device)
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps images [B, H, W, C] uint8 to probabilities [B, K] float32."""
@@ -80,19 +74,9 @@ def final_accuracy(
 ) -> float:
     """Measures the accuracy, 0 … 1, of the weights a trial ends with, averaged as they are for validation.
 
-    Epochs that the checkpoint lacks, because the driver died between the last report and the last checkpoint,
-    are trained again: on a CPU they end in the same weights.
-
-    Args:
-        config: the fields of `TrialSettings`.
-        dataset: that the trial trained on.
-        checkpoint: folder or URI of its newest checkpoint; None if there is none.
-        images: [N, H, W, C] uint8.
-        labels: [N] int64.
-        threads: for torch on a CPU.
-
-    Raises:
-        CheckpointError: if the checkpoint does not fit the trial.
+    `config` are the fields of `TrialSettings`, `checkpoint` is the folder or URI of the trial's newest checkpoint, if
+    it has one. Epochs that it lacks, because the driver died between the last report and the last checkpoint, are
+    trained again: on a CPU they end in the same weights. Raises CheckpointError if it does not fit the trial.
     """
     trainer = begin_training(TrialSettings(**config), dataset, threads)
     if checkpoint is not None:
@@ -102,14 +86,6 @@ def final_accuracy(
         trainer.train_epoch()
     device = trainer.data.device
     return trainer.evaluate(torch.tensor(images, device=device), torch.tensor(labels, device=device)).accuracy
-
-
-def _build(description: ModelDescription) -> nn.Module:
-    settings = TrialSettings(network=description.network)
-    try:
-        return build_network(settings, len(description.class_names), description.input_shape[2])
-    except NetworkError as error:
-        raise ModelFileError(str(error)) from error
 
 
 def _check_fit(weights: dict[str, Tensor], network: dict[str, Tensor]) -> None:

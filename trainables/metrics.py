@@ -19,15 +19,10 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class Measurement:
-    """A classifier measured on M labelled images.
+    """A classifier measured on M labelled images."""
 
-    Attributes:
-        confusion: [K, K] int64; number of images of each label (row) predicted as each class (column).
-        calibration_error: expected, 0 … 1.
-    """
-
-    confusion: NDArray[np.int64]
-    calibration_error: float
+    confusion: NDArray[np.int64]  # [K, K]: images of each label (row) predicted as each class (column)
+    calibration_error: float  # expected, 0 … 1
 
     @property
     def images(self) -> int:
@@ -46,12 +41,7 @@ class Measurement:
 
 
 def measure(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Measurement:
-    """Compares a classifier's predictions with the labels.
-
-    Args:
-        probabilities: [M, K], each row a distribution; M at least 1.
-        labels: [M] in [0, K).
-    """
+    """Compares a classifier's probabilities [M, K] with the labels [M] in [0, K); M at least 1."""
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(labels, predicted, probabilities.shape[1])
     return Measurement(confusion, calibration_error(probabilities.max(axis=1), predicted == labels))
@@ -64,16 +54,10 @@ def confusion_matrix(labels: NDArray[np.int64], others: NDArray[np.int64], class
 
 
 def calibration_error(confidences: NDArray[np.float32], is_correct: NDArray[np.bool_]) -> float:
-    """Returns the expected calibration error: how far confidence and accuracy are apart, over bins of equal width.
+    """Returns the expected calibration error: the mean over images of |accuracy − mean confidence| of their bin.
 
+    `confidences` [M] are the probabilities of the predicted classes; M at least 1. The bins have equal width.
     Source: Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3, with their 15 bins.
-
-    Args:
-        confidences: [M], the probability of the predicted class; M at least 1.
-        is_correct: [M], whether the prediction is the label.
-
-    Returns:
-        The mean over images of |accuracy − mean confidence| of the image's bin, 0 … 1.
     """
     bins = np.clip(np.ceil(confidences * CALIBRATION_BINS) - 1, 0, CALIBRATION_BINS - 1).astype(np.int64)
     surplus = np.bincount(bins, weights=is_correct - confidences.astype(np.float64), minlength=CALIBRATION_BINS)

@@ -52,15 +52,13 @@ def write_model(path: Path, model: ModelFile) -> None:
     """
     text = {DESCRIPTION_KEY: model.description.model_dump_json()}
     weights = {name: weight.detach().cpu().contiguous() for name, weight in model.weights.items()}
-    content = safetensors.torch.save(weights, metadata=text)
-    write_atomically(path, content)
+    write_atomically(path, safetensors.torch.save(weights, metadata=text))
 
 
 def read_model(path: Path) -> ModelFile:
     """Reads a model file; nothing in it is executed.
 
-    Raises:
-        ModelFileError: if it is missing or damaged, or another program or a newer version wrote it.
+    Raises ModelFileError if it is missing or damaged, or another program or a newer version wrote it.
     """
     try:
         with safe_open(path, framework="pt") as file:

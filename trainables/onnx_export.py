@@ -34,15 +34,9 @@ def write_onnx(path: Path, model: ModelFile) -> float:
     """Writes a float32 classifier; the file appears only if ONNX Runtime computes the same as PyTorch.
 
     Its input is `images` [N, H, W, C] uint8 for any N, its output `probabilities` [N, K]; the class names are in its
-    metadata, a JSON list under `class_names`.
-
-    Returns:
-        The largest difference of a probability between the two, on random images.
-
-    Raises:
-        MissingPackageError: if a package is not installed.
-        ModelFileError: if the network cannot be expressed, or the two differ by more than `TOLERANCE`.
-        OSError: if the file cannot be written.
+    metadata, a JSON list under `class_names`. Returns the largest difference of a probability between the two, on
+    random images. Raises MissingPackageError, OSError, and ModelFileError if the network cannot be expressed or the
+    two differ by more than `TOLERANCE`.
     """
     check_onnx_packages()
     from onnxruntime import InferenceSession

@@ -49,13 +49,8 @@ def learning_rate(schedule: LearningRateSchedule, initial: float, step: int, ste
 def ema_decay(horizon: float, step: int, steps: int) -> float:
     """Returns the decay of the EMA of the weights after `step`: min(1 − 1/(horizon · steps), (1 + step)/(10 + step)).
 
-    Args:
-        horizon: of the average, as a fraction of the trial, above 0; the reference's 0.9999 of 200,000 steps is 0.05.
-        step: 0 … steps − 1.
-        steps: in the whole trial.
-
-    Returns:
-        In [0, 1); 0, which forgets everything older, if the horizon is at most one step.
+    The horizon of the average is a fraction of the trial, above 0; the reference's 0.9999 of 200,000 steps is 0.05.
+    The decay is 0, which forgets everything older, if the horizon is at most one step.
     """
     longest = max(0.0, 1 - 1 / (horizon * steps))
     return min(longest, (1 + step) / (10 + step))

@@ -47,31 +47,18 @@ _SPLIT_STREAM, _NOISE_STREAM, _SUBSET_STREAM = 0, 1, 2  # random streams: the sp
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images and labels that trials train and validate on.
+    """The images and labels that trials train and validate on."""
 
-    Attributes:
-        name: the dataset's name in the settings.
-        class_names: K names, in label order.
-        train_images: [N, H, W, C] uint8.
-        train_labels: [N] int64 in [0, K), as given: noisy.
-        validation_images: [M, H, W, C] uint8.
-        validation_labels: [M] int64.
-        train_clean_labels: [N] int64 where known; for reports only, never for training.
-        validation_clean_labels: [M] int64 where known.
-        validation_labels_kind: of `validation_labels`; every accuracy is printed with it.
-        fingerprint: sha256 over class names, images and labels; equal exactly if the data are equal.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    train_images: Images
-    train_labels: Labels
-    validation_images: Images
-    validation_labels: Labels
-    train_clean_labels: Labels | None
-    validation_clean_labels: Labels | None
-    validation_labels_kind: LabelsKind
-    fingerprint: str
+    name: str  # in the settings
+    class_names: tuple[str, ...]  # K, in label order
+    train_images: Images  # [N, H, W, C] uint8
+    train_labels: Labels  # [N] int64 in [0, K), as given: noisy
+    validation_images: Images  # [M, H, W, C] uint8
+    validation_labels: Labels  # [M] int64 in [0, K)
+    train_clean_labels: Labels | None  # [N] where known; for reports only, never for training
+    validation_clean_labels: Labels | None  # [M] where known
+    validation_labels_kind: LabelsKind  # of `validation_labels`; every accuracy is printed with it
+    fingerprint: str  # sha256 over class names, images and labels; equal exactly if the data are equal
 
     @property
     def noise_rate(self) -> float | None:
@@ -88,19 +75,14 @@ class Dataset:
         """
         if self.train_clean_labels is None:
             return None
-        class_count = len(self.class_names)
-        counts = confusion_matrix(self.train_clean_labels, self.train_labels, class_count)
+        counts = confusion_matrix(self.train_clean_labels, self.train_labels, len(self.class_names))
         matrix: NDArray[np.float64] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         return matrix
 
 
 def load_dataset(settings: DataSettings) -> Dataset:
-    """Loads, splits and adds label noise; equal settings give equal arrays.
-
-    Raises:
-        DatasetError: if the settings cannot be met.
-    """
-    source = _training_source(settings)
+    """Loads, splits and adds label noise; equal settings give equal arrays. Raises DatasetError if it cannot."""
+    source = load_labels(DATASETS[settings.dataset](settings, "train"), settings)
     assert source.labels is not None  # its own or the label file's
     assert source.class_names is not None
     if len(source.class_names) < 2:
@@ -109,14 +91,21 @@ def load_dataset(settings: DataSettings) -> Dataset:
         source = source.select(
             stratified_choice(source.labels, settings.max_images, _generator(settings, _SUBSET_STREAM))
         )
-    pool = source.read()
-    train_index, validation_index = _split(pool.labels, settings)
-    pool = add_noise(pool, settings, _generator(settings, _NOISE_STREAM))
-
-    train = pool.select(train_index)
+    given = source.read()
+    pool = add_noise(given, settings, _generator(settings, _NOISE_STREAM))
     if settings.clean_validation is None:
-        validation = pool.select(validation_index)
+        train_index, validation_index = stratified_split(
+            given.labels, settings.validation_fraction, _generator(settings, _SPLIT_STREAM)
+        )
+        for name, index in (("validation", validation_index), ("training", train_index)):
+            if len(index) == 0:
+                raise DatasetError(
+                    f"validation_fraction {settings.validation_fraction} leaves no {name} images "
+                    f"of {len(pool.labels)}"
+                )
+        train, validation = pool.select(train_index), pool.select(validation_index)
     else:
+        train = pool.select(np.arange(len(pool.labels)))
         validation = _clean_split(settings, "clean_validation", pool.class_names)
         if validation.images.shape[1:] != pool.images.shape[1:]:
             raise DatasetError(
@@ -145,32 +134,12 @@ def load_dataset(settings: DataSettings) -> Dataset:
 def load_test_split(settings: DataSettings) -> tuple[Images, Labels]:
     """Loads the held-out test set, images [N, H, W, C] and clean labels [N]; for confirmation and evaluation only.
 
-    Raises:
-        DatasetError: if the settings cannot be met, or the dataset has no test split.
+    Raises DatasetError if the settings cannot be met, or the dataset has no test split.
     """
-    class_names = _training_source(settings).class_names
+    class_names = load_labels(DATASETS[settings.dataset](settings, "train"), settings).class_names
     assert class_names is not None  # the images' own or the label file's
     test = _clean_split(settings, "test", class_names)
     return test.images, test.labels
-
-
-def _training_source(settings: DataSettings) -> Source:
-    return load_labels(DATASETS[settings.dataset](settings, "train"), settings)
-
-
-def _split(labels: Labels, settings: DataSettings) -> tuple[Labels, Labels]:
-    """Positions of the images to train on and of those to validate on, of which `clean_validation` leaves none."""
-    if settings.clean_validation is not None:
-        return np.arange(len(labels)), np.arange(0)
-    train_index, validation_index = stratified_split(
-        labels, settings.validation_fraction, _generator(settings, _SPLIT_STREAM)
-    )
-    for name, index in (("validation", validation_index), ("training", train_index)):
-        if len(index) == 0:
-            raise DatasetError(
-                f"validation_fraction {settings.validation_fraction} leaves no {name} images of {len(labels)}"
-            )
-    return train_index, validation_index
 
 
 def _clean_split(settings: DataSettings, split: Split, class_names: tuple[str, ...]) -> LabelledImages:

@@ -30,52 +30,50 @@ def folder_source(settings: DataSettings, split: Split) -> Source:
     A folder needs no class folders if a label file names its images. Raises DatasetError if it is laid out otherwise.
     """
     root = _root(settings, split)
-    if any(_class_folders(root)):
-        image_names, labels, class_names = _list_classes(root)
-    elif settings.labels_file is not None and split == "train":
-        image_names, labels, class_names = _list_images(root, root), None, None
-    else:
+    classes = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not classes and (settings.labels_file is None or split != "train"):
         raise DatasetError(f"{root} holds no class folders")
-    if not image_names:
-        raise DatasetError(f"{root} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    image_names: list[str] = []
+    labels: list[int] = []
+    for label, folder in enumerate(classes or [root]):
+        members = _list_images(folder, root)
+        if not members:
+            what = f"class folder {folder}" if classes else str(root)
+            raise DatasetError(f"{what} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        image_names += members
+        labels += [label] * len(members)
 
     def read_images(index: Labels) -> Images:
         wanted = [image_names[position] for position in index]
         return decoded_images(root, wanted, settings.image_size, settings.cache_dir.expanduser())
 
-    return Source(len(image_names), class_names, labels, None, tuple(image_names), read_images)
+    return Source(
+        len(image_names),
+        tuple(folder.name for folder in classes) or None,
+        np.asarray(labels, dtype=np.int64) if classes else None,
+        None,
+        tuple(image_names),
+        read_images,
+    )
 
 
 def decoded_images(root: Path, names: Sequence[str], image_size: int | None, cache_dir: Path) -> NDArray[np.uint8]:
     """Returns the images as one read-only memory-mapped array, which the first process decodes and others wait for.
 
-    Args:
-        root: the folder the names are relative to.
-        names: N ≥ 1 image files, in the order wanted.
-        image_size: side in pixels; the shorter side of an image is resized to it (bilinear, antialiased) and the
-            middle kept. None: the images have one size already, and keep it.
-        cache_dir: where decoded arrays are kept; made if it is not there.
-
-    Returns:
-        [N, H, W, 3] uint8; grey images are turned into RGB, transparency is dropped.
-
-    Raises:
-        DatasetError: if an image cannot be decoded, the sizes differ and `image_size` is None, or the cache cannot be
-            written to or read.
+    It is [N, H, W, 3] uint8, in the order of the N ≥ 1 names, which are relative to `root`. `image_size` is the side
+    in pixels (see `read_image`); None: the images have one size already, and keep it. Raises DatasetError if an image
+    cannot be decoded, sizes differ without an `image_size`, or the cache cannot be written to or read.
     """
     cached = cache_dir / f"images-{_key(root, names, image_size)}.npy"
     if not cached.exists():
-        lock = FileLock(cached.with_suffix(".lock"))  # the others wait for the one that decodes
         try:
             cache_dir.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            lock = FileLock(cached.with_suffix(".lock")).acquire()  # the others wait for the one that decodes
         except OSError as error:
             raise DatasetError(f"cache_dir {cache_dir} cannot be written to: {one_line(error)}") from error
-        try:
+        with lock:
             if not cached.exists():
                 _decode_into(cached, root, names, image_size)
-        finally:
-            lock.release()
     try:
         images: NDArray[np.uint8] = np.load(cached, mmap_mode="r")
     except ValueError as error:
@@ -84,20 +82,11 @@ def decoded_images(root: Path, names: Sequence[str], image_size: int | None, cac
 
 
 def read_image(path: Path, size: tuple[int, int] | None, channels: int = 3) -> NDArray[np.uint8]:
-    """Decodes one image file.
+    """Decodes one image file to [H, W, channels] uint8, or raises DatasetError.
 
-    Args:
-        path: of a file in any format that Pillow reads.
-        size: height and width in pixels; the image is resized (bilinear, antialiased) until it just covers them,
-            and the middle is kept. None: as it is.
-        channels: 3 for RGB, 1 for grey; grey images are turned into RGB and the other way round, transparency is
-            dropped.
-
-    Returns:
-        [H, W, channels] uint8.
-
-    Raises:
-        DatasetError: if it cannot be decoded.
+    `size` is the height and width in pixels: the image is resized (bilinear, antialiased) until it just covers them,
+    and the middle is kept. None: as it is. With 3 channels grey images are turned into RGB, with 1 colours into grey;
+    transparency is dropped.
     """
     try:
         with Image.open(path) as file:
@@ -113,11 +102,14 @@ def read_image(path: Path, size: tuple[int, int] | None, channels: int = 3) -> N
 
 def _root(settings: DataSettings, split: Split) -> Path:
     """The folder of one split: `train/` and `test/` in `data_dir`, or `data_dir` itself where it has neither."""
+    setting, data_dir = "data_dir", settings.data_dir
     if split == "clean_validation":
-        assert settings.clean_validation is not None  # the caller checked
-        return _existing_folder(settings.clean_validation, "clean_validation")
-    assert settings.data_dir is not None  # the settings require it
-    data_dir = _existing_folder(settings.data_dir, "data_dir")
+        setting, data_dir = "clean_validation", settings.clean_validation
+    assert data_dir is not None  # the settings require it
+    if not data_dir.is_dir():
+        raise DatasetError(f"{setting} {data_dir} is not a folder")
+    if split == "clean_validation":
+        return data_dir
     has_train, has_test = (data_dir / "train").is_dir(), (data_dir / "test").is_dir()
     if has_train and has_test:
         return data_dir / split
@@ -127,30 +119,6 @@ def _root(settings: DataSettings, split: Split) -> Path:
     if split == "test":
         raise DatasetError(f"data_dir {data_dir} has no train/ and test/, so there are no images to test on")
     return data_dir
-
-
-def _existing_folder(path: Path, setting: str) -> Path:
-    if not path.is_dir():
-        raise DatasetError(f"{setting} {path} is not a folder")
-    return path
-
-
-def _class_folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _list_classes(root: Path) -> tuple[list[str], Labels, tuple[str, ...]]:
-    """Image names, [N] labels and class names of a folder of class folders."""
-    image_names: list[str] = []
-    labels: list[int] = []
-    folders = _class_folders(root)
-    for label, folder in enumerate(folders):
-        members = _list_images(folder, root)
-        if not members:
-            raise DatasetError(f"class folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-        image_names += members
-        labels += [label] * len(members)
-    return image_names, np.asarray(labels, dtype=np.int64), tuple(folder.name for folder in folders)
 
 
 def _list_images(folder: Path, root: Path) -> list[str]:
@@ -183,8 +151,9 @@ def _decode_into(cached: Path, root: Path, names: Sequence[str], image_size: int
                 image = read_image(root / names[position], size)
                 if image.shape != first.shape:
                     raise DatasetError(
-                        f"image_size must be set, for images differ in size: {root / names[0]} is {_size(first)}, "
-                        f"{root / names[position]} is {_size(image)}"
+                        "image_size must be set, for images differ in size: "
+                        f"{root / names[0]} is {first.shape[1]}×{first.shape[0]}, "
+                        f"{root / names[position]} is {image.shape[1]}×{image.shape[0]}"
                     )
                 images[position] = image
 
@@ -202,10 +171,6 @@ def _check_free_space(folder: Path, needed: int) -> None:
             f"cache_dir {folder} has {free / 1e9:.1f} GB free, the decoded images need {needed / 1e9:.1f} GB: "
             "set cache_dir elsewhere, or image_size or max_images smaller"
         )
-
-
-def _size(image: NDArray[np.uint8]) -> str:
-    return f"{image.shape[1]}×{image.shape[0]}"
 
 
 def _resize_and_crop(image: Image.Image, height: int, width: int) -> Image.Image:

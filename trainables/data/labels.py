@@ -14,9 +14,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from trainables.data.sources import Labels, Source, as_labels, check_label_range, open_npz, read_array, read_npy
+from trainables.data.sources import Labels, Source, as_labels, check_label_range, load_numpy, read_array
 from trainables.errors import DatasetError
 from trainables.settings import DataSettings
 
@@ -29,28 +30,18 @@ _RawLabels = tuple[Labels | list[str], tuple[str, ...] | None, Labels | None]
 
 @dataclass(frozen=True)
 class LabelFile:
-    """The content of a label file.
+    """The content of a label file."""
 
-    Attributes:
-        labels: [M] int64 in [0, K).
-        class_names: the dataset's K class names; if it has none, those the file implies.
-        image_names: M names of images; None: the labels are in the order of the dataset's images.
-        clean_labels: [M] int64, if the file keeps the true labels too.
-    """
-
-    labels: Labels
-    class_names: tuple[str, ...]
-    image_names: tuple[str, ...] | None
-    clean_labels: Labels | None
+    labels: Labels  # [M] int64 in [0, K)
+    class_names: tuple[str, ...]  # the dataset's K; if it has none, those the file implies
+    image_names: tuple[str, ...] | None  # M; None: the labels are in the order of the dataset's images
+    clean_labels: Labels | None  # [M] int64, if the file keeps the true labels too
 
 
 def load_labels(source: Source, settings: DataSettings) -> Source:
     """Returns the images that the label file labels, with its labels; without a label file, the source itself.
 
-    The source's own labels, if it has any, become the clean ones.
-
-    Raises:
-        DatasetError: if the label file cannot be read, or does not fit the source.
+    The source's own labels, if it has any, become the clean ones. Raises DatasetError if the file does not fit.
     """
     path = settings.labels_file
     if path is None:
@@ -73,16 +64,11 @@ def load_labels(source: Source, settings: DataSettings) -> Source:
 
 
 def read_label_file(path: Path, key: str | None, class_names: tuple[str, ...] | None) -> LabelFile:
-    """Reads labels; the ending of the name decides how, and any other ending means a CNWL split file.
+    """Reads labels for a dataset with these classes (None: it has none); raises DatasetError if they do not fit.
 
-    Args:
-        path: `.npy`; `.npz` or `.pt` (as CIFAR-10N's) with named arrays; `.csv` with a header, the labels in the
-            column `label` and, if there is a column `image`, each for the image it names; or lines `image label`.
-        key: the array or column to take, where there is a choice.
-        class_names: the dataset's classes; None if its images have none of their own.
-
-    Raises:
-        DatasetError: if the file cannot be read so, or holds a label that is no class.
+    The ending decides how: `.npy`; `.npz` or `.pt` (as CIFAR-10N's) with named arrays; `.csv` with a header, the
+    labels in the column `label` and, if there is a column `image`, each for the image it names; any other ending:
+    lines `image label`, as in a CNWL split file. `key` names the array or column, where there is a choice.
     """
     if not path.is_file():
         raise DatasetError(f"labels_file {path} is not a file")
@@ -99,11 +85,11 @@ def _read_npy(path: Path, key: str | None) -> _RawLabels:
         raise DatasetError(
             f"labels_key {key!r} cannot be used with {path}: an .npy file holds one array without a name"
         )
-    return _integers_or_words(read_npy(path), f"labels_file {path}"), None, None
+    return _integers_or_words(load_numpy(path, np.ndarray), f"labels_file {path}"), None, None
 
 
 def _read_npz(path: Path, key: str | None) -> _RawLabels:
-    arrays = open_npz(path)
+    arrays = load_numpy(path, NpzFile)
     return _choose(list(arrays), lambda name: read_array(arrays, name, path), key, path)
 
 

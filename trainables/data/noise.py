@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from trainables.data.sources import LabelledImages, Labels
 from trainables.errors import DatasetError
@@ -25,23 +24,15 @@ class NoiseFunction(Protocol):
     """The signature of every kind of noise."""
 
     def __call__(
-        self, clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None
+        self, clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None, /
     ) -> Labels:
-        """Returns noisy labels [N] for images whose labels are believed clean.
-
-        Args:
-            clean: of K ≥ 2 classes.
-            rate: 0 … 1, with the meaning that the kind gives it.
-            generator: decides which labels change.
-            noise_map: class name → the name it is mistaken for; only `asymmetric` uses it.
-        """
+        """Returns noisy labels [N]; only `asymmetric` uses `noise_map`, class name → the name it is mistaken for."""
 
 
 def add_noise(data: LabelledImages, settings: DataSettings, generator: Generator) -> LabelledImages:
     """Adds the noise that the settings ask for; the labels before it become the clean ones.
 
-    Raises:
-        DatasetError: if the labels are known to be noisy already, or the noise kind does not fit the classes.
+    Raises DatasetError if the labels are known to be noisy already, or the noise kind does not fit the classes.
     """
     if settings.noise == 0:
         return data
@@ -51,9 +42,7 @@ def add_noise(data: LabelledImages, settings: DataSettings, generator: Generator
     return replace(data, labels=noisy_labels, clean_labels=data.labels)
 
 
-def symmetric_exclusive(
-    clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None
-) -> Labels:
+def symmetric_exclusive(clean: LabelledImages, rate: float, generator: Generator, _: NoiseMap = None) -> Labels:
     """With probability `rate`, replaces a label by one of the K − 1 others, each as likely.
 
     The realised noise rate is `rate` in expectation.
@@ -64,9 +53,7 @@ def symmetric_exclusive(
     return np.where(is_flipped, (clean.labels + offsets) % class_count, clean.labels)
 
 
-def symmetric_inclusive(
-    clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None
-) -> Labels:
+def symmetric_inclusive(clean: LabelledImages, rate: float, generator: Generator, _: NoiseMap = None) -> Labels:
     """With probability `rate`, replaces a label by one of all K classes, the true one included.
 
     The realised noise rate is `rate · (K − 1) / K` in expectation: nominal 80 % is 72 % for ten classes.
@@ -81,9 +68,6 @@ def asymmetric(clean: LabelledImages, rate: float, generator: Generator, noise_m
 
     Classes that `noise_map` does not name stay clean: with CIFAR-10's own map (Patrini et al. 2017), which is
     the default, five of ten classes are noisy and the realised rate is half of `rate`.
-
-    Raises:
-        DatasetError: if a class in the map is not one of the dataset's.
     """
     confusions = CIFAR10_CONFUSIONS if noise_map is None else noise_map
     class_names = list(clean.class_names)
@@ -105,9 +89,7 @@ def pair_flip(clean: LabelledImages, rate: float, generator: Generator, noise_ma
     return np.where(is_flipped, (clean.labels + 1) % len(clean.class_names), clean.labels)
 
 
-def instance_dependent(
-    clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None
-) -> Labels:
+def instance_dependent(clean: LabelledImages, rate: float, generator: Generator, _: NoiseMap = None) -> Labels:
     """Noise that depends on the image (Xia et al. 2020, part-dependent label noise).
 
     Image x of class y keeps its label with probability 1 − q, q ~ TruncNormal(rate, 0.1, [0, 1]); else the label
@@ -117,7 +99,10 @@ def instance_dependent(
     """
     class_count = len(clean.class_names)
     pixel_count = int(np.prod(clean.images.shape[1:]))
-    own_rates = _truncated_normal(rate, _INSTANCE_RATE_SPREAD, len(clean.labels), generator)
+    own_rates = generator.normal(rate, _INSTANCE_RATE_SPREAD, len(clean.labels))
+    # What falls outside is drawn again. `scipy.stats.truncnorm` draws other numbers: no labels may change with it.
+    while (is_outside := (own_rates < 0) | (own_rates > 1)).any():
+        own_rates[is_outside] = generator.normal(rate, _INSTANCE_RATE_SPREAD, int(is_outside.sum()))
     is_flipped = generator.random(clean.labels.shape) < own_rates
 
     noisy = clean.labels.copy()
@@ -133,17 +118,6 @@ def instance_dependent(
             scores[:, label] = -np.inf
             noisy[index] = scores.argmax(axis=1)
     return noisy
-
-
-def _truncated_normal(mean: float, spread: float, count: int, generator: Generator) -> NDArray[np.float64]:
-    """Draws of N(mean, spread) conditional on [0, 1]: what falls outside is drawn again.
-
-    Not `scipy.stats.truncnorm`, whose draws differ: the labels and fingerprint of a setting must stay the same.
-    """
-    draws = generator.normal(mean, spread, count)
-    while (is_outside := (draws < 0) | (draws > 1)).any():
-        draws[is_outside] = generator.normal(mean, spread, int(is_outside.sum()))
-    return draws
 
 
 NOISE_KINDS: dict[NoiseKind, NoiseFunction] = {

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -25,26 +25,19 @@ Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Split = Literal["train", "test", "clean_validation"]  # "train" is what training and validation share
 
-_DIGITS_TEST_FRACTION = 0.2
-_DIGITS_TEST_SEED = 0  # fixed: the test images are the same for every data_seed
+Loaded = TypeVar("Loaded", NpzFile, NDArray[np.generic])
+
 _READ_ERRORS = (OSError, EOFError, ValueError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images in memory with their labels.
+    """Images in memory with their labels."""
 
-    Attributes:
-        images: [N, H, W, C] uint8.
-        labels: [N] int64 in [0, K), as given.
-        clean_labels: [N] int64 where known.
-        class_names: the K class names, in label order.
-    """
-
-    images: Images
-    labels: Labels
-    clean_labels: Labels | None
-    class_names: tuple[str, ...]
+    images: Images  # [N, H, W, C] uint8
+    labels: Labels  # [N] int64 in [0, K), as given
+    clean_labels: Labels | None  # [N] int64 where known
+    class_names: tuple[str, ...]  # K, in label order
 
     @property
     def is_clean(self) -> bool:
@@ -59,23 +52,14 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Source:
-    """One split of a dataset, whose images are read only when it is known which are needed.
+    """One split of a dataset, whose images are read only when it is known which are needed."""
 
-    Attributes:
-        image_count: N.
-        class_names: K names in label order; None if the images have no classes before a label file names them.
-        labels: [N] int64 in [0, K); None if `class_names` is.
-        clean_labels: [N] int64 where they are known.
-        image_names: N paths by which a label file may name the images; None: only their order names them.
-        read_images: takes ascending positions [n] and returns images [n, H, W, C] uint8.
-    """
-
-    image_count: int
-    class_names: tuple[str, ...] | None
-    labels: Labels | None
-    clean_labels: Labels | None
-    image_names: tuple[str, ...] | None
-    read_images: Callable[[Labels], Images]
+    image_count: int  # N
+    class_names: tuple[str, ...] | None  # K, in label order; None before a label file names the classes
+    labels: Labels | None  # [N] int64 in [0, K); None if `class_names` is
+    clean_labels: Labels | None  # [N] int64 where known
+    image_names: tuple[str, ...] | None  # N paths by which a label file names images; None: only their order does
+    read_images: Callable[[Labels], Images]  # ascending positions [n] → [n, H, W, C] uint8
 
     def select(self, index: Labels) -> Source:
         """Returns the part of the source at these ascending positions."""
@@ -103,18 +87,14 @@ def digits_source(settings: DataSettings, split: Split) -> Source:
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]  # pixels come as 0 … 16
     labels = digits.target.astype(np.int64)
-    train_index, test_index = stratified_split(
-        labels, _DIGITS_TEST_FRACTION, np.random.default_rng(_DIGITS_TEST_SEED)
-    )
+    # a fixed seed: the test images are the same for every data_seed
+    train_index, test_index = stratified_split(labels, 0.2, np.random.default_rng(0))
     index = train_index if split == "train" else test_index
     return _in_memory(images[index], labels[index], tuple(str(digit) for digit in range(10)))
 
 
 def cifar_source(settings: DataSettings, split: Split) -> Source:
-    """CIFAR-10 or CIFAR-100 from torchvision, in `data_dir` (else `cache_dir`); downloaded into it if it is missing.
-
-    Raises DatasetError if that fails.
-    """
+    """CIFAR-10 or CIFAR-100 from torchvision, in `data_dir` (else `cache_dir`), downloaded into it if missing."""
     from torchvision.datasets import CIFAR10, CIFAR100  # imports torch
 
     cifar_class = CIFAR10 if settings.dataset == "cifar10" else CIFAR100
@@ -131,9 +111,8 @@ def cifar_source(settings: DataSettings, split: Split) -> Source:
                 f"dataset {settings.dataset} is not in {folder} and could not be downloaded ({error}): set data_dir "
                 f"to the folder that holds {cifar_class.base_folder}, unpacked from {cifar_class.url}"
             ) from error
-    return _in_memory(
-        np.ascontiguousarray(cifar.data), np.asarray(cifar.targets, dtype=np.int64), tuple(cifar.classes)
-    )
+    labels = np.asarray(cifar.targets, dtype=np.int64)
+    return _in_memory(np.ascontiguousarray(cifar.data), labels, tuple(cifar.classes))
 
 
 def arrays_source(settings: DataSettings, split: Split) -> Source:
@@ -144,7 +123,7 @@ def arrays_source(settings: DataSettings, split: Split) -> Source:
     """
     path = settings.clean_validation if split == "clean_validation" else settings.data_dir
     assert path is not None  # the settings require it
-    arrays = open_npz(path)
+    arrays = load_numpy(path, NpzFile)
     prefix = "test_" if split == "test" else ""
 
     labels = as_labels(read_array(arrays, f"{prefix}labels", path), f"{prefix}labels in {path}")
@@ -177,15 +156,18 @@ def arrays_source(settings: DataSettings, split: Split) -> Source:
     return Source(len(labels), class_names, labels, clean_labels, None, read_images)
 
 
-def open_npz(path: Path) -> NpzFile:
-    """Opens an `.npz` file, whose arrays `read_array` reads one by one. Raises DatasetError if it is none."""
+def load_numpy(path: Path, kind: type[Loaded]) -> Loaded:
+    """Opens an `.npz` file, whose arrays `read_array` reads one by one, or reads an `.npy` file, as `kind` tells.
+
+    Raises DatasetError if it is of another kind or damaged, or holds Python objects (a pickle).
+    """
     try:
-        arrays = np.load(path, allow_pickle=False)
+        content = np.load(path, allow_pickle=False)
     except _READ_ERRORS as error:
         raise DatasetError(f"cannot read {path}: {one_line(error)}") from error
-    if not isinstance(arrays, NpzFile):
-        raise DatasetError(f"cannot read {path}: not an .npz file")
-    return arrays
+    if not isinstance(content, kind):
+        raise DatasetError(f"cannot read {path}: not an {'.npz' if kind is NpzFile else '.npy'} file")
+    return content
 
 
 def read_array(arrays: NpzFile, key: str, path: Path) -> NDArray[np.generic]:
@@ -196,17 +178,6 @@ def read_array(arrays: NpzFile, key: str, path: Path) -> NDArray[np.generic]:
         array: NDArray[np.generic] = arrays[key]
     except _READ_ERRORS as error:
         raise DatasetError(f"cannot read {key!r} in {path}: {one_line(error)}") from error
-    return array
-
-
-def read_npy(path: Path) -> NDArray[np.generic]:
-    """Reads an `.npy` file. Raises DatasetError if it is none, or holds Python objects."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except _READ_ERRORS as error:
-        raise DatasetError(f"cannot read {path}: {one_line(error)}") from error
-    if not isinstance(array, np.ndarray):
-        raise DatasetError(f"cannot read {path}: not an .npy file")
     return array
 
 

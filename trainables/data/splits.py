@@ -8,15 +8,9 @@ from numpy.typing import NDArray
 
 
 def stratified_choice(labels: NDArray[np.int64], count: int, generator: Generator) -> NDArray[np.int64]:
-    """Chooses `count` images so that every class keeps its fraction of them, to the nearest image.
+    """Chooses `count` of the N images so that every class keeps its fraction of them, to the nearest image.
 
-    Args:
-        labels: [N], any integers.
-        count: how many of the N to choose.
-        generator: decides which images of a class are chosen.
-
-    Returns:
-        Their positions, ascending.
+    Returns their positions, ascending. `labels` [N] may be any integers.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     quotas = sizes * count / len(labels)
@@ -34,15 +28,9 @@ def stratified_choice(labels: NDArray[np.int64], count: int, generator: Generato
 def stratified_split(
     labels: NDArray[np.int64], fraction: float, generator: Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Holds out `fraction` of the images, the same of every class.
+    """Holds out `fraction` (0 … 1) of the images, the same of every class.
 
-    Args:
-        labels: [N], any integers.
-        fraction: fraction to hold out, in (0, 1).
-        generator: decides which images of a class are held out.
-
-    Returns:
-        Positions of the kept and of the held-out images, each ascending; together they are 0 … N − 1.
+    Returns the positions of the kept and of the held-out images, each ascending; together they are 0 … N − 1.
     """
     held_out = stratified_choice(labels, round(fraction * len(labels)), generator)
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out

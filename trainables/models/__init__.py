@@ -23,11 +23,7 @@ NETWORKS: dict[OwnNetwork, Callable[[int, int], nn.Module]] = {
 
 
 def build_network(settings: TrialSettings, num_classes: int, in_channels: int) -> nn.Module:
-    """Builds the network of a trial: one of `NETWORKS`, or one of torchvision's.
-
-    Raises:
-        NetworkError: if torchvision has no such network, its weights are unavailable, or `in_channels` does not fit.
-    """
+    """Builds the network of a trial, one of `NETWORKS` or of torchvision's, or raises NetworkError."""
     if not settings.network.startswith(TORCHVISION_PREFIX):
         return NETWORKS[cast(OwnNetwork, settings.network)](num_classes, in_channels)
     from trainables.models.torchvision_models import build_torchvision_model  # slow to import, rarely needed
@@ -36,11 +32,7 @@ def build_network(settings: TrialSettings, num_classes: int, in_channels: int) -
 
 
 def check_network(name: NetworkName, pretrained: bool) -> None:
-    """Checks before a search that trials can build the network, and downloads pretrained weights.
-
-    Raises:
-        NetworkError: if torchvision has no such network, or its weights are unavailable.
-    """
+    """Checks before a search that trials can build the network, and downloads pretrained weights, or NetworkError."""
     if name.startswith(TORCHVISION_PREFIX):
         from trainables.models.torchvision_models import check_torchvision_model
 

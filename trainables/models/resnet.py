@@ -72,15 +72,11 @@ class _Subsampling(nn.Module):
 
 def _projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """A 1×1 convolution with batch norm: option B of He et al."""
-    convolution = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
-    return nn.Sequential(_initialised(convolution), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(_convolution(in_channels, out_channels, stride, side=1), nn.BatchNorm2d(out_channels))
 
 
-def _convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    return _initialised(nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False))
-
-
-def _initialised(convolution: nn.Conv2d) -> nn.Conv2d:
+def _convolution(in_channels: int, out_channels: int, stride: int = 1, side: int = 3) -> nn.Conv2d:
+    convolution = nn.Conv2d(in_channels, out_channels, side, stride=stride, padding=side // 2, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return convolution
 

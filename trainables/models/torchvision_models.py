@@ -50,16 +50,10 @@ class TorchvisionModel(nn.Module):
 
 
 def build_torchvision_model(name: str, pretrained: bool, num_classes: int, in_channels: int) -> nn.Module:
-    """Builds a network of torchvision with a new head, which is never pretrained.
+    """Builds the network `torchvision/…` with a new head, which is never pretrained.
 
-    Args:
-        name: with the prefix `torchvision/`.
-        pretrained: start from torchvision's default weights, downloaded if they are missing.
-        num_classes: K.
-        in_channels: 1 or 3.
-
-    Raises:
-        NetworkError: if torchvision has no such network, its weights are unavailable, or `in_channels` is another.
+    Raises NetworkError if torchvision has no such network, its weights are unavailable, or `in_channels` is neither
+    1 nor 3.
     """
     if in_channels not in (1, 3):
         raise NetworkError(f"network {name} takes images of 1 or 3 channels, got {in_channels}")
@@ -76,11 +70,7 @@ def build_torchvision_model(name: str, pretrained: bool, num_classes: int, in_ch
 
 
 def check_torchvision_model(name: str, pretrained: bool) -> None:
-    """Checks that a network of torchvision can be built, downloading its weights if they are wanted.
-
-    Raises:
-        NetworkError: if torchvision has no such network, or its weights are unavailable.
-    """
+    """Raises NetworkError unless a network of torchvision can be built; downloads its weights if they are wanted."""
     known = models.list_models(module=models)
     short_name = name.removeprefix(TORCHVISION_PREFIX)
     if short_name not in known:
@@ -114,9 +104,7 @@ def _replace_head(classifier: nn.Module, num_classes: int) -> None:
     """Replaces the head by a new one for K classes: the last dense layer, or SqueezeNet's convolution."""
     layers = [(name, layer) for name, layer in classifier.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     name, old = layers[-1]
-    new: nn.Module
     if isinstance(old, nn.Linear):
-        new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
+        classifier.set_submodule(name, nn.Linear(old.in_features, num_classes, bias=old.bias is not None))
     else:
-        new = nn.Conv2d(old.in_channels, num_classes, kernel_size=1)
-    classifier.set_submodule(name, new)
+        classifier.set_submodule(name, nn.Conv2d(old.in_channels, num_classes, kernel_size=1))

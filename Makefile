@@ -8,13 +8,22 @@ WORKERS ?= 2
 EXTRAS ?=
 UV := $(shell command -v uv || echo .boot/bin/uv)
 
-.PHONY: search test test-cluster test-browser soak check docs install
+.PHONY: search test test-slow test-all test-cluster test-browser soak check docs install
 
 search: install
 	@.venv/bin/python run_search.py $(ARGS)
 
+PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# Minutes, with real searches on Ray: one is killed and resumed.
 test: install
-	.venv/bin/python -m pytest -m "not cluster" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m "not slow and not cluster" $(ARGS)
+
+# What `make test` leaves out, on this machine: faults, full disks, object stores, confirmations.
+test-slow: install
+	$(PYTEST) -m "slow and not cluster" $(ARGS)
+
+test-all: test test-slow test-cluster test-browser
 
 # Jobs on a real cluster of this machine, over a restart of its head, and the Slurm script on two network namespaces.
 test-cluster: install

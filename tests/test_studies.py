@@ -20,6 +20,8 @@ from tune_mentormix.config.search_space import resolve_space
 from tune_mentormix.config.settings import SearchSettings, read_settings
 from tune_mentormix.search.plan import SearchRequest
 
+pytestmark = pytest.mark.slow
+
 STUDIES = Path(__file__).parents[1] / "benchmarks" / "studies"
 NAMES = sorted(path.stem for path in STUDIES.glob("*.yaml"))
 RUNS = [name for name in NAMES if not name.endswith("-search")]

@@ -110,6 +110,7 @@ def test_a_wrong_request_is_one_line_on_stderr_and_creates_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_told_and_only_when_all_fail_the_search_ends_with_1(
     ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -321,6 +322,7 @@ def test_delete_removes_an_experiment_only_when_that_is_confirmed(
     assert run(["delete", "birds", "--yes", "--storage", str(tmp_path)]) == WRONG_REQUEST
 
 
+@pytest.mark.slow
 def test_a_dry_run_estimates_the_cost_and_creates_nothing(
     ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

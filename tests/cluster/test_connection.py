@@ -55,6 +55,7 @@ def test_a_port_that_listens_is_left_to_ray() -> None:
     check_reachable("auto")
 
 
+@pytest.mark.slow
 def test_a_search_at_such_an_address_ends_with_one_line_and_creates_nothing(closed_port: int, tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, REPOSITORY / "run_search.py", "search", "--ray-address", f"127.0.0.1:{closed_port}"],
@@ -70,6 +71,7 @@ def test_a_search_at_such_an_address_ends_with_one_line_and_creates_nothing(clos
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_search_that_cannot_start_ray_ends_with_one_line_and_creates_nothing(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, REPOSITORY / "run_search.py", "search"],

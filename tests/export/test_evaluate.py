@@ -20,6 +20,8 @@ from tune_mentormix.export.read import read_exported
 from tune_mentormix.export.write import export_best
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
+pytestmark = pytest.mark.slow
+
 Output = pytest.CaptureFixture[str]
 
 

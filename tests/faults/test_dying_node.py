@@ -7,9 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.faults.driver import REPOSITORY, driver_environment
 from tests.faults.local_cluster import LocalCluster
 from tune_mentormix.errors import WRONG_REQUEST
+
+pytestmark = pytest.mark.slow
 
 SECONDS = 150.0
 CHECK = """

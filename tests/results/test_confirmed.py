@@ -18,6 +18,8 @@ from tune_mentormix.report.page import write_report
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 from tune_mentormix.storage.yaml_files import read_yaml
 
+pytestmark = pytest.mark.slow
+
 
 def test_confirming_again_reads_what_is_there_and_opens_nothing(
     confirmed: Experiment, capsys: pytest.CaptureFixture[str]

@@ -19,6 +19,8 @@ from tune_mentormix.results.confirmation import Confirmation, confirmation_recor
 from tune_mentormix.search.confirm import confirm_search
 from tune_mentormix.storage.journal import read_events
 
+pytestmark = pytest.mark.slow
+
 
 def journal_of(confirmation: Confirmation, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_events(confirmation.runs.path / "journal.jsonl") if event["event"] == kind]

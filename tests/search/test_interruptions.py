@@ -102,6 +102,7 @@ def test_a_search_killed_and_then_interrupted_ends_as_if_neither_had_happened(
     assert 0 <= again <= 2 * 2, "at most the epochs since the last checkpoint run again, once an interruption"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_search_cleanly_and_the_old_handlers_return(
     ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path, number: signal.Signals
@@ -120,6 +121,7 @@ def test_a_signal_ends_a_search_cleanly_and_the_old_handlers_return(
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.slow
 def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint_and_may_lose_more_workers_as_it_gets_ahead(
     ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint_and_may_lose
     assert folders == {"trial-0000", "trial-0000-attempt-2", "trial-0000-attempt-3"}
 
 
+@pytest.mark.slow
 def test_a_trial_that_takes_its_worker_down_every_time_fails(
     ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
 ) -> None:

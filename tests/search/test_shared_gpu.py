@@ -11,6 +11,8 @@ import pytest
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 
 

@@ -25,6 +25,7 @@ def quiet(_experiment: Experiment) -> None:
     """Shows no progress."""
 
 
+@pytest.mark.slow
 def test_an_epoch_budget_ends_the_search_and_a_larger_one_goes_on_until_patience_does(
     run_search: Callable[..., Experiment], tmp_path: Path
 ) -> None:
@@ -47,6 +48,7 @@ def test_an_epoch_budget_ends_the_search_and_a_larger_one_goes_on_until_patience
     assert not ended.unfinished()
 
 
+@pytest.mark.slow
 def test_a_search_begins_with_what_an_earlier_one_or_its_export_found(
     finished_search: Experiment, run_search: Callable[..., Experiment], tmp_path: Path
 ) -> None:
@@ -71,6 +73,7 @@ def test_what_lies_outside_the_space_is_no_start(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_and_the_search_goes_on(
     ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
 ) -> None:
@@ -157,6 +160,7 @@ def test_a_trial_that_waits_for_the_storage_does_not_hang(tmp_path: Path) -> Non
     assert experiment.trials[0].state == "running"
 
 
+@pytest.mark.slow
 def test_what_this_machine_cannot_write_ends_the_search_in_one_line_and_resume_goes_on(
     ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from tests.support.simulated_search import simulate_search
 from tune_mentormix.service import artifacts
 from tune_mentormix.service.experiments import ExperimentCache, Version
 
+pytestmark = pytest.mark.slow
+
 
 def made(served: Served, name: str, kind: str) -> Response:
     """Asks until it is made, as a client does."""

@@ -25,6 +25,8 @@ from tune_mentormix.cluster.jobs import (
 )
 from tune_mentormix.service import jobs as service_jobs
 
+pytestmark = pytest.mark.slow
+
 API = "/api/v1/experiments"
 MORE_THAN_THREADS = 60  # that a server has for requests
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.service.conftest import RUN
 from tests.support.served_process import served_process
 
@@ -20,6 +22,7 @@ CHECKS = (
 ENDLESS, HEAVY = r"/events$", r"/(report|export)$"  # the first never end, the others start a process each
 
 
+@pytest.mark.slow
 def test_generated_requests_meet_no_server_error_and_no_answer_outside_the_schema(
     simulated_storage: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,8 @@ from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.search.run import resume_search, start_search
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 
+pytestmark = pytest.mark.slow
+
 FULL_AT_EPOCH = 6  # of all trials together
 FULL_SECONDS = 2.0
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from tune_mentormix.search.run import resume_search
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 from tune_mentormix.storage.paths import RemotePath
 from tune_mentormix.storage.yaml_files import write_yaml
+
+pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
 KILLED_AFTER, OUTAGE_AFTER = 7, 12  # reports
@@ -104,7 +107,7 @@ def test_every_command_reads_it(
     assert run(["status", "done", "--json", *storage]) == 0
     assert json.loads(capsys.readouterr().out)["trials"]["failed"] == 0
     assert run(["list", *storage]) == 0
-    assert "done  finished" in capsys.readouterr().out
+    assert re.search(r"^done  .*  finished  5/5", capsys.readouterr().out, re.MULTILINE)
     assert run(["export", "done", "--out", "best", *storage]) == 0
     assert (tmp_path / "best" / "model.safetensors").is_file()
     assert run(["report", "done", *storage]) == 0

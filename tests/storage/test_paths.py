@@ -81,6 +81,7 @@ def test_a_storage_that_cannot_be_used_is_one_line(
     assert "secret@" not in printed.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "storage",
     [

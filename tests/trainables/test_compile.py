@@ -14,6 +14,8 @@ from trainables.device import DeviceDataset
 from trainables.settings import TrialSettings
 from trainables.training import Trainer
 
+pytestmark = pytest.mark.slow
+
 
 def losses_of(data: DeviceDataset, steps: list[int], **settings: Any) -> list[float]:
     """Trains these steps of a trial of 80, of which the first 16 are without a first pass; returns their losses."""

@@ -10,6 +10,8 @@ from trainables.device import DeviceDataset
 from trainables.settings import DataSettings, TrialSettings
 from trainables.training import Trainer
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 200
 SETTLED = 20  # epochs after which everything that is made once is there
 ALLOWED_GROWTH = 2e6  # bytes; the graph of one loss an epoch, without its activations, is 4.5 million

@@ -178,6 +178,7 @@ def test_a_reason_names_the_kind_of_an_error_that_does_not_explain_itself() -> N
     assert len(failure_reason(RuntimeError("x" * 10_000))) <= 500
 
 
+@pytest.mark.slow
 def test_a_trial_that_runs_out_of_memory_says_that_it_was_that() -> None:
     """In a process of its own, which is allowed no more address space once all is loaded."""
     ran = subprocess.run([sys.executable, "-c", _WITHOUT_MEMORY], capture_output=True, text=True, timeout=120)

@@ -64,19 +64,10 @@ def confirm_search(
     The candidates are chosen once, when a confirmation begins. More seeds extend it, and then the test set is
     evaluated again; a complete confirmation is only read.
 
-    Args:
-        storage: the folder, or the place in an object store, that holds experiments.
-        name: name of the experiment.
-        top_k: number of the best configurations to train; None: 5, or as before.
-        seeds: number of seeds; None: 5, or as before.
-        changes: settings that may differ from the search's (`address`, resources, `time_budget`).
-        progress: called with the confirmation after every event.
-        verbose: whether to show Ray's log output.
-        ablate: whether to train the ablations of the winner too; remembered.
-
-    Raises:
-        RequestError: if there is nothing to confirm, the data changed, a driver runs the search or its confirmation,
-            or other candidates or fewer seeds are asked for than the confirmation was begun with.
+    `top_k` configurations and `seeds` default to 5, or to what they were before. `changes` are settings that may
+    differ from the search's: `address`, resources, `time_budget`. `ablate` trains the winner's ablations too, and is
+    remembered. Raises RequestError if there is nothing to confirm, the data changed, a driver runs the search or its
+    confirmation, or if the candidates differ from, or the seeds are fewer than, those of the confirmation.
     """
     _check_counts(top_k, seeds)
     experiment = read_experiment(storage, name)

@@ -32,19 +32,18 @@ class DryRun:
     def max_epochs(self) -> int:
         """Epochs of all trials if none is stopped early."""
         settings = self.request.settings
-        return min(
-            settings.num_samples * settings.epochs, settings.epoch_budget or settings.num_samples * settings.epochs
-        )
+        in_full = settings.num_samples * settings.epochs
+        return min(in_full, settings.epoch_budget or in_full)
 
     @property
     def expected_epochs(self) -> int:
         """Epochs of all trials if early stopping lets the best 1 in `reduction_factor` continue at every rung."""
         settings = self.request.settings
         full = min(len(CONTROLS), settings.num_samples)
-        epochs, reached, share = 0.0, 0, 1.0
+        epochs, reached, fraction = 0.0, 0, 1.0
         for rung in [*self.request.early_stopping().rungs, settings.epochs]:
-            epochs += share * (rung - reached)
-            reached, share = rung, share / settings.reduction_factor
+            epochs += fraction * (rung - reached)
+            reached, fraction = rung, fraction / settings.reduction_factor
         return min(self.max_epochs, round(full * settings.epochs + (settings.num_samples - full) * epochs))
 
     def seconds(self, epochs: int) -> float:
@@ -55,9 +54,7 @@ class DryRun:
 def dry_run(settings: SearchSettings, verbose: bool = False) -> DryRun:
     """Checks what a search needs and trains one epoch of the published setting, where a trial would run.
 
-    Raises:
-        RequestError: as `start_search` does.
-        SearchFailedError: if the epoch fails.
+    Raises RequestError as `start_search` does, and SearchFailedError if the epoch fails.
     """
     check_bucket(settings.storage)
     path = experiment_path(settings.storage, settings.name or "new")

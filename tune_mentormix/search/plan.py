@@ -51,29 +51,25 @@ class SearchRequest:
 
 
 def check_request(settings: SearchSettings) -> SearchRequest:
-    """Reads the space and what to start from, which are written out in the request's settings, and the data.
+    """Reads search space, warm start and data; the request's settings hold the first two in full.
 
-    Raises:
-        RequestError: if they do not fit together, or the data or the network cannot be had.
+    Raises RequestError if they do not fit together, or if the data, the network or a tracker is missing.
     """
-    _check_trackers(settings)
+    missing = next((name for name in settings.tracker if find_spec(name) is None), None)
+    if missing:
+        raise RequestError(f"tracker {missing} is not installed: {how_to_install(missing)} (--tracker)")
     written_out, space = read_space(settings)
     return SearchRequest(written_out, space, _load(settings))
 
 
 def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRequest:
-    """An experiment's request read back, with its data. Raises RequestError if these changed since it began."""
+    """Reads the request of an experiment again, with its data. Raises RequestError if the data changed."""
     request = check_request(settings)
     if request.dataset.fingerprint != experiment.provenance.dataset.fingerprint:
-        name = experiment.name
-        raise RequestError(f"the data of {name} changed since the search began: nothing would be comparable")
+        raise RequestError(
+            f"the data of {experiment.name} changed since the search began: nothing would be comparable"
+        )
     return request
-
-
-def _check_trackers(settings: SearchSettings) -> None:
-    missing = next((name for name in settings.tracker if find_spec(name) is None), None)
-    if missing:
-        raise RequestError(f"tracker {missing} is not installed: {how_to_install(missing)} (--tracker)")
 
 
 def _load(settings: SearchSettings) -> Dataset:
@@ -87,32 +83,21 @@ def _load(settings: SearchSettings) -> Dataset:
 
 
 def read_space(settings: SearchSettings) -> tuple[SearchSettings, SearchSpace]:
-    """Reads the space and what to start from.
-
-    Returns:
-        The settings that hold both, and the space.
-
-    Raises:
-        RequestError: if there is no such space or start, or they do not fit together.
-    """
+    """Returns the space, and the settings with space and warm start written out; raises RequestError if it cannot."""
     resolved, space = resolve_space(settings)
     if settings.start_from and not settings.first_trials:
         resolved = resolved.model_copy(update={"first_trials": first_trials(settings.start_from, space)})
     return resolved, space
 
 
-MOST_TRIALS = 5  # of an earlier experiment
+MAX_WARM_STARTS = 5  # from an earlier experiment
 
 
 def first_trials(path: Path, space: SearchSpace) -> list[dict[str, Any]]:
-    """The values to begin with, best first; each lies in the space.
+    """Returns the configurations of a warm start that lie in the space, the best first.
 
-    Args:
-        path: an exported `best_config.yaml` or its folder, or the folder of an experiment.
-        space: of the new search.
-
-    Raises:
-        RequestError: if there is nothing of that kind, or nothing in it lies in the space.
+    `path` is an exported `best_config.yaml` or its folder, or the folder of an experiment. Raises RequestError if it
+    is neither, or if nothing in it lies in the space.
     """
     if (path / SEARCH_FILE).is_file():
         configs = [trial.config for trial in read_experiment(path.parent, path.name).ranked_trials()]
@@ -126,4 +111,4 @@ def first_trials(path: Path, space: SearchSpace) -> list[dict[str, Any]]:
     if not found:
         searched = ", ".join(space.distributions)
         raise RequestError(f"nothing in {path} lies in this search's space of {searched} (--start-from)")
-    return found[:MOST_TRIALS]
+    return found[:MAX_WARM_STARTS]

@@ -30,15 +30,10 @@ from tune_mentormix.storage.paths import Location, check_new
 
 
 def start_search(settings: SearchSettings, progress: Progress, verbose: bool = False) -> Experiment:
-    """Runs a new search to its end, an interruption or its budget.
+    """Runs a new search to its end, an interruption or its budget; a missing name is made from dataset and time.
 
-    Args:
-        settings: checked; a missing name is made from the dataset and the time.
-        progress: called with the experiment after every event.
-        verbose: whether to show Ray's log output.
-
-    Raises:
-        RequestError: before anything is created, if the search cannot run as asked.
+    `progress` is called with the experiment after every event. Raises RequestError, before anything is created, if
+    the search cannot run with these settings.
     """
     name = settings.name or default_name(settings)
     path = experiment_path(settings.storage, name)
@@ -59,15 +54,8 @@ def resume_search(
 ) -> Experiment:
     """Resumes a search after any interruption, or extends a finished one.
 
-    Args:
-        storage: the folder, or the place in an object store, that holds experiments.
-        name: name of the experiment.
-        changes: settings that may differ in this run (`num_samples`, `address`, resources, `time_budget`).
-        progress: called with the experiment after every event.
-        verbose: whether to show Ray's log output.
-
-    Raises:
-        RequestError: if there is no such experiment, another driver runs it, or its data changed.
+    `changes` are settings that may differ in this run: `num_samples`, budgets, resources, `address`. Raises
+    RequestError if there is no such experiment, another driver runs it, or its data changed.
     """
     with Lease(read_experiment(storage, name).path).acquire():
         experiment = read_experiment(storage, name)  # again: from here on, this process is the only writer

@@ -63,7 +63,8 @@ class FileBackend:
         self._stream: FileIO | None = FileIO(path, "a")
         self._intact = _intact_length(path)  # bytes up to the last line that is certainly on the disk
         self._failed = b""  # the lines of the last write, if it failed
-        self._stream.truncate(self._intact)
+        if os.fstat(self._stream.fileno()).st_size > self._intact:
+            self._stream.truncate(self._intact)
 
     def append(self, lines: bytes) -> None:
         """Appends complete lines, or none where this raises OSError (LeaseLostError: there is another writer)."""

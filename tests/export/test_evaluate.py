@@ -15,7 +15,7 @@ from trainables.model_file import ModelFile, read_model, write_model
 from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.export.manifest import OPENINGS_FILE, PROVENANCE_FILE, write_provenance
+from tune_mentormix.export.manifest import PROVENANCE_FILE, TEST_LOG_FILE, write_provenance
 from tune_mentormix.export.read import read_exported
 from tune_mentormix.export.write import export_best
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
@@ -52,7 +52,7 @@ def test_a_moved_export_gives_the_searchs_accuracy_to_the_last_digit(
     assert best is not None
     document = evaluated(folder, capsys)
     assert document["accuracy"]["value"] == document["recorded_accuracy"] == best.val_accuracy
-    assert not (folder / OPENINGS_FILE).exists()
+    assert not (folder / TEST_LOG_FILE).exists()
 
 
 def test_a_training_of_it_gives_it_too_and_is_evaluated_like_an_export(
@@ -99,13 +99,13 @@ def test_opening_the_test_set_is_said_loudly_and_recorded_every_time(folder: Pat
     second = capsys.readouterr()
     assert "OPENING THE TEST SET AGAIN: it was opened 1 × before" in second.err
     assert "clean test labels" in second.out
-    events = [json.loads(line) for line in (folder / OPENINGS_FILE).read_text().splitlines()]
+    events = [json.loads(line) for line in (folder / TEST_LOG_FILE).read_text().splitlines()]
     assert [event["event"] for event in events] == ["opened", "measured"] * 2
     assert events[1]["accuracy"] == document["accuracy"]["value"]
 
 
 def test_a_test_set_whose_opening_cannot_be_recorded_stays_sealed(folder: Path, capsys: Output) -> None:
-    (folder / OPENINGS_FILE).mkdir()
+    (folder / TEST_LOG_FILE).mkdir()
     assert run(["evaluate", str(folder), "--split", "test"]) == WRONG_REQUEST
     assert "accuracy" not in capsys.readouterr().out
 

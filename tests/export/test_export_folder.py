@@ -14,7 +14,7 @@ from tests.support.searches import folder_of
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.export.evaluate import evaluate_export
-from tune_mentormix.export.manifest import OPENINGS_FILE, PROVENANCE_FILE, RECORDED_FILES
+from tune_mentormix.export.manifest import PROVENANCE_FILE, RECORDED_FILES, TEST_LOG_FILE
 from tune_mentormix.export.model_card import reference_flags
 from tune_mentormix.export.read import read_folder
 from tune_mentormix.export.write import export_best
@@ -145,11 +145,11 @@ def test_an_earlier_export_is_replaced_and_its_record_of_openings_kept(
     finished_search: Experiment, interrupted_search: Experiment, tmp_path: Path
 ) -> None:
     out = export_best(finished_search, tmp_path / "best").folder
-    (out / OPENINGS_FILE).write_text('{"event": "opened"}\n')
+    (out / TEST_LOG_FILE).write_text('{"event": "opened"}\n')
     shutil.rmtree(folder_of(interrupted_search) / "runs")
     export_best(interrupted_search, out)
     assert not (out / "model.safetensors").exists()
-    assert (out / OPENINGS_FILE).read_text() == '{"event": "opened"}\n'
+    assert (out / TEST_LOG_FILE).read_text() == '{"event": "opened"}\n'
 
 
 def test_a_folder_that_holds_other_things_is_left_as_it_was(finished_search: Experiment, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tune_mentormix.results.confirmation import (
     Candidate,
     Confirmation,
     confirmation_record,
-    read_openings,
+    read_test_evaluations,
     verdicts,
 )
 
@@ -47,7 +47,7 @@ def with_test_results(confirmation: Confirmation, accuracies: dict[str, list[flo
     assert winner is not None
     results = {name: dict(zip(map(str, SEEDS), values, strict=True)) for name, values in accuracies.items()}
     seeds = {c.name: sorted(confirmation.accuracies(c)) for c in confirmation.compared(winner)}
-    confirmation.openings.append({"winner": winner.name, "seeds": seeds, "results": results})
+    confirmation.test_evaluations.append({"winner": winner.name, "seeds": seeds, "results": results})
     return confirmation
 
 
@@ -118,9 +118,9 @@ def test_where_a_run_of_every_candidate_failed_nobody_wins() -> None:
 
 def test_test_results_of_another_winner_or_of_fewer_seeds_do_not_count() -> None:
     confirmation = with_test_results(told({BEST: [*BETTER], PLAIN: [*POOR]}), {BEST: [*GOOD], PLAIN: [*POOR]})
-    assert confirmation.opening is not None
-    confirmation.openings[-1]["seeds"] = {BEST: SEEDS[:2], PLAIN: SEEDS[:2]}
-    assert confirmation.opening is None
+    assert confirmation.test_evaluation is not None
+    confirmation.test_evaluations[-1]["seeds"] = {BEST: SEEDS[:2], PLAIN: SEEDS[:2]}
+    assert confirmation.test_evaluation is None
 
 
 def with_ablations(confirmation: Confirmation, **winner: float) -> Confirmation:
@@ -169,4 +169,4 @@ def test_ablations_are_paired_with_the_winner_and_never_compete() -> None:
 def test_a_damaged_record_of_openings_is_named(tmp_path: Path) -> None:
     (tmp_path / "sealed_test.json").write_text('{"openings"')
     with pytest.raises(RequestError, match=r"sealed_test.json is no record of the test set's openings"):
-        read_openings(tmp_path)
+        read_test_evaluations(tmp_path)

@@ -99,8 +99,8 @@ def test_interrupted_and_resumed_it_ends_the_same_and_the_test_set_stays_sealed_
     resumed = confirm_search(storage, "done", None, None, {}, quiet)
     whole = confirmation_of(confirmed)
     assert {n: t.curve for n, t in resumed.runs.trials.items()} == {n: t.curve for n, t in whole.runs.trials.items()}
-    assert resumed.openings[-1]["results"] == whole.openings[-1]["results"]
-    assert len(resumed.openings) == 1
+    assert resumed.test_evaluations[-1]["results"] == whole.test_evaluations[-1]["results"]
+    assert len(resumed.test_evaluations) == 1
 
 
 def test_killed_in_the_middle_and_called_again_it_shows_the_same_table(
@@ -113,12 +113,12 @@ def test_killed_in_the_middle_and_called_again_it_shows_the_same_table(
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
     cut, whole = confirmation_of(read_experiment(storage, "done")), confirmation_of(confirmed)
-    assert (cut.runs.state(), cut.openings) == ("interrupted", [])
+    assert (cut.runs.state(), cut.test_evaluations) == ("interrupted", [])
     assert cut.runs.epochs_run < whole.runs.epochs_run
     resumed = confirm_search(storage, "done", None, None, {}, quiet)
     assert confirmation_record(resumed)["candidates"] == confirmation_record(whole)["candidates"]
     assert {n: t.curve for n, t in resumed.runs.trials.items()} == {n: t.curve for n, t in whole.runs.trials.items()}
-    assert len(resumed.openings) == 1
+    assert len(resumed.test_evaluations) == 1
 
 
 def test_more_seeds_extend_it_and_a_second_opening_is_said_loudly(
@@ -131,8 +131,8 @@ def test_more_seeds_extend_it_and_a_second_opening_is_said_loudly(
     first = confirmation_of(confirmed)
     assert extended.seeds[:SEEDS] == first.seeds
     assert len(journal_of(extended, "proposed")) == len(extended.candidates) * 3
-    assert extended.openings[0] == first.openings[0]
-    assert extended.opening is not None
+    assert extended.test_evaluations[0] == first.test_evaluations[0]
+    assert extended.test_evaluation is not None
 
 
 def test_an_opening_that_was_cut_short_stays_on_record(

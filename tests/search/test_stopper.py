@@ -169,6 +169,8 @@ def test_what_this_machine_cannot_write_ends_the_search_in_one_line_and_resume_g
             raise OSError(errno.ENOSPC, "No space left on device", "/tmp/ray")
 
     settings = small_settings(tmp_path, name="full", epochs=2, num_samples=2)
-    with pytest.raises(SearchFailedError, match=r"could not go on: No space left on device \(/tmp/ray\)\. What was"):
+    with pytest.raises(
+        SearchFailedError, match=r"could not continue: No space left on device \(/tmp/ray\)\. What was"
+    ):
         start_search(settings, run_out_of_room)
     assert resume_search(tmp_path, "full", {}, quiet).counts()["finished"] == 2

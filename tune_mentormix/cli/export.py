@@ -89,8 +89,8 @@ def evaluate(
 
     exported = read_folder(folder, {"data_dir": data_dir, "labels_file": labels_file})
     if split == "test":
-        openings = count_test_evaluations(folder)
-        before = f"AGAIN: it was opened {openings} × before" if openings else "for the first time"
+        evaluations = count_test_evaluations(folder)
+        before = f"AGAIN: it was opened {evaluations} × before" if evaluations else "for the first time"
         console.stderr.print(f"OPENING THE TEST SET {before}.", style="bold red")
         console.stderr.print(f"This is recorded in {folder}. Choose nothing by it: then it would be a test no more.")
     from tune_mentormix.cli.tables import print_evaluation

@@ -47,14 +47,14 @@ def print_comparison(comparison: Comparison) -> None:
 
 def print_confirmation(confirmation: Confirmation, experiment: Experiment, as_json: bool) -> None:
     """Prints the state of a search's confirmation, and the answer if it is complete; all of it or as JSON."""
-    openings = confirmation.openings
+    evaluations = confirmation.test_evaluations
     if confirmation.no_test:
         print_note(f"there is no test set to evaluate on: {confirmation.no_test}")
-    if len(openings) > 1:
-        dates = ", ".join(opening["opened"] for opening in openings)
+    if len(evaluations) > 1:
+        dates = ", ".join(evaluation["opened"] for evaluation in evaluations)
         stderr.print(
-            f"WARNING: The test set was opened {len(openings)} times ({dates}); what was changed after the first may "
-            "owe its accuracy to it: state that wherever you quote these figures.",
+            f"WARNING: The test set was opened {len(evaluations)} times ({dates}); what was changed after the first "
+            "may owe its accuracy to it: state that wherever you quote these figures.",
             style="bold red",
         )
     if as_json:
@@ -79,11 +79,11 @@ def print_confirmation(confirmation: Confirmation, experiment: Experiment, as_js
     elif winner and confirmation.ablate:
         reason = "is a control" if winner.control else "has the published value of every hyperparameter"
         stdout.print(f"The winner {reason}: there is nothing to ablate.")
-    opening = confirmation.opening
-    if opening:
+    evaluation = confirmation.test_evaluation
+    if evaluation:
         stdout.print(
-            f"Intervals are over seeds, at 95 %, on the same images: {opening['images']} in the test set, which was "
-            f"opened at {opening['opened']}, after the winner was chosen on validation."
+            f"Intervals are over seeds, at 95 %, on the same images: {evaluation['images']} in the test set, which "
+            f"was opened at {evaluation['opened']}, after the winner was chosen on validation."
         )
     later = experiment.ended_trials() - confirmation.searched
     if later:
@@ -107,14 +107,14 @@ def _print_candidates(confirmation: Confirmation, winner: Candidate | None) -> N
     """Prints every candidate, those that compete first, by rank."""
     candidates, labels = confirmation.in_order(), f"{confirmation.runs.labels_kind} labels"
     headings = ["", "rank by search", "rank confirmed", "seeds", f"validation, {labels}"]
-    if confirmation.opening:
+    if confirmation.test_evaluation:
         headings.append("test, clean labels")
     rows = []
     for candidate in candidates:
         ranks = (format_value(candidate.search_rank), format_value(confirmation.rank(candidate)))
         seeds, validation = len(confirmation.accuracies(candidate)), confirmation.validation(candidate)
         rows.append([candidate.title, *ranks, str(seeds), str(validation or NOTHING)])
-        if confirmation.opening:
+        if confirmation.test_evaluation:
             rows[-1].append(str(confirmation.test(candidate) or NOTHING))
     print_table(headings, rows, bold=candidates.index(winner) if winner else None)
 

@@ -11,7 +11,7 @@ from typing import Any
 _FEW_CLASSES = {0.2: (2.0, 0.8, False), 0.4: (8.0, 0.6, False), 0.6: (8.0, 0.6, True), 0.8: (4.0, 0.2, True)}
 _MANY_CLASSES = {0.2: (2.0, 0.7, False), 0.4: (8.0, 0.5, False), 0.6: (4.0, 0.3, True), 0.8: (8.0, 0.1, True)}
 _CLASSES_OF_CIFAR100 = 100
-_ASSUMED_NOISE = 0.4  # where nobody knows the noise rate
+_ASSUMED_NOISE = 0.4  # where the noise rate is not known
 
 CONTROLS = ("published", "mixup", "plain")
 BASELINES = ("mixup", "plain")  # no MentorMix: to compare with, never the answer

@@ -253,7 +253,7 @@ class Experiment:
         return counts
 
     def ended_trials(self) -> int:
-        """Counts the trials that came to an end, whichever."""
+        """Counts the trials that have ended, in whatever way."""
         return len(self.trials) - len(self.unfinished())
 
     def state(self) -> SearchState:
@@ -261,7 +261,7 @@ class Experiment:
         return "running" if Lease(self.path).holder() else self.left_as()
 
     def left_as(self) -> SearchState:
-        """Returns `finished` if no trial is left to run or to propose, where nobody runs the experiment."""
+        """Returns `finished` if no trial is left to run or to propose, if no driver runs the experiment."""
         all_proposed = len(self.trials) >= self.num_samples or self.ended in ENDED_EARLY
         return "finished" if self.runs and all_proposed and not self.unfinished() else "interrupted"
 
@@ -332,16 +332,16 @@ def read_experiment(storage: Location, name: str) -> Experiment:
     if not (path / SEARCH_FILE).is_file():
         check_bucket(storage)
         if (storage / SUBMISSIONS_FOLDER / name).exists():
-            raise RequestError(f"{name} was submitted, and has not begun to search yet: see jobs, and logs {name}")
+            raise RequestError(f"{name} was submitted, and has not started to search yet: see jobs, and logs {name}")
         others = ", ".join(folders_holding(storage, SEARCH_FILE)[:10])
         known = f"; there are: {others}" if others else " (nothing was searched there yet)"
         raise RequestError(f"there is no experiment {name!r} in {storage}{known}")
-    experiment = begun_experiment(path)
+    experiment = open_experiment(path)
     events.replay(path / JOURNAL_FILE, experiment.apply)
     return experiment
 
 
-def begun_experiment(path: Location) -> Experiment:
+def open_experiment(path: Location) -> Experiment:
     """Returns an experiment before any event of its journal. Raises RequestError as `read_experiment` does."""
     document = read_yaml(path / SEARCH_FILE)
     if "format" not in document.values:

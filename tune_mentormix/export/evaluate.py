@@ -20,7 +20,7 @@ from trainables.errors import DatasetError, ModelFileError, one_line
 from trainables.inference import Classifier, load_classifier
 from trainables.metrics import CALIBRATION_BINS, Measurement, measure, wilson_interval
 from tune_mentormix.errors import RequestError
-from tune_mentormix.export.manifest import MODEL_FILE, OPENINGS_FILE
+from tune_mentormix.export.manifest import MODEL_FILE, TEST_LOG_FILE
 from tune_mentormix.export.read import ExportedFolder, load_exported_data
 
 EvaluationSplit = Literal["validation", "test"]
@@ -106,17 +106,17 @@ def _check_classes(classifier: Classifier, dataset: Dataset) -> None:
 def count_test_evaluations(folder: Path) -> int:
     """Counts how often weights in this folder, these or earlier ones, were evaluated on the test set."""
     try:
-        lines = (folder / OPENINGS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (folder / TEST_LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return 0
     except OSError as error:
-        raise RequestError(f"cannot read {folder / OPENINGS_FILE}: {one_line(error)}") from error
+        raise RequestError(f"cannot read {folder / TEST_LOG_FILE}: {one_line(error)}") from error
     return sum('"opened"' in line for line in lines)
 
 
 def _log(exported: ExportedFolder, **fields: Any) -> None:
     """Appends one line to the log of test set evaluations. Raises RequestError if it cannot be written."""
-    path = exported.path / OPENINGS_FILE
+    path = exported.path / TEST_LOG_FILE
     time = datetime.now(UTC).isoformat(timespec="seconds")
     line = json.dumps({"time": time, **fields, "model_sha256": exported.model_sha256}) + "\n"
     try:

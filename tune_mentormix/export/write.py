@@ -109,7 +109,7 @@ def environment_record() -> dict[str, Any]:
 
 def _prepare_folder(out: Path) -> None:
     """Creates the folder, or removes an earlier export from it. Raises RequestError if it holds other files."""
-    ours = {*RECORDED_FILES, PROVENANCE_FILE, manifest.OPENINGS_FILE}
+    ours = {*RECORDED_FILES, PROVENANCE_FILE, manifest.TEST_LOG_FILE}
     if out.is_dir():
         foreign = sorted(path.name for path in out.iterdir() if path.name not in ours and path.name[0] != ".")
         if foreign:

@@ -73,7 +73,7 @@ def remove_whole(storage: Location, name: str) -> None:
 
 @contextmanager
 def _held(storage: Location, name: str) -> Iterator[Location]:
-    """Yields the folder of an experiment under its lease: nobody else writes there."""
+    """Yields the folder of an experiment under its lease, so that no other process writes there."""
     experiment = read_experiment(storage, name)
     _refuse_if_running(experiment)
     with Lease(experiment.path).acquire():

@@ -24,7 +24,7 @@ from tune_mentormix.storage.yaml_files import read_yaml
 
 CONFIRMATION_FOLDER = "confirmation"
 REQUEST_FILE = "confirmation.yaml"
-SEALED_TEST_FILE = "sealed_test.json"
+TEST_EVALUATIONS_FILE = "sealed_test.json"
 ABLATION_RUNS = 10_000  # the first run number of ablations
 TOP_K, SEEDS = 5, 5  # where nothing else is asked for
 _SEED_STREAM = 0xC0F1  # of random numbers: seeds of confirmations
@@ -45,9 +45,9 @@ class Candidate:
     config: dict[str, Any]  # with the search's own seed
 
     @property
-    def competes(self) -> bool:
-        """Whether it can win: plain mixup and plain training are there to be compared with."""
-        return self.control not in BASELINES
+    def is_baseline(self) -> bool:
+        """Whether it is plain mixup or plain training, which the winner is compared with and which cannot win."""
+        return self.control in BASELINES
 
     @property
     def title(self) -> str:
@@ -62,7 +62,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ablation(Candidate):
-    """The winner with one hyperparameter set back to its published value. It competes with no candidate."""
+    """The winner with one hyperparameter set back to its published value. It cannot win."""
 
     hyperparameter: str
     winner_value: Any
@@ -115,7 +115,7 @@ class Confirmation:
     ablate: bool = False  # whether ablations of the winner were requested
     ruled_out: dict[str, str] = field(default_factory=dict)  # name → why
     rounds_decided: set[int] = field(default_factory=set)  # after how many rounds a candidate was ruled out
-    openings: list[dict[str, Any]] = field(default_factory=list)  # of the test set
+    test_evaluations: list[dict[str, Any]] = field(default_factory=list)  # of the test set
     no_test: str | None = None  # why the test set could not be opened, if it was tried
 
     def apply(self, event: Event) -> None:
@@ -172,7 +172,7 @@ class Confirmation:
 
     def ranking(self) -> list[Candidate]:
         """Returns those that compete, best first: by the mean over seeds, those ruled out after the others."""
-        scored = [c for c in self.candidates if c.competes and self.accuracies(c)]
+        scored = [c for c in self.candidates if not c.is_baseline and self.accuracies(c)]
         return sorted(scored, key=lambda c: (c.name in self.ruled_out, -fmean(self.accuracies(c).values())))
 
     def winner(self) -> Candidate | None:
@@ -188,7 +188,7 @@ class Confirmation:
         return [*ranked, *(candidate for candidate in self.candidates if candidate not in ranked)]
 
     def rank(self, candidate: Candidate) -> int | None:
-        """Returns the rank of a candidate that competes, counted from 1."""
+        """Returns the rank of a candidate that is no baseline, counted from 1."""
         ranked = self.ranking()
         return ranked.index(candidate) + 1 if candidate in ranked else None
 
@@ -232,12 +232,12 @@ class Confirmation:
         return _interval(self.accuracies(candidate).values())
 
     @property
-    def opening(self) -> dict[str, Any] | None:
-        """The test of this winner and the controls, on all these seeds; None before it was made."""
+    def test_evaluation(self) -> dict[str, Any] | None:
+        """The evaluation of this winner and the controls on all these seeds; None before it was made."""
         winner = self.winner()
-        if winner is None or not self.openings:
+        if winner is None or not self.test_evaluations:
             return None
-        last = self.openings[-1]
+        last = self.test_evaluations[-1]
         asked = (winner.name, {c.name: sorted(self.accuracies(c)) for c in self.compared(winner)})
         return last if "results" in last and (last["winner"], last["seeds"]) == asked else None
 
@@ -247,7 +247,7 @@ class Confirmation:
 
     def test_accuracies(self, candidate: Candidate) -> Accuracies:
         """Returns accuracies on the clean labels of the test split, by seed; none where it was not tested."""
-        results = (self.opening or {"results": {}})["results"].get(candidate.name, {})
+        results = (self.test_evaluation or {"results": {}})["results"].get(candidate.name, {})
         return {int(seed): accuracy for seed, accuracy in results.items()}
 
     def test(self, candidate: Candidate) -> ConfidenceInterval | None:
@@ -266,7 +266,7 @@ class Confirmation:
 
 
 def read_confirmation(experiment: Experiment) -> Confirmation | None:
-    """Reads the confirmation of a search, if one was begun. Raises RequestError if it is newer or damaged."""
+    """Reads the confirmation of a search, if one was started. Raises RequestError if it is newer or damaged."""
     path = experiment.path / CONFIRMATION_FOLDER
     if not (path / REQUEST_FILE).is_file():
         return None
@@ -280,16 +280,16 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
         top_k=values["top_k"],
         searched=values["searched"],
         ablate=values.get("ablate", False),
-        openings=read_openings(path),
+        test_evaluations=read_test_evaluations(path),
     )
     replay(path / JOURNAL_FILE, confirmation.apply)
     confirmation.runs.num_samples = confirmation.planned()
     return confirmation
 
 
-def read_openings(path: Location) -> list[dict[str, Any]]:
-    """Reads every opening of the test set, oldest first. Raises RequestError if the record is damaged."""
-    file = path / SEALED_TEST_FILE
+def read_test_evaluations(path: Location) -> list[dict[str, Any]]:
+    """Reads every evaluation on the test set, oldest first. Raises RequestError if the record is damaged."""
+    file = path / TEST_EVALUATIONS_FILE
     try:
         return list(json.loads(file.read_text())["openings"]) if file.is_file() else []
     except (ValueError, KeyError, TypeError) as error:
@@ -323,7 +323,7 @@ def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
         "winner": winner and winner.name,
         "gains": _gains(confirmation, winner) if winner else [],
         "verdicts": verdicts(confirmation, winner) if winner else [],
-        "openings": confirmation.openings,
+        "openings": confirmation.test_evaluations,
     }
     if ablations := confirmation.ablations():
         record["ablations"] = [_ablation_record(confirmation, ablation) for ablation in ablations]
@@ -367,7 +367,7 @@ def confirmed_winner(experiment: Experiment) -> tuple[Trial, dict[str, Any]] | N
         ],
         "gains": _gains(confirmation, winner),
         "verdicts": verdicts(confirmation, winner),
-        "test_set_opened": [opening["opened"] for opening in confirmation.openings],
+        "test_set_opened": [evaluation["opened"] for evaluation in confirmation.test_evaluations],
     }
     return experiment.trials[winner.trial], record
 

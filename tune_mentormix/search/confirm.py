@@ -26,8 +26,8 @@ from tune_mentormix.results.confirmation import (
     ABLATION_RUNS,
     CONFIRMATION_FOLDER,
     REQUEST_FILE,
-    SEALED_TEST_FILE,
     SEEDS,
+    TEST_EVALUATIONS_FILE,
     TOP_K,
     Candidate,
     Confirmation,
@@ -79,7 +79,7 @@ def confirm_search(
         _check_extension(confirmation, top_k, seeds)
         confirmation.ablate |= ablate
         is_extended = len(confirmation.seeds) != (seeds or len(confirmation.seeds))
-        if confirmation.opening and not is_extended and not confirmation.has_ablations_left:
+        if confirmation.test_evaluation and not is_extended and not confirmation.has_ablations_left:
             return confirmation
     elif not experiment.ranked_trials():
         raise RequestError(f"{name} has no trial that ran to the end yet: there is nothing to confirm")
@@ -117,7 +117,7 @@ def _check_extension(confirmation: Confirmation, top_k: int | None, seeds: int |
 def _begin_or_extend(
     experiment: Experiment, request: SearchRequest, top_k: int | None, seeds: int | None, ablate: bool
 ) -> Confirmation:
-    """Writes the request, or a larger one; nobody else writes from here on."""
+    """Writes the request, or a larger one; this process is the only writer."""
     confirmation = read_confirmation(experiment)
     if confirmation is None:
         confirmation = Confirmation(
@@ -171,7 +171,7 @@ def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress)
         )
 
     started = time.monotonic()
-    if not confirmation.opening:
+    if not confirmation.test_evaluation:
         run_all(confirmation_proposals)
         if confirmation.runs.ended != "finished":
             return
@@ -182,7 +182,7 @@ def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress)
 def _test(confirmation: Confirmation, request: SearchRequest) -> str:
     """Evaluates on the test set if there is a winner; returns why the run ended."""
     winner = confirmation.winner()
-    if winner is None or confirmation.opening:
+    if winner is None or confirmation.test_evaluation:
         return "finished"
     try:
         evaluate_on_test_set(confirmation, winner, request.settings, request.dataset)
@@ -230,7 +230,7 @@ def _has_started(confirmation: Confirmation, round_number: int) -> bool:
 
 def _eliminate_worse(confirmation: Confirmation, rounds: int, journal: EventJournal) -> None:
     """Eliminates candidates by a paired test over all rounds so far; never the controls."""
-    race = [c for c in confirmation.candidates if c.competes and c.name not in confirmation.ruled_out]
+    race = [c for c in confirmation.candidates if not c.is_baseline and c.name not in confirmation.ruled_out]
     accuracies = {c.name: confirmation.accuracies(c) for c in race if confirmation.accuracies(c)}
     kept = [c.name for c in race if c.control]
     reasons = eliminated_candidates(accuracies, kept) if accuracies else {}
@@ -256,7 +256,7 @@ def evaluate_on_test_set(
     """
     images, labels = load_test_split(settings.data_settings())
     compared = confirmation.compared(winner)
-    opening: dict[str, Any] = {
+    evaluation: dict[str, Any] = {
         "opened": _now(),
         "winner": winner.name,
         "seeds": {candidate.name: sorted(confirmation.accuracies(candidate)) for candidate in compared},
@@ -265,10 +265,10 @@ def evaluate_on_test_set(
         "images": len(labels),
         "trained_on": dataset.fingerprint,
     }
-    confirmation.openings.append(opening)
+    confirmation.test_evaluations.append(evaluation)
     _write(confirmation)
-    opening["results"] = _measure(confirmation, compared, settings, (dataset, images, labels))
-    opening["measured"] = _now()
+    evaluation["results"] = _measure(confirmation, compared, settings, (dataset, images, labels))
+    evaluation["measured"] = _now()
     _write(confirmation)
 
 
@@ -292,8 +292,8 @@ def _measure(
 
 
 def _write(confirmation: Confirmation) -> None:
-    record = {"format": FORMAT, "openings": confirmation.openings}
-    write_atomically(confirmation.runs.path / SEALED_TEST_FILE, json.dumps(record, indent=2) + "\n")
+    record = {"format": FORMAT, "openings": confirmation.test_evaluations}
+    write_atomically(confirmation.runs.path / TEST_EVALUATIONS_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def _now() -> str:

@@ -148,7 +148,7 @@ def _failing_in_one_line() -> Iterator[None]:
             raise
         where = f" ({cause.filename})" if cause.filename else ""
         raise SearchFailedError(
-            f"this machine could not go on: {one_line(cause)}{where}. What was stored is safe: once that is "
+            f"this machine could not continue: {one_line(cause)}{where}. What was stored is safe: once that is "
             "mended, resume it"
         ) from error
 

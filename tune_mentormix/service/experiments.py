@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import parse_event
-from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, begun_experiment, experiment_path
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, open_experiment
 from tune_mentormix.experiment.schemas import SearchState, TrialCounts
 from tune_mentormix.service.request_logging import LOGGER, log
 from tune_mentormix.service.schemas import SearchSummary
@@ -164,7 +164,7 @@ class CachedExperiment:
         return events if first != self._first else events[max(0, count - before) :]
 
     def _reset(self) -> None:
-        self.experiment = begun_experiment(self.path)
+        self.experiment = open_experiment(self.path)
         self._offset = self._events = 0
         self._first = None
         self._report_times.clear()

@@ -89,7 +89,7 @@ def test_an_empty_storage_folder_is_no_error(tmp_path: Path, capsys: pytest.Capt
         (["confirm", "nobody"], "there is no experiment 'nobody'"),
         (["status", "nobody"], "there is no experiment 'nobody'"),
         (["status", ".."], "name must be up to 64 letters"),
-        (["report", "nobody", "--ray-address", "a:1"], "there is no experiment 'nobody'"),
+        (["report", "nobody"], "there is no experiment 'nobody'"),
         (["export", "nobody", "--out", "best"], "there is no experiment 'nobody'"),
         (["train", "nowhere.yaml"], "cannot read nowhere.yaml"),
     ],

@@ -8,5 +8,5 @@ step at the rate of `schedules`, updates the EMA of the weights, and after the l
 images. The metrics go to Ray Tune, the state to a folder (`checkpoint`). A finished network is used through
 `model_file` and `inference`.
 
-Importing this package, `settings`, `data` or `checkpoint_manifest` imports neither torch nor Ray.
+Importing this package, `settings`, `data` or `files` imports neither torch nor Ray.
 """

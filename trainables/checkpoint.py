@@ -14,9 +14,8 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.checkpoint_manifest import STATE_FILE, is_intact, write_checkpoint
 from trainables.errors import CheckpointError, one_line
-from trainables.files import retry_with_backoff
+from trainables.files import STATE_FILE, is_intact, retry_with_backoff, write_checkpoint
 from trainables.training import Trainer
 
 Which = Literal["last", "best"]

@@ -1,14 +1,20 @@
-"""Atomic writes, and retries with exponential back-off while a storage is full or unreachable. Free of torch."""
+"""Files that survive a crash: atomic writes, retries with back-off, and checkpoints that are known to be intact.
+
+A manifest holds the size and the SHA-256 of a checkpoint's state file, since a worker that dies while it writes or
+uploads a checkpoint leaves its files incomplete, in any order. Free of torch: the driver of a search reads it too.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from trainables.errors import StorageUnavailableError, one_line
 
@@ -16,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_TIMEOUT_SECONDS = float(os.environ.get("STORAGE_PATIENCE_SECONDS", "600"))
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 1.0, 30.0
+STATE_FILE = "trial.pt"
+MANIFEST_FILE = "manifest.json"
 
 Result = TypeVar("Result")
 
@@ -67,6 +75,31 @@ def retry_with_backoff(work: Callable[[], Result]) -> Result:
                 raise StorageUnavailableError(error.errno, one_line(error)) from error
             logger.warning("the storage cannot be used, retrying in %g s: %s", delay, error)
         time.sleep(delay)
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether `folder` holds a complete checkpoint, unchanged since it was written. Raises OSError if unreadable."""
+    try:
+        return (folder / MANIFEST_FILE).read_bytes() == _manifest(folder / STATE_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def write_checkpoint(folder: Path, write_state: Callable[[BinaryIO], object]) -> None:
+    """Writes the state file and then its manifest, so that an incomplete checkpoint is never taken for an intact one.
+
+    The folder is created if missing; a checkpoint already there is replaced. Raises OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / STATE_FILE) as temporary, temporary.open("wb") as file:
+        write_state(file)
+    write_atomically(folder / MANIFEST_FILE, _manifest(folder / STATE_FILE))
+
+
+def _manifest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return json.dumps({"file": path.name, "bytes": file.tell(), "sha256": digest}).encode()
 
 
 def _fsync(path: Path) -> None:

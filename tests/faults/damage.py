@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from trainables.checkpoint_manifest import STATE_FILE
+from trainables.files import STATE_FILE
 from tune_mentormix.experiment.experiment import read_experiment
 
 

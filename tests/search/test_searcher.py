@@ -7,8 +7,8 @@ import pytest
 from ray.tune.search import Searcher
 
 from tests.support.searches import quiet
-from trainables.checkpoint_manifest import STATE_FILE, write_checkpoint
 from trainables.data import load_dataset
+from trainables.files import STATE_FILE, write_checkpoint
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import Checkpoint, EventJournal, Proposed, RunStarted
 from tune_mentormix.experiment.experiment import Experiment, Trial

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from trainables.checkpoint import load_checkpoint, save_checkpoint
-from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, is_intact, write_checkpoint
 from trainables.device import DeviceDataset
 from trainables.errors import CheckpointError
+from trainables.files import MANIFEST_FILE, STATE_FILE, is_intact, write_checkpoint
 from trainables.settings import TrialSettings
 from trainables.training import Trainer
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["trainables.settings", "trainables.checkpoint_manifest", "trainables.data"])
+@pytest.mark.parametrize("module", ["trainables.settings", "trainables.files", "trainables.data"])
 def test_a_cheap_module_imports_neither_torch_nor_ray(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'ray'}} & set(sys.modules)))"
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from trainables import files
-from trainables.checkpoint_manifest import MANIFEST_FILE, is_intact
 from trainables.data import Dataset
 from trainables.errors import CheckpointError, StorageUnavailableError, TrainingDiverged
+from trainables.files import MANIFEST_FILE, is_intact
 from trainables.mentormix import MentorMixTrainable, failure_reason
 
 _WITHOUT_MEMORY = """

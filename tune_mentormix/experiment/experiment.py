@@ -13,8 +13,8 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from trainables.checkpoint_manifest import MANIFEST_FILE, STATE_FILE, is_intact
 from trainables.errors import one_line
+from trainables.files import MANIFEST_FILE, STATE_FILE, is_intact
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import FORMAT, SearchSettings, check_name, refuse_newer
 from tune_mentormix.config.validation import describe

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from trainables.checkpoint import load_checkpoint, save_checkpoint
-from trainables.checkpoint_manifest import is_intact
 from trainables.data import Dataset
 from trainables.errors import one_line
+from trainables.files import is_intact
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.training import Trainer, begin_training
 from tune_mentormix.config.settings import FORMAT

@@ -9,6 +9,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import Failed, parse_event
 from tune_mentormix.experiment.experiment import Experiment, list_experiments, read_experiment
 from tune_mentormix.storage.journal import Journal
+from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER
 from tune_mentormix.storage.yaml_files import write_yaml
 
 CONFIG = {"mixup_alpha": 8.0, "epochs": 3}
@@ -147,6 +148,12 @@ def test_what_a_newer_version_wrote_is_refused(tmp_path: Path) -> None:
 def test_a_name_cannot_leave_the_storage_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(RequestError, match="name must be up to 64 letters"):
         read_experiment(tmp_path, name)
+
+
+def test_a_submitted_search_that_has_not_started_is_no_experiment_yet(tmp_path: Path) -> None:
+    (tmp_path / SUBMISSIONS_FOLDER / "birds").mkdir(parents=True)
+    with pytest.raises(RequestError, match="birds was submitted, and has not started to search yet: see jobs"):
+        read_experiment(tmp_path, "birds")
 
 
 def test_a_missing_experiment_is_named_with_those_that_are_there(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from trainables.model_file import ModelFile, read_model, write_model
 from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.export.manifest import PROVENANCE_FILE, TEST_LOG_FILE, write_provenance
+from tune_mentormix.export.manifest import PROVENANCE_FILE, write_provenance
 from tune_mentormix.export.read import read_exported
 from tune_mentormix.export.write import export_best
+from tune_mentormix.results.evaluation_log import EVALUATION_LOG, read_evaluations
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
 pytestmark = pytest.mark.slow
@@ -52,7 +53,7 @@ def test_a_moved_export_gives_the_searchs_accuracy_to_the_last_digit(
     assert best is not None
     document = evaluated(folder, capsys)
     assert document["accuracy"]["value"] == document["recorded_accuracy"] == best.val_accuracy
-    assert not (folder / TEST_LOG_FILE).exists()
+    assert not (folder / EVALUATION_LOG).exists()
 
 
 def test_a_training_of_it_gives_it_too_and_is_evaluated_like_an_export(
@@ -88,24 +89,24 @@ def test_the_printed_tables_say_so_too(folder: Path, capsys: Output) -> None:
     assert "the same to the last digit" in printed
 
 
-def test_opening_the_test_set_is_said_loudly_and_recorded_every_time(folder: Path, capsys: Output) -> None:
+def test_each_use_of_the_test_set_is_warned_of_and_recorded(folder: Path, capsys: Output) -> None:
     assert run(["evaluate", str(folder), "--split", "test", "--json"]) == DONE
     first = capsys.readouterr()
-    assert "OPENING THE TEST SET for the first time" in first.err
+    assert "EVALUATING ON THE TEST SET for the first time" in first.err
     document = json.loads(first.out)
     assert (document["split"], document["labels"]) == ("test", "clean")
     assert document["recorded_accuracy"] is None
     assert run(["evaluate", str(folder), "--split", "test"]) == DONE
     second = capsys.readouterr()
-    assert "OPENING THE TEST SET AGAIN: it was opened 1 × before" in second.err
+    assert "EVALUATING ON THE TEST SET AGAIN: it was used 1 × before" in second.err
     assert "clean test labels" in second.out
-    events = [json.loads(line) for line in (folder / TEST_LOG_FILE).read_text().splitlines()]
-    assert [event["event"] for event in events] == ["opened", "measured"] * 2
-    assert events[1]["accuracy"] == document["accuracy"]["value"]
+    evaluations = read_evaluations(folder)
+    assert [list(evaluation["results"]) for evaluation in evaluations] == [["model"]] * 2
+    assert [*evaluations[0]["results"]["model"].values()] == [document["accuracy"]["value"]]
 
 
-def test_a_test_set_whose_opening_cannot_be_recorded_stays_sealed(folder: Path, capsys: Output) -> None:
-    (folder / TEST_LOG_FILE).mkdir()
+def test_nothing_is_measured_on_a_test_set_if_that_cannot_be_recorded(folder: Path, capsys: Output) -> None:
+    (folder / EVALUATION_LOG).mkdir()
     assert run(["evaluate", str(folder), "--split", "test"]) == WRONG_REQUEST
     assert "accuracy" not in capsys.readouterr().out
 

@@ -14,10 +14,11 @@ from tests.support.searches import folder_of
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.export.evaluate import evaluate_export
-from tune_mentormix.export.manifest import PROVENANCE_FILE, RECORDED_FILES, TEST_LOG_FILE
+from tune_mentormix.export.manifest import PROVENANCE_FILE, RECORDED_FILES
 from tune_mentormix.export.model_card import reference_flags
 from tune_mentormix.export.read import read_folder
 from tune_mentormix.export.write import export_best
+from tune_mentormix.results.evaluation_log import EVALUATION_LOG, OLD_EXPORT_LOG
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.yaml_files import read_yaml
 
@@ -141,15 +142,16 @@ def test_without_a_whole_checkpoint_all_but_the_weights_is_exported_and_it_says_
         export_best(interrupted_search, tmp_path / "other", onnx=True)
 
 
-def test_an_earlier_export_is_replaced_and_its_record_of_openings_kept(
+def test_an_earlier_export_is_replaced_and_its_logs_of_test_evaluations_kept(
     finished_search: Experiment, interrupted_search: Experiment, tmp_path: Path
 ) -> None:
     out = export_best(finished_search, tmp_path / "best").folder
-    (out / TEST_LOG_FILE).write_text('{"event": "opened"}\n')
+    for log in (EVALUATION_LOG, OLD_EXPORT_LOG):
+        (out / log).write_text(log)
     shutil.rmtree(folder_of(interrupted_search) / "runs")
     export_best(interrupted_search, out)
     assert not (out / "model.safetensors").exists()
-    assert (out / TEST_LOG_FILE).read_text() == '{"event": "opened"}\n'
+    assert [(out / log).read_text() for log in (EVALUATION_LOG, OLD_EXPORT_LOG)] == [EVALUATION_LOG, OLD_EXPORT_LOG]
 
 
 def test_a_folder_that_holds_other_things_is_left_as_it_was(finished_search: Experiment, tmp_path: Path) -> None:

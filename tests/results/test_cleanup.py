@@ -94,7 +94,7 @@ def test_what_a_resume_goes_on_from_stays(tmp_path: Path, capsys: pytest.Capture
     assert with_checkpoints(tmp_path / "birds") == {*KEPT, 9, 10}
 
 
-def test_the_candidates_of_a_confirmation_stay_and_so_do_its_runs_but_for_those_ruled_out(
+def test_the_candidates_of_a_confirmation_stay_and_so_do_its_runs_but_for_those_eliminated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "birds"

@@ -1,4 +1,4 @@
-"""What a confirmation's journal says, without running anything."""
+"""What a confirmation's journal tells, without running anything."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,17 +6,14 @@ from pathlib import Path
 import pytest
 
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.events import Failed, Finished, Proposed, Report, RuledOut
+from tune_mentormix.experiment.events import Eliminated, Failed, Finished, Proposed, Report
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.results.confirmation import (
     ABLATION_RUNS,
     Candidate,
     Confirmation,
-    confirmation_record,
-    read_test_evaluations,
-    verdicts,
 )
+from tune_mentormix.results.confirmation_summary import confirmation_record, verdicts
 
 SEEDS = [11, 12, 13]
 BEST, PUBLISHED, PLAIN = "trial 7", "published", "plain"
@@ -42,7 +39,7 @@ def told(accuracies: dict[str, list[float | None]]) -> Confirmation:
 
 
 def with_test_results(confirmation: Confirmation, accuracies: dict[str, list[float]]) -> Confirmation:
-    """The same after the test set was opened, with these results."""
+    """The same after an evaluation on the test set, with these results."""
     winner = confirmation.winner()
     assert winner is not None
     results = {name: dict(zip(map(str, SEEDS), values, strict=True)) for name, values in accuracies.items()}
@@ -66,7 +63,9 @@ def test_a_gain_beyond_chance_is_told_in_points_with_its_interval() -> None:
 
 def test_the_same_difference_on_every_seed_is_no_proof() -> None:
     confirmation = told({BEST: [0.60, 0.61, 0.62], PUBLISHED: [0.59, 0.60, 0.61]})
-    expected = "it differs from the published setting by 1.0 points on each of 3 seeds: nothing can be said."
+    expected = (
+        "it differs from the published setting by 1.0 points on each of 3 seeds: without spread there is no interval."
+    )
     assert sentences(confirmation)[1] == f"On the noisy validation labels {expected}"
     assert confirmation_record(confirmation)["gains"][0]["low"] is None
 
@@ -76,7 +75,7 @@ def test_a_difference_within_chance_is_called_a_tie() -> None:
     assert "It is not better than the published setting: a tie (difference +0.7 points" in sentences(confirmation)[1]
 
 
-def test_a_winner_on_validation_that_the_test_set_refutes_is_said_to_be_worse() -> None:
+def test_a_winner_on_validation_that_the_test_set_refutes_is_called_worse() -> None:
     confirmation = with_test_results(told({BEST: [*BETTER], PLAIN: [*POOR]}), {BEST: [*POOR], PLAIN: [*BETTER]})
     worse, beats = sentences(confirmation)[1:]
     assert worse.startswith("It is worse than plain training by 20.3 points")
@@ -84,7 +83,7 @@ def test_a_winner_on_validation_that_the_test_set_refutes_is_said_to_be_worse() 
     assert beats.startswith("It beats plain training")
 
 
-def test_a_control_that_wins_is_said_to_be_one() -> None:
+def test_a_control_that_wins_is_called_a_control() -> None:
     confirmation = told({BEST: [*GOOD], PUBLISHED: [*BETTER], PLAIN: [*POOR]})
     assert (
         sentences(confirmation)[0] == "The winner is the published setting, a control itself: nothing found beats it."
@@ -102,15 +101,15 @@ def test_there_is_no_winner_before_every_run_ended() -> None:
     assert told({BEST: [*GOOD], PLAIN: [0.4, 0.4]}).winner() is None
 
 
-def test_a_candidate_ruled_out_leaves_nothing_to_run_and_cannot_win() -> None:
+def test_a_candidate_eliminated_leaves_nothing_to_run_and_cannot_win() -> None:
     confirmation = told({BEST: [*GOOD], "trial 9": [0.9, 0.9], PLAIN: [*POOR]})
     assert confirmation.winner() is None
-    confirmation.apply(RuledOut(rounds=2, candidates={"trial 9": "far behind"}))
+    confirmation.apply(Eliminated(rounds=2, candidates={"trial 9": "far behind"}))
     assert [candidate.name for candidate in confirmation.ranking()] == [BEST, "trial 9"]
     assert confirmation_record(confirmation)["winner"] == BEST
 
 
-def test_where_a_run_of_every_candidate_failed_nobody_wins() -> None:
+def test_where_a_run_of_every_candidate_failed_there_is_no_winner() -> None:
     confirmation = told({BEST: [0.6, None, 0.6], PLAIN: [*POOR]})
     assert confirmation.failure(confirmation.candidates[0]) == "failed on seed 12: val_loss is nan"
     assert confirmation.winner() is None
@@ -164,9 +163,3 @@ def test_ablations_are_paired_with_the_winner_and_never_compete() -> None:
     assert record["ablations"][0]["validation"]["by_seed"] == {12: 0.91, 13: 0.93}
     assert record["ablations"][0]["difference"]["mean"] == pytest.approx(0.305)
     assert len(record["candidates"]) == 2
-
-
-def test_a_damaged_record_of_openings_is_named(tmp_path: Path) -> None:
-    (tmp_path / "sealed_test.json").write_text('{"openings"')
-    with pytest.raises(RequestError, match=r"sealed_test.json is no record of the test set's openings"):
-        read_test_evaluations(tmp_path)

@@ -10,13 +10,13 @@ def race(**accuracies: list[float]) -> dict[str, dict[int, float]]:
     return {name: dict(zip(SEEDS, values, strict=True)) for name, values in accuracies.items()}
 
 
-def test_a_candidate_far_behind_on_every_seed_is_ruled_out_and_the_reason_told() -> None:
+def test_a_candidate_far_behind_on_every_seed_is_eliminated_with_a_reason() -> None:
     assert eliminated_candidates(race(best=LEADER, bad=HOPELESS, close=CLOSE), kept=()) == {
         "bad": "50.0 points behind best after 3 seeds (p = 6.7e-05)"
     }
 
 
-def test_a_control_is_never_ruled_out_but_may_lead() -> None:
+def test_a_control_is_never_eliminated_but_may_lead() -> None:
     assert eliminated_candidates(race(best=LEADER, published=HOPELESS), kept=["published"]) == {}
     assert set(eliminated_candidates(race(published=LEADER, bad=HOPELESS), kept=["published"])) == {"bad"}
 
@@ -29,5 +29,5 @@ def test_more_candidates_need_more_proof() -> None:
     assert eliminated_candidates(among_many, kept=()) == {}
 
 
-def test_nobody_is_ruled_out_in_a_race_of_one() -> None:
+def test_the_only_candidate_is_not_eliminated() -> None:
     assert eliminated_candidates(race(best=LEADER), kept=()) == {}

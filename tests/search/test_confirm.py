@@ -1,4 +1,4 @@
-"""Confirmations on a real local Ray: what is run, what survives an interruption, when the test set is opened."""
+"""Confirmations on a real local Ray: what is run, what survives an interruption, when the test set is used."""
 
 import json
 import signal
@@ -15,7 +15,9 @@ from tune_mentormix.cli.tables import print_confirmation
 from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.report.page import write_report
-from tune_mentormix.results.confirmation import Confirmation, confirmation_record
+from tune_mentormix.results.confirmation import Confirmation
+from tune_mentormix.results.confirmation_summary import confirmation_record
+from tune_mentormix.results.evaluation_log import EVALUATION_LOG
 from tune_mentormix.search.confirm import confirm_search
 from tune_mentormix.storage.journal import read_events
 
@@ -39,14 +41,14 @@ def test_every_candidate_is_trained_in_full_on_the_same_fresh_seeds(confirmed: E
             assert (ran.state, list(ran.curve)) == ("finished", [1, 2, 3, 4])
 
 
-def test_the_test_set_is_opened_once_after_the_last_run_ended(confirmed: Experiment) -> None:
+def test_the_test_set_is_used_once_after_the_last_run_ended(confirmed: Experiment) -> None:
     confirmation = confirmation_of(confirmed)
-    (opening,) = json.loads((confirmation.runs.path / "sealed_test.json").read_text())["openings"]
+    (evaluation,) = confirmation.test_evaluations
     last_end = max(event["time"] for event in journal_of(confirmation, "finished"))
-    assert datetime.fromisoformat(opening["opened"]).timestamp() >= int(last_end)
-    assert set(opening["results"]) == {opening["winner"], "published", "mixup", "plain"}
-    assert (opening["split"], opening["labels"]) == ("test", "clean")
-    assert opening["trained_on"] == confirmed.provenance.dataset.fingerprint
+    assert datetime.fromisoformat(evaluation["opened"]).timestamp() >= int(last_end)
+    assert set(evaluation["results"]) == {evaluation["winner"], "published", "mixup", "plain"}
+    assert (evaluation["split"], evaluation["labels"]) == ("test", "clean")
+    assert evaluation["trained_on"] == confirmed.provenance.dataset.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_a_search_in_which_no_trial_ran_to_the_end_has_nothing_to_confirm(
     assert not (storage / "done" / "confirmation").exists()
 
 
-def test_interrupted_and_resumed_it_ends_the_same_and_the_test_set_stays_sealed_until_then(
+def test_interrupted_and_resumed_it_ends_the_same_and_the_test_set_is_not_used_before(
     finished_search: Experiment, confirmed: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sent: list[int] = []
@@ -93,7 +95,7 @@ def test_interrupted_and_resumed_it_ends_the_same_and_the_test_set_stays_sealed_
     storage = copy_of(finished_search, tmp_path)
     cut = confirm_search(storage, "done", TOP_K, SEEDS, {}, interrupt)
     assert (cut.runs.ended, cut.runs.state(), cut.winner()) == ("interrupted", "interrupted", None)
-    assert not (cut.runs.path / "sealed_test.json").exists()
+    assert not (cut.runs.path / EVALUATION_LOG).exists()
     print_confirmation(cut, finished_search, as_json=False)
     assert "continue tune-mentormix confirm done --storage" in capsys.readouterr().out
     resumed = confirm_search(storage, "done", None, None, {}, quiet)
@@ -121,12 +123,12 @@ def test_killed_in_the_middle_and_called_again_it_shows_the_same_table(
     assert len(resumed.test_evaluations) == 1
 
 
-def test_more_seeds_extend_it_and_a_second_opening_is_said_loudly(
+def test_more_seeds_extend_it_and_a_second_use_of_the_test_set_is_warned_of(
     confirmed: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     storage = copy_of(confirmed, tmp_path)
     assert run(["confirm", "done", "--seeds", "3", "--storage", str(storage)]) == DONE
-    assert "WARNING: The test set was opened 2 times" in capsys.readouterr().err
+    assert "WARNING: The test set was used 2 times" in capsys.readouterr().err
     extended = confirmation_of(read_experiment(storage, "done"))
     first = confirmation_of(confirmed)
     assert extended.seeds[:SEEDS] == first.seeds
@@ -135,18 +137,16 @@ def test_more_seeds_extend_it_and_a_second_opening_is_said_loudly(
     assert extended.test_evaluation is not None
 
 
-def test_an_opening_that_was_cut_short_stays_on_record(
+def test_an_evaluation_on_the_test_set_that_was_interrupted_stays_on_record(
     confirmed: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     storage = copy_of(confirmed, tmp_path)
-    record = storage / "done" / "confirmation" / "sealed_test.json"
-    cut_short = json.loads(record.read_text())
-    del cut_short["openings"][0]["results"]
-    record.write_text(json.dumps(cut_short))
+    log = storage / "done" / "confirmation" / EVALUATION_LOG
+    log.write_text(log.read_text().splitlines(keepends=True)[0])
     assert run(["confirm", "done", "--storage", str(storage)]) == DONE
-    assert "opened 2 times" in capsys.readouterr().err
-    openings = json.loads(record.read_text())["openings"]
-    assert ["results" in opening for opening in openings] == [False, True]
+    assert "used 2 times" in capsys.readouterr().err
+    evaluations = confirmation_of(read_experiment(storage, "done")).test_evaluations
+    assert ["results" in evaluation for evaluation in evaluations] == [False, True]
 
 
 def test_ablations_of_the_winner_resume_after_a_kill_and_change_nothing_else(
@@ -191,7 +191,7 @@ def test_a_hopeless_candidate_gets_no_more_seeds_and_controls_get_all(
     hardly_learning = {"learning_rate": {"choices": [1e-6]}}  # the controls keep the default
     run_search(tmp_path, name="mixed", space=hardly_learning, num_samples=4, epochs=12, scheduler="none")
     assert run(["confirm", "mixed", "--top-k", "2", "--seeds", "4", "--storage", str(tmp_path)]) == DONE
-    assert "trial 3 was ruled out" in capsys.readouterr().out
+    assert "trial 3 was eliminated" in capsys.readouterr().out
     confirmation = confirmation_of(read_experiment(tmp_path, "mixed"))
     seeds = {candidate.name: len(confirmation.runs_of(candidate)) for candidate in confirmation.candidates}
     assert seeds == {"published": 4, "mixup": 4, "plain": 4, "trial 3": 3}

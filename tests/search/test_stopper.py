@@ -56,7 +56,7 @@ def test_a_search_begins_with_what_an_earlier_one_or_its_export_found(
     best = finished_search.best()
     assert best is not None
     again = run_search(tmp_path / "a", name="again", start_from=str(folder), num_samples=4, epochs=1)
-    assert again.trials[3].given
+    assert again.trials[3].enqueued
     assert again.trials[3].control is None
     searched = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
     assert [again.trials[3].config[name] for name in searched] == [best.config[name] for name in searched]

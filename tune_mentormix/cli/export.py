@@ -84,14 +84,14 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate exported weights: accuracy, accuracy by class, confusion matrix, calibration."""
-    from tune_mentormix.export.evaluate import count_test_evaluations
     from tune_mentormix.export.read import read_folder
+    from tune_mentormix.results.evaluation_log import read_evaluations
 
     exported = read_folder(folder, {"data_dir": data_dir, "labels_file": labels_file})
     if split == "test":
-        evaluations = count_test_evaluations(folder)
-        before = f"AGAIN: it was opened {evaluations} × before" if evaluations else "for the first time"
-        console.stderr.print(f"OPENING THE TEST SET {before}.", style="bold red")
+        earlier = len(read_evaluations(folder))
+        before = f"AGAIN: it was used {earlier} × before" if earlier else "for the first time"
+        console.stderr.print(f"EVALUATING ON THE TEST SET {before}.", style="bold red")
         console.stderr.print(f"This is recorded in {folder}. Choose nothing by it: then it would be a test no more.")
     from tune_mentormix.cli.tables import print_evaluation
     from tune_mentormix.export.evaluate import evaluate_export  # imports torch

@@ -25,7 +25,8 @@ from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export.manifest import CONFIG_FILE
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
-from tune_mentormix.results.confirmation import Ablation, Candidate, Confirmation, confirmation_record, verdicts
+from tune_mentormix.results.confirmation import Ablation, Candidate, Confirmation
+from tune_mentormix.results.confirmation_summary import confirmation_record, verdicts
 
 if TYPE_CHECKING:
     from tune_mentormix.export.evaluate import ExportEvaluation, Prediction  # imports torch
@@ -53,8 +54,8 @@ def print_confirmation(confirmation: Confirmation, experiment: Experiment, as_js
     if len(evaluations) > 1:
         dates = ", ".join(evaluation["opened"] for evaluation in evaluations)
         stderr.print(
-            f"WARNING: The test set was opened {len(evaluations)} times ({dates}); what was changed after the first "
-            "may owe its accuracy to it: state that wherever you quote these figures.",
+            f"WARNING: The test set was used {len(evaluations)} times ({dates}). What was changed after the first "
+            "time may have been chosen by it: state that wherever you quote these figures.",
             style="bold red",
         )
     if as_json:
@@ -64,8 +65,8 @@ def print_confirmation(confirmation: Confirmation, experiment: Experiment, as_js
     ran = f"{confirmation.runs.ended_trials()} of {confirmation.planned()} runs, {seeds} seeds"
     stdout.print(f"\n{experiment.name}, confirmed: {ran}, {format_duration(confirmation.runs.seconds)}")
     _print_candidates(confirmation, winner)
-    for name, why in confirmation.ruled_out.items():
-        stdout.print(f"{name} was ruled out: {why}")
+    for name, why in confirmation.eliminated.items():
+        stdout.print(f"{name} was eliminated: {why}")
     ablations = confirmation.ablations()
     for candidate in [*(c for c in confirmation.candidates if c.control), *ablations]:
         if failure := confirmation.failure(candidate):
@@ -83,7 +84,7 @@ def print_confirmation(confirmation: Confirmation, experiment: Experiment, as_js
     if evaluation:
         stdout.print(
             f"Intervals are over seeds, at 95 %, on the same images: {evaluation['images']} in the test set, which "
-            f"was opened at {evaluation['opened']}, after the winner was chosen on validation."
+            f"was used at {evaluation['opened']}, after the winner was chosen on validation."
         )
     later = experiment.ended_trials() - confirmation.searched
     if later:

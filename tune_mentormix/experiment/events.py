@@ -18,7 +18,7 @@ from tune_mentormix.storage.paths import Location
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, validate_by_name=True)
 
     time: float = 0.0
     """Unix seconds; set when the event is written."""
@@ -51,14 +51,14 @@ class Proposed(_Event):
     run: int | None = None
     attempt: int | None = None
     control: str | None = None
-    given: bool | None = None
+    enqueued: bool | None = Field(default=None, validation_alias="given", serialization_alias="given")
     """Whether it is a control or a warm start, not the sampler's choice; None in journals that do not tell."""
     config: dict[str, Any]
 
     @property
     def is_enqueued(self) -> bool:
         """Whether the sampler did not choose the configuration."""
-        return self.control is not None if self.given is None else self.given
+        return self.control is not None if self.enqueued is None else self.enqueued
 
 
 class Report(_Event):
@@ -114,7 +114,7 @@ class Failed(_Event):
     worker_lost: bool = False
 
 
-class RuledOut(_Event):
+class Eliminated(_Event):
     """Candidates of a confirmation that are not trained any further: name → reason."""
 
     event: Literal["ruled_out"] = "ruled_out"
@@ -123,7 +123,7 @@ class RuledOut(_Event):
     candidates: dict[str, str]
 
 
-Event = RunStarted | RunEnded | Proposed | Report | Checkpoint | Stopped | Finished | Failed | RuledOut
+Event = RunStarted | RunEnded | Proposed | Report | Checkpoint | Stopped | Finished | Failed | Eliminated
 Handler = Callable[[Event], object]
 
 _PARSER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
@@ -176,7 +176,7 @@ class EventJournal(Journal):
 
     def record(self, event: Event) -> None:
         """Writes one event, then hands it to the subscribers as a reader of the journal will see it."""
-        fields = event.model_dump(exclude_unset=True, exclude={"time", "event"})
+        fields = event.model_dump(exclude_unset=True, exclude={"time", "event"}, by_alias=True)
         written = parse_event(self.append(event.event, **fields))
         for handle in self._handlers:
             handle(written)

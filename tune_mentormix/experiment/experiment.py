@@ -63,7 +63,7 @@ class Trial:
     number: int
     config: dict[str, Any]
     control: str | None = None
-    given: bool = False  # a control or a first trial, not the sampler's choice
+    enqueued: bool = False  # a control or a warm start, not the sampler's choice
     state: TrialState = "running"
     attempt: int = 1  # starts so far: the first, each resume and each lost worker count
     reports: dict[int, dict[str, float | None]] = field(default_factory=dict)  # epoch → metrics

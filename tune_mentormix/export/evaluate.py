@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel
 
-import tune_mentormix
 from trainables.data import Dataset, load_test_split
 from trainables.data.image_folder import IMAGE_SUFFIXES, read_image
-from trainables.errors import DatasetError, ModelFileError, one_line
+from trainables.errors import DatasetError, ModelFileError
 from trainables.inference import Classifier, load_classifier
 from trainables.metrics import CALIBRATION_BINS, Measurement, measure, wilson_interval
 from tune_mentormix.errors import RequestError
-from tune_mentormix.export.manifest import MODEL_FILE, TEST_LOG_FILE
+from tune_mentormix.export.manifest import MODEL_FILE
 from tune_mentormix.export.read import ExportedFolder, load_exported_data
+from tune_mentormix.results.evaluation_log import record_evaluation, record_results
 
 EvaluationSplit = Literal["validation", "test"]
 
@@ -82,13 +79,15 @@ def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportE
             kind, recorded = dataset.validation_labels_kind, exported.model.val_accuracy
         else:
             (images, labels), kind, recorded = load_test_split(exported.config.data), "clean", None
-            _log(exported, event="opened", version=tune_mentormix.__version__)
+            about = {"trained_on": dataset.fingerprint, "model_sha256": exported.model_sha256}
+            seeds = {"model": [exported.config.config.seed]}
+            evaluation = record_evaluation(exported.path, seeds, images=len(labels), **about)
         measurement = measure(classifier.classify(images), labels)
     except (DatasetError, ModelFileError) as error:
         raise RequestError(str(error)) from error
     if split == "test":
-        figures = {"images": measurement.images, "accuracy": measurement.accuracy}
-        _log(exported, event="measured", split="test", labels="clean", **figures)
+        accuracy = {str(exported.config.config.seed): measurement.accuracy}
+        record_results(exported.path, evaluation, {"model": accuracy})
     names = dataset.class_names
     return ExportEvaluation(
         str(exported.path), classifier.description.epoch, split, kind, names, measurement, recorded
@@ -101,32 +100,6 @@ def _check_classes(classifier: Classifier, dataset: Dataset) -> None:
         raise ModelFileError("the weights are for other classes than the data have")
     if model.input_shape != images:
         raise ModelFileError(f"the weights are for images of shape {list(model.input_shape)}, not {list(images)}")
-
-
-def count_test_evaluations(folder: Path) -> int:
-    """Counts how often weights in this folder, these or earlier ones, were evaluated on the test set."""
-    try:
-        lines = (folder / TEST_LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return 0
-    except OSError as error:
-        raise RequestError(f"cannot read {folder / TEST_LOG_FILE}: {one_line(error)}") from error
-    return sum('"opened"' in line for line in lines)
-
-
-def _log(exported: ExportedFolder, **fields: Any) -> None:
-    """Appends one line to the log of test set evaluations. Raises RequestError if it cannot be written."""
-    path = exported.path / TEST_LOG_FILE
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    line = json.dumps({"time": time, **fields, "model_sha256": exported.model_sha256}) + "\n"
-    try:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(line)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        reason = f"{path} cannot be written ({one_line(error)})"
-        raise RequestError(f"the test set stays sealed, since its opening could not be recorded: {reason}") from error
 
 
 class Prediction(BaseModel):

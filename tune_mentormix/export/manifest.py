@@ -27,7 +27,6 @@ CARD_FILE = "model_card.md"
 SCRIPT_FILE = "reproduce.sh"
 PROVENANCE_FILE = "provenance.json"
 RECORDED_FILES = (CONFIG_FILE, MODEL_FILE, ONNX_FILE, FLAGS_FILE, CARD_FILE, SCRIPT_FILE)
-TEST_LOG_FILE = "test_openings.jsonl"  # the log of test set evaluations grows, so it has no digest
 
 MAX_PROVENANCE_BYTES = 10_000_000
 

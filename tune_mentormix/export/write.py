@@ -24,7 +24,8 @@ from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, git_commit, p
 from tune_mentormix.export import manifest
 from tune_mentormix.export.manifest import PROVENANCE_FILE, RECORDED_FILES, ModelRecord
 from tune_mentormix.export.model_card import model_card, reference_flags, reproduce_script
-from tune_mentormix.results.confirmation import confirmed_winner
+from tune_mentormix.results.confirmation_summary import confirmed_winner
+from tune_mentormix.results.evaluation_log import EVALUATION_LOG, OLD_EXPORT_LOG
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import write_yaml
 
@@ -109,7 +110,7 @@ def environment_record() -> dict[str, Any]:
 
 def _prepare_folder(out: Path) -> None:
     """Creates the folder, or removes an earlier export from it. Raises RequestError if it holds other files."""
-    ours = {*RECORDED_FILES, PROVENANCE_FILE, manifest.TEST_LOG_FILE}
+    ours = {*RECORDED_FILES, PROVENANCE_FILE, EVALUATION_LOG, OLD_EXPORT_LOG}
     if out.is_dir():
         foreign = sorted(path.name for path in out.iterdir() if path.name not in ours and path.name[0] != ".")
         if foreign:

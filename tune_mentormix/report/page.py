@@ -17,8 +17,9 @@ from tune_mentormix.experiment.optuna_study import rebuild_study
 from tune_mentormix.formatting import templates_of
 from tune_mentormix.report import figures, plots
 from tune_mentormix.report.label_noise import label_noise, noise_rate_bound
-from tune_mentormix.results import confirmation as confirmations
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
+from tune_mentormix.results.confirmation import read_confirmation
+from tune_mentormix.results.confirmation_summary import verdicts
 from tune_mentormix.results.summary import standard_error, summarize
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import YamlDocument, dump_yaml
@@ -32,7 +33,7 @@ class Report:
 
     def __init__(self, experiment: Experiment) -> None:
         """Reads the results, and draws the figures."""
-        confirmation = confirmations.read_confirmation(experiment)
+        confirmation = read_confirmation(experiment)
         winner = confirmation.winner() if confirmation else None
         searched = parse_space(YamlDocument(experiment.space, SEARCH_FILE)).distributions
         study = rebuild_study(experiment)
@@ -47,7 +48,7 @@ class Report:
         self.searched = list(searched)
         self.standard_error = standard_error(experiment, best.val_accuracy or 0.0) if best else None
         self.confirmation = confirmation
-        self.verdicts = confirmations.verdicts(confirmation, winner) if confirmation and winner else []
+        self.verdicts = verdicts(confirmation, winner) if confirmation and winner else []
         self.learning_curves = plots.learning_curves(experiment)
         self.optimization_history = plots.optimization_history(study)
         self.pruning = plots.pruning_statistics(experiment)

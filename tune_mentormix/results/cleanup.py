@@ -119,7 +119,7 @@ def _needed_by_confirmation(confirmation: Confirmation) -> Iterator[str]:
     """Yields the checkpoints of unfinished runs, and those that more seeds would evaluate again on the test set."""
     yield from _newest(confirmation.runs.unfinished())
     for candidate in confirmation.candidates:
-        if candidate.control or candidate.name not in confirmation.ruled_out:
+        if candidate.control or candidate.name not in confirmation.eliminated:
             yield from _newest(confirmation.runs_of(candidate).values())
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -12,19 +11,17 @@ import numpy as np
 
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import refuse_newer
-from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.events import Event, RuledOut, replay
+from tune_mentormix.experiment.events import Eliminated, Event, replay
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.formatting import format_value
+from tune_mentormix.results.evaluation_log import Evaluation, read_evaluations
 from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval, paired_differences
 from tune_mentormix.results.summary import CONTROL_TITLES
 from tune_mentormix.storage.journal import JOURNAL_FILE
-from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import read_yaml
 
 CONFIRMATION_FOLDER = "confirmation"
 REQUEST_FILE = "confirmation.yaml"
-TEST_EVALUATIONS_FILE = "sealed_test.json"
 ABLATION_RUNS = 10_000  # the first run number of ablations
 TOP_K, SEEDS = 5, 5  # where nothing else is asked for
 _SEED_STREAM = 0xC0F1  # of random numbers: seeds of confirmations
@@ -103,7 +100,7 @@ def confirmation_seeds(search_seed: int, count: int) -> list[int]:
 class Confirmation:
     """What was asked for, and the runs that answer it.
 
-    Run number n is candidate n mod C on seed n div C, C candidates; a candidate that is ruled out leaves gaps. The
+    Run number n is candidate n mod C on seed n div C, C candidates; a candidate that is eliminated leaves gaps. The
     runs of ablations are numbered from `ABLATION_RUNS` in the order in which they start.
     """
 
@@ -113,30 +110,30 @@ class Confirmation:
     top_k: int = 0
     searched: int = 0  # trials of the search that had ended when the candidates were chosen
     ablate: bool = False  # whether ablations of the winner were requested
-    ruled_out: dict[str, str] = field(default_factory=dict)  # name → why
-    rounds_decided: set[int] = field(default_factory=set)  # after how many rounds a candidate was ruled out
-    test_evaluations: list[dict[str, Any]] = field(default_factory=list)  # of the test set
-    no_test: str | None = None  # why the test set could not be opened, if it was tried
+    eliminated: dict[str, str] = field(default_factory=dict)  # name → why
+    rounds_decided: set[int] = field(default_factory=set)  # after how many rounds a candidate was eliminated
+    test_evaluations: list[Evaluation] = field(default_factory=list)  # on the test set, oldest first
+    no_test: str | None = None  # why there is no test set, if one was looked for
 
     def apply(self, event: Event) -> None:
         """Handles one event of the journal."""
         self.runs.apply(event)
-        if not isinstance(event, RuledOut):
+        if not isinstance(event, Eliminated):
             return
-        self.ruled_out |= event.candidates
+        self.eliminated |= event.candidates
         if event.rounds is not None:
             self.rounds_decided.add(event.rounds)
         self.runs.num_samples = self.planned()
 
     def planned(self) -> int:
-        """Counts the runs that were started, and those to come of candidates that are not ruled out and ablations."""
+        """Counts the runs that were started, and those to come: of ablations, and of candidates in the race."""
         ablations = sum(number >= ABLATION_RUNS for number in self.runs.trials)
         waiting = sum(len(self.seeds) - len(self.runs_of(ablation)) for ablation in self.ablations())
         return self._planned_for_candidates() + ablations + waiting
 
     def _planned_for_candidates(self) -> int:
         return sum(
-            self.run_number(candidate, round_number) in self.runs.trials or candidate.name not in self.ruled_out
+            self.run_number(candidate, round_number) in self.runs.trials or candidate.name not in self.eliminated
             for candidate in self.candidates
             for round_number in range(len(self.seeds))
         )
@@ -171,9 +168,9 @@ class Confirmation:
         return bool(runs) and self._planned_for_candidates() == len(runs) and all(run.has_ended for run in runs)
 
     def ranking(self) -> list[Candidate]:
-        """Returns those that compete, best first: by the mean over seeds, those ruled out after the others."""
+        """Returns those that compete, best first: by the mean over seeds, those eliminated after the others."""
         scored = [c for c in self.candidates if not c.is_baseline and self.accuracies(c)]
-        return sorted(scored, key=lambda c: (c.name in self.ruled_out, -fmean(self.accuracies(c).values())))
+        return sorted(scored, key=lambda c: (c.name in self.eliminated, -fmean(self.accuracies(c).values())))
 
     def winner(self) -> Candidate | None:
         """Returns the best on validation of those that ran on every seed, once nothing is left to run."""
@@ -232,7 +229,7 @@ class Confirmation:
         return _interval(self.accuracies(candidate).values())
 
     @property
-    def test_evaluation(self) -> dict[str, Any] | None:
+    def test_evaluation(self) -> Evaluation | None:
         """The evaluation of this winner and the controls on all these seeds; None before it was made."""
         winner = self.winner()
         if winner is None or not self.test_evaluations:
@@ -242,7 +239,7 @@ class Confirmation:
         return last if "results" in last and (last["winner"], last["seeds"]) == asked else None
 
     def compared(self, winner: Candidate) -> list[Candidate]:
-        """Returns those that the test set is opened for: the winner and the controls that have results."""
+        """Returns those that are evaluated on the test set: the winner and the controls that have results."""
         return [c for c in [winner, *self.controls_beside(winner)] if self.accuracies(c)]
 
     def test_accuracies(self, candidate: Candidate) -> Accuracies:
@@ -280,134 +277,13 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
         top_k=values["top_k"],
         searched=values["searched"],
         ablate=values.get("ablate", False),
-        test_evaluations=read_test_evaluations(path),
+        test_evaluations=read_evaluations(path),
     )
     replay(path / JOURNAL_FILE, confirmation.apply)
     confirmation.runs.num_samples = confirmation.planned()
     return confirmation
 
 
-def read_test_evaluations(path: Location) -> list[dict[str, Any]]:
-    """Reads every evaluation on the test set, oldest first. Raises RequestError if the record is damaged."""
-    file = path / TEST_EVALUATIONS_FILE
-    try:
-        return list(json.loads(file.read_text())["openings"]) if file.is_file() else []
-    except (ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{file} is no record of the test set's openings: the file was damaged") from error
-
-
 def _interval(values: Iterable[float]) -> ConfidenceInterval | None:
     listed = list(values)
     return confidence_interval(listed) if listed else None
-
-
-def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
-    """Returns what `confirm --json` shows."""
-    winner = confirmation.winner()
-    record = {
-        "state": confirmation.runs.state(),
-        "ended": confirmation.runs.ended,
-        "top_k": confirmation.top_k,
-        "seeds": confirmation.seeds,
-        "labels": {"validation": confirmation.runs.labels_kind, "test": "clean"},
-        "candidates": [
-            asdict(candidate)
-            | {
-                "confirmed_rank": confirmation.rank(candidate),
-                "ruled_out": confirmation.ruled_out.get(candidate.name),
-                "validation": _measured(confirmation.validation(candidate), confirmation.accuracies(candidate)),
-                "test": _measured(confirmation.test(candidate), confirmation.test_accuracies(candidate)),
-            }
-            for candidate in confirmation.candidates
-        ],
-        "winner": winner and winner.name,
-        "gains": _gains(confirmation, winner) if winner else [],
-        "verdicts": verdicts(confirmation, winner) if winner else [],
-        "openings": confirmation.test_evaluations,
-    }
-    if ablations := confirmation.ablations():
-        record["ablations"] = [_ablation_record(confirmation, ablation) for ablation in ablations]
-    return record
-
-
-def _ablation_record(confirmation: Confirmation, ablation: Ablation) -> dict[str, Any]:
-    difference = confirmation.difference_to_winner(ablation)
-    return {
-        "hyperparameter": ablation.hyperparameter,
-        "winner": ablation.winner_value,
-        "published": ablation.published_value,
-        "config": ablation.config,
-        "validation": _measured(confirmation.validation(ablation), confirmation.accuracies(ablation)),
-        "difference": difference and difference.as_json(),
-    }
-
-
-def confirmed_winner(experiment: Experiment) -> tuple[Trial, dict[str, Any]] | None:
-    """Returns the trial that won the search's confirmation, if there is a winner, and a record of what was found.
-
-    The search may not have trained it to the end. Raises RequestError if it never was a trial of the search.
-    """
-    confirmation = read_confirmation(experiment)
-    winner = confirmation.winner() if confirmation else None
-    if confirmation is None or winner is None:
-        return None
-    if winner.trial is None:
-        name, show = winner.in_a_sentence, f"confirm {experiment.name} --json"
-        raise RequestError(f"{name} won the confirmation, but the search has no trial of it; its setting: {show}")
-    record = {
-        "seeds": confirmation.seeds,
-        "candidates": len(confirmation.candidates),
-        "accuracies": [
-            {"split": split, "labels": labels, **interval.as_json()}
-            for split, labels, interval in (
-                ("validation", confirmation.runs.labels_kind, confirmation.validation(winner)),
-                ("test", "clean", confirmation.test(winner)),
-            )
-            if interval
-        ],
-        "gains": _gains(confirmation, winner),
-        "verdicts": verdicts(confirmation, winner),
-        "test_set_opened": [evaluation["opened"] for evaluation in confirmation.test_evaluations],
-    }
-    return experiment.trials[winner.trial], record
-
-
-def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:
-    """Describes what the winner is worth against each control, on the test set if it was opened."""
-    validation, test = f"the {confirmation.runs.labels_kind} validation labels", "the clean test labels"
-    honest = ", a control itself: nothing found beats it" if winner.control else ""
-    sentences = [f"The winner is {winner.in_a_sentence}{honest}."]
-    for control in confirmation.controls_beside(winner):
-        for where, on_test in ((test, True), (validation, False)):
-            gain = confirmation.gain(winner, control, on_test)
-            if gain is not None:
-                sentences.append(_verdict(gain, control.in_a_sentence, where))
-    return sentences
-
-
-def _gains(confirmation: Confirmation, winner: Candidate) -> list[dict[str, Any]]:
-    return [
-        {"over": control.name, "split": split, "labels": labels, **gain.as_json()}
-        for control in confirmation.controls_beside(winner)
-        for split, labels in (("validation", confirmation.runs.labels_kind), ("test", "clean"))
-        if (gain := confirmation.gain(winner, control, on_test=split == "test"))
-    ]
-
-
-def _verdict(gain: ConfidenceInterval, control: str, where: str) -> str:
-    points = f"{abs(100 * gain.mean):.1f} points"
-    if gain.low is None or gain.high is None:
-        if gain.n == 1:
-            return f"On {where} only one seed can be compared with {control}: nothing can be said."
-        return f"On {where} it differs from {control} by {points} on each of {gain.n} seeds: nothing can be said."
-    interval = f"95 % interval {100 * gain.low:.2f} … {100 * gain.high:.2f}, {gain.n} seeds"
-    if gain.is_above_zero:
-        return f"It beats {control} by {points} ({interval}) on {where}."
-    if gain.is_below_zero:
-        return f"It is worse than {control} by {points} ({interval}) on {where}."
-    difference = f"difference {100 * gain.mean:+.1f} points, {interval}"
-    return f"It is not better than {control}: a tie ({difference}) on {where}."
-
-
-def _measured(interval: ConfidenceInterval | None, accuracies: dict[int, float]) -> dict[str, Any] | None:
-    return {**interval.as_json(), "by_seed": accuracies} if interval else None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import ray
@@ -19,7 +17,7 @@ from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.config.settings import FORMAT, SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import retraining_settings
-from tune_mentormix.experiment.events import EventJournal, RuledOut
+from tune_mentormix.experiment.events import Eliminated, EventJournal
 from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint, read_experiment
 from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.results.confirmation import (
@@ -27,7 +25,6 @@ from tune_mentormix.results.confirmation import (
     CONFIRMATION_FOLDER,
     REQUEST_FILE,
     SEEDS,
-    TEST_EVALUATIONS_FILE,
     TOP_K,
     Candidate,
     Confirmation,
@@ -35,13 +32,14 @@ from tune_mentormix.results.confirmation import (
     confirmation_seeds,
     read_confirmation,
 )
+from tune_mentormix.results.evaluation_log import record_evaluation, record_results
 from tune_mentormix.results.statistics import MIN_ROUNDS, eliminated_candidates
 from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
 from tune_mentormix.search.plan import SearchRequest, stored_request
 from tune_mentormix.search.searcher import Run, TrialStart
 from tune_mentormix.search.tune_run import run_experiment
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import Location, write_atomically
+from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import write_yaml
 
 MIN_SEEDS = 2  # one seed has no spread
@@ -206,7 +204,7 @@ def confirmation_proposals(run: Run, confirmation: Confirmation) -> Iterator[Tri
         for candidate in confirmation.candidates:
             eliminate_failed(confirmation, run.journal)
             number = confirmation.run_number(candidate, round_number)
-            if number not in confirmation.runs.trials and candidate.name not in confirmation.ruled_out:
+            if number not in confirmation.runs.trials and candidate.name not in confirmation.eliminated:
                 yield TrialStart(Trial(number, candidate.config | {"seed": seed}, candidate.control))
 
 
@@ -230,20 +228,20 @@ def _has_started(confirmation: Confirmation, round_number: int) -> bool:
 
 def _eliminate_worse(confirmation: Confirmation, rounds: int, journal: EventJournal) -> None:
     """Eliminates candidates by a paired test over all rounds so far; never the controls."""
-    race = [c for c in confirmation.candidates if not c.is_baseline and c.name not in confirmation.ruled_out]
+    race = [c for c in confirmation.candidates if not c.is_baseline and c.name not in confirmation.eliminated]
     accuracies = {c.name: confirmation.accuracies(c) for c in race if confirmation.accuracies(c)}
     kept = [c.name for c in race if c.control]
     reasons = eliminated_candidates(accuracies, kept) if accuracies else {}
     if reasons:
-        journal.record(RuledOut(rounds=rounds, candidates=reasons))
+        journal.record(Eliminated(rounds=rounds, candidates=reasons))
 
 
 def eliminate_failed(confirmation: Confirmation, journal: EventJournal) -> None:
     """Eliminates each candidate of which a run failed, whatever its other runs show; never a control."""
     reasons = {c.name: confirmation.failure(c) for c in confirmation.candidates if not c.control}
-    new = {name: why for name, why in reasons.items() if why and name not in confirmation.ruled_out}
+    new = {name: why for name, why in reasons.items() if why and name not in confirmation.eliminated}
     if new:
-        journal.record(RuledOut(rounds=None, candidates=new))
+        journal.record(Eliminated(rounds=None, candidates=new))
 
 
 def evaluate_on_test_set(
@@ -256,20 +254,12 @@ def evaluate_on_test_set(
     """
     images, labels = load_test_split(settings.data_settings())
     compared = confirmation.compared(winner)
-    evaluation: dict[str, Any] = {
-        "opened": _now(),
-        "winner": winner.name,
-        "seeds": {candidate.name: sorted(confirmation.accuracies(candidate)) for candidate in compared},
-        "split": "test",
-        "labels": "clean",
-        "images": len(labels),
-        "trained_on": dataset.fingerprint,
-    }
+    seeds = {candidate.name: sorted(confirmation.accuracies(candidate)) for candidate in compared}
+    about = {"images": len(labels), "trained_on": dataset.fingerprint, "winner": winner.name}
+    evaluation = record_evaluation(confirmation.runs.path, seeds, **about)
     confirmation.test_evaluations.append(evaluation)
-    _write(confirmation)
-    evaluation["results"] = _measure(confirmation, compared, settings, (dataset, images, labels))
-    evaluation["measured"] = _now()
-    _write(confirmation)
+    results = _measure(confirmation, compared, settings, (dataset, images, labels))
+    record_results(confirmation.runs.path, evaluation, results)
 
 
 def _measure(
@@ -289,12 +279,3 @@ def _measure(
         for candidate in compared
     }
     return {name: {seed: ray.get(task) for seed, task in by_seed.items()} for name, by_seed in tasks.items()}
-
-
-def _write(confirmation: Confirmation) -> None:
-    record = {"format": FORMAT, "openings": confirmation.test_evaluations}
-    write_atomically(confirmation.runs.path / TEST_EVALUATIONS_FILE, json.dumps(record, indent=2) + "\n")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -35,7 +35,7 @@ def search_proposals(
             yield None
         elif enqueued:
             control, values = enqueued.pop(0)
-            trial = Trial(number, TrialSettings(**(common | values)).model_dump(), control, given=True)
+            trial = Trial(number, TrialSettings(**(common | values)).model_dump(), control, enqueued=True)
             study.enqueue(trial)
             yield TrialStart(trial)
         else:
@@ -46,7 +46,7 @@ def search_proposals(
 def _enqueued(run: Run) -> list[tuple[str | None, dict[str, Any]]]:
     """The controls and warm starts that were not proposed yet: the control's name, and what is set."""
     controls = control_configs(run.dataset.noise_rate, len(run.dataset.class_names))
-    proposed = [trial.control for trial in run.experiment.trials.values() if trial.given]
+    proposed = [trial.control for trial in run.experiment.trials.values() if trial.enqueued]
     warm_starts = run.settings.first_trials[proposed.count(None) :]
     return [
         *((name, values) for name, values in controls.items() if name not in proposed),

@@ -142,7 +142,7 @@ class JournaledSearcher(Searcher):
                 run=self._run.experiment.runs,
                 attempt=trial.attempt,
                 control=trial.control,
-                given=trial.given,
+                enqueued=trial.enqueued,
                 config=trial.config,
             )
         )

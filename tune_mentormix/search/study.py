@@ -100,7 +100,7 @@ class SearchStudy:
             return
         if self._sampler_name not in STATEFUL_SAMPLERS:
             self._open[number] = _OpenTrial(params)
-        elif event.given:
+        elif event.enqueued:
             self._ask_again(number, params)
         elif self.propose(number) != params:  # another version of the sampler proposed it
             self.study.tell(self._open.pop(number).asked or number, state=TrialState.FAIL)

@@ -97,7 +97,7 @@ def test_the_split_does_not_change_with_the_noise() -> None:
     np.testing.assert_array_equal(clean.train_images, load_dataset(NOISY_DIGITS).train_images)
 
 
-def test_the_sealed_test_images_are_untouched_by_noise_subsets_and_splits() -> None:
+def test_the_test_images_are_untouched_by_noise_subsets_and_splits() -> None:
     settings = DataSettings(noise=0.4, max_images=100, data_seed=3)
 
     np.testing.assert_array_equal(load_test_split(settings)[0], load_test_split(DataSettings())[0])

@@ -66,7 +66,7 @@ def test_the_clean_labels_of_a_folder_are_not_known_and_its_validation_labels_ar
     assert (len(dataset.train_labels), len(dataset.validation_labels)) == (8, 2)
 
 
-def test_the_test_folder_is_the_sealed_test_split(images_dir: Path) -> None:
+def test_the_test_folder_is_the_test_split(images_dir: Path) -> None:
     images, labels = load_test_split(folder_settings(images_dir))
 
     assert images.shape == (4, 6, 6, 3)

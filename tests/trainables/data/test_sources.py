@@ -73,7 +73,7 @@ def test_clean_labels_in_the_file_give_the_noise_rate_and_transitions(tmp_path: 
         load_dataset(arrays_settings(path, noise=0.2))
 
 
-def test_the_test_arrays_are_the_sealed_test_split(tmp_path: Path) -> None:
+def test_the_test_arrays_are_the_test_split(tmp_path: Path) -> None:
     arrays = some_arrays()
     path = save(
         tmp_path / "data.npz", **arrays, test_images=arrays["images"][:3] // 2, test_labels=arrays["labels"][:3]

@@ -1,0 +1,124 @@
+"""What a confirmation found: its JSON, and the verdict on the winner in sentences."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.results.confirmation import Ablation, Accuracies, Candidate, Confirmation, read_confirmation
+from tune_mentormix.results.statistics import ConfidenceInterval
+
+
+def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
+    """Returns what `confirm --json` shows."""
+    winner = confirmation.winner()
+    record = {
+        "state": confirmation.runs.state(),
+        "ended": confirmation.runs.ended,
+        "top_k": confirmation.top_k,
+        "seeds": confirmation.seeds,
+        "labels": {"validation": confirmation.runs.labels_kind, "test": "clean"},
+        "candidates": [
+            asdict(candidate)
+            | {
+                "confirmed_rank": confirmation.rank(candidate),
+                "ruled_out": confirmation.eliminated.get(candidate.name),
+                "validation": _measured(confirmation.validation(candidate), confirmation.accuracies(candidate)),
+                "test": _measured(confirmation.test(candidate), confirmation.test_accuracies(candidate)),
+            }
+            for candidate in confirmation.candidates
+        ],
+        "winner": winner and winner.name,
+        "gains": _gains(confirmation, winner) if winner else [],
+        "verdicts": verdicts(confirmation, winner) if winner else [],
+        "openings": confirmation.test_evaluations,
+    }
+    if ablations := confirmation.ablations():
+        record["ablations"] = [_ablation_record(confirmation, ablation) for ablation in ablations]
+    return record
+
+
+def _ablation_record(confirmation: Confirmation, ablation: Ablation) -> dict[str, Any]:
+    difference = confirmation.difference_to_winner(ablation)
+    return {
+        "hyperparameter": ablation.hyperparameter,
+        "winner": ablation.winner_value,
+        "published": ablation.published_value,
+        "config": ablation.config,
+        "validation": _measured(confirmation.validation(ablation), confirmation.accuracies(ablation)),
+        "difference": difference and difference.as_json(),
+    }
+
+
+def confirmed_winner(experiment: Experiment) -> tuple[Trial, dict[str, Any]] | None:
+    """Returns the trial that won the search's confirmation, if there is a winner, and a record of what was found.
+
+    The search may not have trained it to the end. Raises RequestError if it never was a trial of the search.
+    """
+    confirmation = read_confirmation(experiment)
+    winner = confirmation.winner() if confirmation else None
+    if confirmation is None or winner is None:
+        return None
+    if winner.trial is None:
+        name, show = winner.in_a_sentence, f"confirm {experiment.name} --json"
+        raise RequestError(f"{name} won the confirmation, but the search has no trial of it; its setting: {show}")
+    record = {
+        "seeds": confirmation.seeds,
+        "candidates": len(confirmation.candidates),
+        "accuracies": [
+            {"split": split, "labels": labels, **interval.as_json()}
+            for split, labels, interval in (
+                ("validation", confirmation.runs.labels_kind, confirmation.validation(winner)),
+                ("test", "clean", confirmation.test(winner)),
+            )
+            if interval
+        ],
+        "gains": _gains(confirmation, winner),
+        "verdicts": verdicts(confirmation, winner),
+        "test_set_opened": [evaluation["opened"] for evaluation in confirmation.test_evaluations],
+    }
+    return experiment.trials[winner.trial], record
+
+
+def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:
+    """Describes what the winner is worth against each control, on the test set if it was evaluated there."""
+    validation, test = f"the {confirmation.runs.labels_kind} validation labels", "the clean test labels"
+    honest = ", a control itself: nothing found beats it" if winner.control else ""
+    sentences = [f"The winner is {winner.in_a_sentence}{honest}."]
+    for control in confirmation.controls_beside(winner):
+        for where, on_test in ((test, True), (validation, False)):
+            gain = confirmation.gain(winner, control, on_test)
+            if gain is not None:
+                sentences.append(_verdict(gain, control.in_a_sentence, where))
+    return sentences
+
+
+def _gains(confirmation: Confirmation, winner: Candidate) -> list[dict[str, Any]]:
+    return [
+        {"over": control.name, "split": split, "labels": labels, **gain.as_json()}
+        for control in confirmation.controls_beside(winner)
+        for split, labels in (("validation", confirmation.runs.labels_kind), ("test", "clean"))
+        if (gain := confirmation.gain(winner, control, on_test=split == "test"))
+    ]
+
+
+def _verdict(gain: ConfidenceInterval, control: str, where: str) -> str:
+    points = f"{abs(100 * gain.mean):.1f} points"
+    if gain.low is None or gain.high is None:
+        if gain.n == 1:
+            return f"On {where} only one seed can be compared with {control}: that is too little to judge."
+        differs = f"it differs from {control} by {points} on each of {gain.n} seeds"
+        return f"On {where} {differs}: without spread there is no interval."
+    interval = f"95 % interval {100 * gain.low:.2f} … {100 * gain.high:.2f}, {gain.n} seeds"
+    if gain.is_above_zero:
+        return f"It beats {control} by {points} ({interval}) on {where}."
+    if gain.is_below_zero:
+        return f"It is worse than {control} by {points} ({interval}) on {where}."
+    difference = f"difference {100 * gain.mean:+.1f} points, {interval}"
+    return f"It is not better than {control}: a tie ({difference}) on {where}."
+
+
+def _measured(interval: ConfidenceInterval | None, accuracies: Accuracies) -> dict[str, Any] | None:
+    return {**interval.as_json(), "by_seed": accuracies} if interval else None

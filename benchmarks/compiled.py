@@ -26,7 +26,7 @@ from trainables.training import Trainer
 
 
 class Result(NamedTuple):
-    """What one trial came to."""
+    """The result of one trial."""
 
     losses: list[float]  # of each step
     accuracy: float  # on the validation split, after the last step

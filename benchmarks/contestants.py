@@ -38,7 +38,7 @@ class Ours:
         sampler: str = DEFAULTS.sampler,
         asha: AsyncSuccessiveHalving | None = None,
     ) -> None:
-        """With the shipped policy, unless told otherwise."""
+        """With the default policy, unless another is given."""
         self._problem = problem
         self._study = self._new_study(sampler, seed)
         factor = DEFAULTS.reduction_factor
@@ -66,11 +66,11 @@ class Ours:
         is_last = epoch == self._problem.epochs
         if not is_last:
             self._asha.record(number, epoch, accuracy)
-        goes_on = is_last or not self._asha.is_stopped(number)
+        continues = is_last or not self._asha.is_stopped(number)
         self._apply(Report(trial=number, epoch=epoch, val_accuracy=accuracy))
-        if is_last or not goes_on:
+        if is_last or not continues:
             self._apply((Finished if is_last else Stopped)(trial=number, epoch=epoch))
-        return goes_on
+        return continues
 
     def _apply(self, event: Event) -> None:
         self._study.apply(event)
@@ -92,7 +92,7 @@ class FullLength:
         return Proposal(number, self._study.propose(number))
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        """Always goes on."""
+        """Never stops a trial."""
         self._study.apply(Report(trial=number, epoch=epoch, val_accuracy=accuracy))
         if epoch == self._problem.epochs:
             self._study.apply(Finished(trial=number))
@@ -107,9 +107,9 @@ class _RayTrial:
 
 
 class Ray:
-    """Ray's `OptunaSearch` and `ASHAScheduler`, told what `TuneController` would tell them, in its order.
+    """Ray's `OptunaSearch` and `ASHAScheduler`, called as `TuneController` calls them, in its order.
 
-    That is: a report goes to the scheduler first, and to the searcher only if the trial goes on; a trial stopped
+    That is: a report goes to the scheduler first, and to the searcher only if the trial continues; a trial stopped
     early is complete for both, with its last result. On the last result of a trial, which is `done`, the scheduler
     is not asked.
     """
@@ -155,7 +155,7 @@ def random_with_ray_asha(problem: Problem, seed: int) -> Ray:
 
 
 def ray_with_our_rungs(problem: Problem, seed: int) -> Ray:
-    """Ray's classes, told what this project knows: where burn-in ends, and how many to keep."""
+    """Ray's classes, set to what this project knows: where burn-in ends, and how many to keep."""
     return Ray(
         problem,
         seed,

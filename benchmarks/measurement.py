@@ -1,4 +1,4 @@
-"""What every benchmark shares: alternating the contestants, and writing down what was measured, and on what."""
+"""What every benchmark needs: alternating the contestants, and recording what was measured, and on what machine."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def write_result(
 
 
 def _processor() -> str:
-    """The processor's name where Linux tells it, else its architecture."""
+    """The processor's name where Linux reports it, else its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     names = (
         [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]

@@ -2,9 +2,9 @@
 
 On every problem of `search_efficiency.py`, for every seed, TPE proposes trials one after another and sees all of
 their curves to the end, until its answer is truly as good as what 64 full-length random trials find. Only the trial
-that is the answer is then charged in full, and the controls; every other one is charged the first rung's share alone,
-as if somebody had known there that it would lose. No real rule can know that, nor does TPE learn as much from trials
-that were stopped. So this is a bound, and not a contestant.
+that is the answer is then charged in full, and the controls; every other one is charged the epochs up to the first
+rung alone, as if it were known there that it would lose. No real rule can know that, nor does TPE learn as much from
+trials that were stopped. So this is a bound, and not a contestant.
 
     python benchmarks/most_that_stopping_saves.py [--seeds 20] [--first-seed 3000]
 """
@@ -53,8 +53,8 @@ def main() -> None:
     }
     ratios["all"] = [value for values in ratios.values() for value in values]
     for name, values in ratios.items():
-        told = summary(values)
-        print(f"{name:12}{told['value']:6.1f} [{told['low']:.1f}, {told['high']:.1f}]")
+        saved = summary(values)
+        print(f"{name:12}{saved['value']:6.1f} [{saved['low']:.1f}, {saved['high']:.1f}]")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Problem(Protocol):
         name: for the table.
         epochs: of a trial in full.
         space: what is searched.
-        longest_burn_in: of the space, as a share of a trial.
+        longest_burn_in: of the space, as a fraction of a trial.
         published: the published setting, as a point of the space.
         best: the highest true accuracy of the space, as far as is known.
         average: the mean true accuracy of the space.
@@ -109,8 +109,8 @@ class TabulatedCurves:
 class CrossingCurves:
     """A closed form over the default space that has what makes early stopping hard here.
 
-    With x = log2 of mixup alpha, p the percentile, b the burn-in, s the second reweighting, t the share of training
-    that is done:
+    With x = log2 of mixup alpha, p the percentile, b the burn-in, s the second reweighting, t the fraction of
+    training that is done:
 
     - Learning: every curve rises as 1 − exp(−t/τ). While t < b nothing is weighted and all look alike but for speed:
       τ = 0.03 + 0.004·(x + 1.32), so that little mixing learns fast and leads.

@@ -1,4 +1,4 @@
-"""Which policy the default search should have: variants of rungs, burn-in range, sampler and what Optuna is told.
+"""Which policy the default search should have: variants of rungs, burn-in range, sampler and what Optuna learns.
 
 Every variant searches the three problems of `search_efficiency` on simulated workers. All are held to the same target
 for a seed, what 64 full-length random trials find in the space with burn-ins up to 30 % of training, so that a

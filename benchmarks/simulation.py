@@ -28,7 +28,7 @@ class Contestant(Protocol):
         """The next trial, for a worker that is free."""
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        """Takes a report, and says whether the trial goes on; after the last epoch nobody asks."""
+        """Takes a report, and returns whether the trial continues; not called after the last epoch."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def simulate(contestant: Contestant, problem: Problem, workers: int, seed: int, 
         problem: what is trained.
         workers: that train at the same time.
         seed: of the epochs' durations and the reports' noise.
-        until: says when it is over.
+        until: returns whether it is over.
 
     Returns:
         How the answer changed: the finished trial with the highest last report, by its true accuracy.
@@ -63,11 +63,11 @@ def simulate(contestant: Contestant, problem: Problem, workers: int, seed: int, 
         time, worker, trial, epoch = heapq.heappop(queue)
         spent += 1
         accuracy = problem.report(trial.params, epoch, seed)
-        goes_on = contestant.report(trial.number, epoch, accuracy)
+        continues = contestant.report(trial.number, epoch, accuracy)
         if epoch == problem.epochs and not trial.is_baseline and accuracy > best:
             best = accuracy
             steps.append(Step(spent, problem.truth(trial.params)))
-        if epoch == problem.epochs or not goes_on:
+        if epoch == problem.epochs or not continues:
             trial, epoch = contestant.propose(), 0
         heapq.heappush(queue, (time + _duration(durations), worker, trial, epoch + 1))
     return steps

@@ -4,7 +4,7 @@ The arithmetic of MentorMix is 4/3 of a plain step's: a forward pass more, where
 are `Trainer` steps after burn-in; the loop is in `straightforward.py`, its DataLoader without workers, because a
 trial with one CPU has none to spare. All three train the same network on 128 random 32×32 colour images a
 step, cropped and flipped; no time depends on what the images show. The step is all there is: no evaluation.
-Each has a process of its own, and they take turns.
+Each runs in a separate process, and they take turns.
 
     python benchmarks/step_time.py [--json FILE] [--rounds 15] [--steps 3] [--networks NAME …] [--device cpu]
 """
@@ -64,7 +64,7 @@ def random_data() -> Dataset:
 
 
 class Contestant:
-    """Takes steps in a process of its own, so that no contestant profits from another's switches and memory."""
+    """Takes steps in a separate process, so that no contestant profits from another's switches and memory."""
 
     def __init__(self, name: str, network: NetworkName, steps: int, device: str) -> None:
         """Start the process, which builds what it needs on `device`; each measurement will be of so many `steps`."""

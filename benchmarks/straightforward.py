@@ -1,8 +1,8 @@
 """MentorMix as one would write it first: the loop that `step_time.py` compares with.
 
 The same algorithm and the same network, out of the usual parts: torchvision's transforms in a DataLoader, NumPy for
-the percentile, `torch.distributions` for partners and shares, an average of the weights parameter by parameter,
-and the loss read after every step for the log.
+the percentile, `torch.distributions` for partners and mixing coefficients, an average of the weights parameter by
+parameter, and the loss read after every step for the log.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ class StraightforwardLoop:
 
         partner_index = Categorical(weights.softmax(dim=0)).sample(labels.shape)  # type: ignore[no-untyped-call]
         beta = Beta(self.settings.mixup_alpha, self.settings.mixup_alpha)
-        shares = beta.sample(labels.shape).to(self.device)
-        shares = torch.maximum(shares, 1 - shares)
-        shares = torch.where(weights >= 0.5, shares, 1 - shares)
-        image_shares = shares.view(-1, 1, 1, 1)
-        mixed = image_shares * images + (1 - image_shares) * images[partner_index]
+        coefficients = beta.sample(labels.shape).to(self.device)
+        coefficients = torch.maximum(coefficients, 1 - coefficients)
+        coefficients = torch.where(weights >= 0.5, coefficients, 1 - coefficients)
+        image_coefficients = coefficients.view(-1, 1, 1, 1)
+        mixed = image_coefficients * images + (1 - image_coefficients) * images[partner_index]
         targets = one_hot(labels, self.num_classes).float()
-        mixed_targets = shares[:, None] * targets + (1 - shares[:, None]) * targets[partner_index]
+        mixed_targets = coefficients[:, None] * targets + (1 - coefficients[:, None]) * targets[partner_index]
 
         loss = cross_entropy(self.network(mixed), mixed_targets)
         self.optimizer.zero_grad()

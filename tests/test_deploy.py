@@ -26,7 +26,7 @@ OURS = re.compile(r"(?:tune-mentormix|(?:\S*python )?run_search\.py) +(?=[a-z])(
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 
-# What `kubectl explain` and KubeRay's reference of the API (v1.6) say of the fields that the manifests use, no more:
+# What `kubectl explain` and KubeRay's reference of the API (v1.6) tell of the fields that the manifests use, no more:
 # an unknown field is refused here, where the cluster would drop it in silence.
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 POD = {

@@ -14,7 +14,7 @@ from contestants import FullLength, Ours, Ray, first_rung
 from problems import CrossingCurves, Problem
 from simulation import Budget, Step, epochs_until, simulate, truth_after
 
-FOREVER = 2.0  # an accuracy nobody reaches
+FOREVER = 2.0  # an accuracy that no trial reaches
 
 
 @pytest.fixture(scope="module")

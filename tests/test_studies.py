@@ -1,4 +1,4 @@
-"""Every study of `benchmarks/studies/` is a settings file that trains what it says, here on small stand-in images."""
+"""Every study of `benchmarks/studies/` is a settings file that can be trained, here on small stand-in images."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Settings(BaseModel):
 class DataSettings(Settings):
     """Which images and labels a trial sees; equal settings give equal arrays, bit for bit.
 
-    `docs/data.md` says what each dataset expects of `data_dir`, and which label files can be read.
+    `docs/data.md` describes what each dataset expects of `data_dir`, and which label files can be read.
     """
 
     dataset: DatasetName = "digits"

@@ -1,4 +1,4 @@
-"""A team's day in a browser: two searches on a real cluster, one stopped, the head restarted, and gone on with."""
+"""A team's day in a browser: two searches on a real cluster, one stopped, the head restarted, and resumed."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_two_searches_are_submitted_watched_stopped_and_resumed_over_a_restart_o
     _submit(page, service, "short", 10, 4)
     _submit(page, service, "long", LONG_EPOCHS, LONG_TRIALS)
     row = page.get_by_role("row", name=re.compile("^long "))
-    expect(row).to_contain_text("running", timeout=BEGIN)  # the list follows by itself, without being loaded again
+    expect(row).to_contain_text("running", timeout=BEGIN)  # the list follows without being loaded again
     page.get_by_role("link", name="long", exact=True).click()
     expect(page.get_by_role("img", name=re.compile("Learning curves"))).to_be_visible(timeout=BEGIN)
     epochs = page.locator("header .note")

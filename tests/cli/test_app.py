@@ -61,7 +61,7 @@ def test_list_json_is_statuses_without_settings(
 
 
 @pytest.mark.parametrize("command", [["status", "done"], ["trials", "done"], ["list"]])
-def test_every_accuracy_printed_says_its_labels(
+def test_every_accuracy_printed_names_its_labels(
     finished_search: Experiment, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     assert run([*command, *storage_of(finished_search)]) == DONE

@@ -43,7 +43,7 @@ def asked(cluster: JobsCluster, storage: Path, *command: str, **environment: str
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that a refused command says."""
+    """The one line that a refused command prints."""
     assert done.returncode == 2, done
     assert len(done.stderr.splitlines()) == 1, done.stderr
     return done.stderr
@@ -65,7 +65,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.3)
 
 
-def test_a_stopped_search_goes_on_after_the_head_was_restarted_and_nothing_is_lost(
+def test_a_stopped_search_resumes_after_the_head_was_restarted_and_nothing_is_lost(
     cluster: JobsCluster, storage: Path
 ) -> None:
     named = ("birds", "--storage", str(storage))
@@ -99,7 +99,7 @@ def test_a_stopped_search_goes_on_after_the_head_was_restarted_and_nothing_is_lo
     assert not [path for path in (storage.parent, Path.cwd()) if (path / "pwned").exists()]
 
 
-def test_a_search_whose_driver_cannot_begin_says_why(cluster: JobsCluster, storage: Path) -> None:
+def test_a_search_whose_driver_cannot_begin_reports_why(cluster: JobsCluster, storage: Path) -> None:
     asked(cluster, storage, "submit", "--name", "cats", "--dataset", "arrays", "--data-dir", "/nowhere.npz")
     wait_until(lambda: jobs_of(cluster, storage)["cats"]["state"] != "pending")
     job = jobs_of(cluster, storage)["cats"]

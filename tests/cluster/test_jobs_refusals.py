@@ -28,7 +28,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that a refused command says."""
+    """The one line that a refused command prints."""
     assert run(command) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -38,7 +38,7 @@ def refusal(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 @contextmanager
 def dashboard(host: str, answer: str, status: int = 200) -> Iterator[str]:
-    """Answers every question as a dashboard answers how one has to say who one is."""
+    """Answers every question as a dashboard answers how to authenticate."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -88,7 +88,7 @@ def test_an_address_that_is_no_dashboards_is_refused(
     assert "is that of its dashboard, like http://127.0.0.1:8265" in said
 
 
-def test_where_nobody_answers_nothing_is_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_no_cluster_answers_nothing_is_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["submit", "--name", "birds"], ["submit"]):
         said = refusal([*command, "--dashboard", DEAD, "--storage", str(tmp_path / "s")], capsys)
         assert f"no Ray cluster answers at {DEAD} (--dashboard): Connection refused" in said
@@ -126,7 +126,7 @@ def test_an_unsafe_name_is_refused(name: str, tmp_path: Path, capsys: pytest.Cap
         assert "name must be up to 64 letters" in refusal([*command, *options], capsys).replace("name: ", "name ")
 
 
-def test_what_was_never_submitted_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_that_was_never_submitted_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (
         ["resume", "birds", "--submit"],
         ["submit", "--resume", "birds"],
@@ -143,7 +143,7 @@ def test_a_resume_changes_only_what_may_change(tmp_path: Path, capsys: pytest.Ca
         assert f"{option[0]} cannot change in a resume" in said
 
 
-def test_a_driver_that_sees_another_storage_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_driver_that_sees_another_storage_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record_submission(tmp_path / "here", "birds", DEAD, "search", {})
     said = refusal(["submitted", "birds", "1", "--storage", str(tmp_path / "there")], capsys)
     assert "sees another storage than the one that birds was submitted from" in said

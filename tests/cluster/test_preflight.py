@@ -53,7 +53,7 @@ def test_a_folder_that_only_one_machine_has_is_refused_with_the_way_out() -> Non
         assert "\n" not in line
 
 
-def test_a_node_that_sees_another_folder_of_the_same_name_says_so(tmp_path: Path) -> None:
+def test_a_node_that_sees_another_folder_of_the_same_name_is_an_error(tmp_path: Path) -> None:
     assert report_node("a", "gpu-7", tmp_path).storage_error == "what the driver wrote is not there"
     with storage_probe(tmp_path) as folder:
         assert report_node("a", "gpu-7", folder).storage_error is None

@@ -51,7 +51,7 @@ def test_controls_are_named_and_those_of_another_method_have_no_params(searched:
     assert (mixup.params, plain.params) == ({}, {})
 
 
-def test_a_failed_trial_says_why(searched: Experiment) -> None:
+def test_a_failed_trial_has_its_reason(searched: Experiment) -> None:
     assert rebuild_study(searched).trials[3].user_attrs["error"] == "train_loss is nan in epoch 3"
 
 

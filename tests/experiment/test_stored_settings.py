@@ -23,7 +23,7 @@ def extended(tmp_path: Path) -> Experiment:
     return replace(experiment, trials=trials, num_samples=7)
 
 
-def test_a_resume_that_says_nothing_keeps_what_the_last_one_asked_for(extended: Experiment, tmp_path: Path) -> None:
+def test_a_resume_without_options_keeps_what_the_last_one_requested(extended: Experiment, tmp_path: Path) -> None:
     assert resumed_settings(extended, tmp_path, {"num_samples": None, "patience": None}).num_samples == 7
     assert resumed_settings(extended, tmp_path, {"num_samples": 9}).num_samples == 9
 

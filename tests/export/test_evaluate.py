@@ -1,4 +1,4 @@
-"""Exported weights, moved elsewhere, give the recorded accuracy; every figure says its split and labels."""
+"""Exported weights, moved elsewhere, give the recorded accuracy; every figure has its split and labels."""
 
 import json
 import shutil
@@ -69,7 +69,7 @@ def test_a_training_of_it_gives_it_too_and_is_evaluated_like_an_export(
     assert first.read_bytes() == again.read_bytes()
 
 
-def test_every_figure_says_its_split_and_labels_and_they_agree(folder: Path, capsys: Output) -> None:
+def test_every_figure_has_its_split_and_labels_and_they_agree(folder: Path, capsys: Output) -> None:
     document = evaluated(folder, capsys)
     figures = [document, document["accuracy"], document["confusion"], document["calibration_error"]]
     for figure in [*figures, *document["per_class"]]:
@@ -80,7 +80,7 @@ def test_every_figure_says_its_split_and_labels_and_they_agree(folder: Path, cap
     assert [one["images"] for one in document["per_class"]] == confusion.sum(axis=1).tolist()
 
 
-def test_the_printed_tables_say_so_too(folder: Path, capsys: Output) -> None:
+def test_the_printed_tables_name_split_and_labels_too(folder: Path, capsys: Output) -> None:
     assert run(["evaluate", str(folder)]) == DONE
     printed = capsys.readouterr().out
     for figure in ("accuracy           0.", "calibration error  0.", "accuracy, ", "confusion on "):

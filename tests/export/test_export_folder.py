@@ -45,7 +45,7 @@ def interrupted_search(finished_search: Experiment, tmp_path: Path) -> Experimen
     return read_experiment(tmp_path, "cut")
 
 
-def test_the_folder_holds_what_it_says_and_lists_every_file(folder: Path) -> None:
+def test_the_folder_holds_what_it_promises_and_lists_every_file(folder: Path) -> None:
     provenance = json.loads((folder / PROVENANCE_FILE).read_text())
     assert {path.name for path in folder.iterdir()} == WITHOUT_ONNX | {PROVENANCE_FILE}
     assert set(provenance["files"]) == WITHOUT_ONNX
@@ -72,7 +72,7 @@ def test_every_metric_has_its_split_its_labels_and_its_epoch(folder: Path, finis
     assert {m["control"] for m in metrics if "control" in m} == {"published", "mixup", "plain"}
 
 
-def test_provenance_says_on_what_and_for_how_much_it_was_found(folder: Path, finished_search: Experiment) -> None:
+def test_provenance_holds_the_data_and_the_cost_of_the_search(folder: Path, finished_search: Experiment) -> None:
     provenance = json.loads((folder / PROVENANCE_FILE).read_text())
     seconds = sum(r["epoch_seconds"] or 0.0 for t in finished_search.trials.values() for r in t.reports.values())
     assert provenance["compute"]["search"]["cpu_hours"] == pytest.approx(seconds / 3600, abs=1e-6)
@@ -93,7 +93,7 @@ def test_the_card_gives_each_accuracy_its_split_and_labels_and_admits_what_was_n
     assert "Unfinished" not in card
 
 
-def test_the_reference_flags_are_those_of_its_script_and_say_what_they_cannot(folder: Path) -> None:
+def test_the_reference_flags_are_those_of_its_script_and_name_what_is_missing(folder: Path) -> None:
     config = read_yaml(folder / "best_config.yaml").values["config"]
     lines = (folder / "reference_flags.txt").read_text().splitlines()
     assert f"--mixup_alpha={config['mixup_alpha']}" in lines
@@ -127,7 +127,7 @@ def test_an_unfinished_search_is_exported_with_the_weights_it_has_and_labelled_s
     assert read_folder(tmp_path / "best").model == exported.model
 
 
-def test_without_a_whole_checkpoint_all_but_the_weights_is_exported_and_it_says_so(
+def test_without_a_whole_checkpoint_all_but_the_weights_is_exported_and_the_card_tells_so(
     interrupted_search: Experiment, tmp_path: Path
 ) -> None:
     shutil.rmtree(folder_of(interrupted_search) / "runs")

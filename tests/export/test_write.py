@@ -44,7 +44,7 @@ def test_training_it_reproduces_the_searchs_accuracy_bit_for_bit(
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == report
 
 
-def test_a_training_interrupted_goes_on_and_ends_like_one_that_was_not(exported: Path, tmp_path: Path) -> None:
+def test_an_interrupted_training_resumes_and_ends_like_one_that_was_not(exported: Path, tmp_path: Path) -> None:
     def interrupt(report: dict[str, float], _epochs: int) -> None:
         if report["epoch"] == 2:
             raise KeyboardInterrupt

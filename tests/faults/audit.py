@@ -14,14 +14,14 @@ ENDS = ("finished", "stopped", "failed")
 
 @dataclass
 class Audit:
-    """What the journal of a search says; `wrong` holds one line for each thing that must not be."""
+    """What the journal of a search shows; `wrong` holds one line for each thing that must not be."""
 
     asked: int
     ends: Counter[str] = field(default_factory=Counter)  # how trials ended
     restarts: int = 0  # starts of trials beyond the first
     repeated: int = 0  # reports of an epoch that had been reported before
     lost: int = 0  # trials without an end
-    doubled: int = 0  # trials with more than one, or started anew under a second configuration
+    doubled: int = 0  # trials with more than one, or started again under a second configuration
     wrong: list[str] = field(default_factory=list)
 
 
@@ -33,16 +33,16 @@ def audit(
     Every trial asked for exists exactly once, with one configuration, and has come to exactly one end, after which
     nothing more is reported of it; none failed. Its epochs are 1, 2, …, E without a gap. An epoch that ran again gave
     the same accuracy as before, to the last bit. What ran again is at most what a trial had done since its newest
-    checkpoint, once for every time it was started again, and once more for every checkpoint that was torn.
+    checkpoint, once for every time it was started again, and once more for every checkpoint that was truncated.
 
     Args:
         experiment: the folder of the search.
         asked: how many trials were asked for.
         checkpoint_every: epochs between checkpoints.
-        torn: how many checkpoints were torn.
+        torn: how many checkpoints were truncated.
         undisturbed: the folder of a search of the same settings to which nothing happened. Then the configurations
             and curves must be the same, to the last bit. This holds only where proposals and ends do not depend on
-            which trial was faster: random sampling, nobody stopped early.
+            which trial was faster: random sampling, no trial stopped early.
     """
     events = [event for event in read_events(experiment / JOURNAL_FILE) if "trial" in event]
     by_trial: dict[int, list[Event]] = defaultdict(list)
@@ -82,7 +82,7 @@ def _audit_trial(found: Audit, trial: int, events: list[Event]) -> None:
     if len(ends) != 1:
         found.wrong.append(f"trial {trial} ended {len(ends)} times")
     elif any(event["event"] in ("proposed", "report") for event in events[ends[0] :]):
-        found.wrong.append(f"trial {trial} went on after its end")
+        found.wrong.append(f"trial {trial} continued after its end")
     elif events[ends[0]]["event"] == "failed":
         found.wrong.append(f"trial {trial} failed: {events[ends[0]]['error']}")
     attempts = [event["attempt"] for event in proposals]

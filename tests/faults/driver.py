@@ -1,4 +1,4 @@
-"""The search under test as a user runs it: a command in a process of its own, watched by its journal."""
+"""The search under test as a user runs it: a command in a separate process, watched by its journal."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Driver:
         return self._process.wait(PATIENCE_SECONDS)
 
     def wait(self) -> int:
-        """Until the driver ends by itself; its exit code."""
+        """Waits until the driver ends; returns its exit code."""
         assert self._process is not None
         return self._process.wait(PATIENCE_SECONDS)
 

@@ -4,7 +4,7 @@
 
 Searches run one after another on a cluster of a head and four nodes until each kind has done its kills. By turns they
 are of two sorts: random sampling without early stopping, whose curves must equal those of an undisturbed search bit
-for bit; and the default, TPE and ASHA. What is checked of each is said in `audit`. Exit code 1 if anything is wrong.
+for bit; and the default, TPE and ASHA. What is checked of each is in `audit`. Exit code 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SMALL: dict[str, object] = {
 INDEPENDENT: dict[str, object] = {"sampler": "random", "scheduler": "none"}  # of the order in which results come
 KINDS = ("driver", "worker", "node")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-LONGEST_WAIT = 2.0  # seconds from the first report after a fault to the next fault
+MAX_WAIT = 2.0  # seconds from the first report after a fault to the next fault
 
 
 def main() -> int:
@@ -84,7 +84,7 @@ def _run_with_faults(driver: Driver, cluster: LocalCluster, rng: random.Random, 
             if not plan:
                 driver.wait()
                 continue
-            time.sleep(rng.uniform(0, LONGEST_WAIT))
+            time.sleep(rng.uniform(0, MAX_WAIT))
             if not driver.is_running():
                 continue
             if _strike(plan[-1], driver, cluster, rng):

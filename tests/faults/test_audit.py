@@ -30,7 +30,7 @@ def report(epoch: int, accuracy: float = 0.5) -> dict[str, Any]:
 FINISHED = {"event": "finished"}
 
 
-def test_a_trial_taken_up_again_from_its_checkpoint_is_right(tmp_path: Path) -> None:
+def test_a_trial_retried_from_its_checkpoint_is_right(tmp_path: Path) -> None:
     events = [proposed(), report(1), report(2), proposed(2), report(2), report(3), FINISHED]
     found = audit(journal(tmp_path, *events), asked=1, checkpoint_every=1)
     assert (found.wrong, found.lost, found.doubled) == ([], 0, 0)
@@ -43,7 +43,7 @@ def test_a_trial_taken_up_again_from_its_checkpoint_is_right(tmp_path: Path) -> 
         ([proposed(), report(1)], "ended 0 times"),
         ([proposed(), report(1), FINISHED, FINISHED], "ended 2 times"),
         ([proposed(), report(1), report(3), FINISHED], "epoch 3 followed 1"),
-        ([proposed(), report(1), FINISHED, report(2)], "went on after its end"),
+        ([proposed(), report(1), FINISHED, report(2)], "continued after its end"),
         ([proposed(), report(1), proposed(2), report(1, 0.6), FINISHED], "came out differently"),
         ([proposed(), report(1), proposed(1), report(2), FINISHED], "had attempts"),
         ([proposed(), *map(report, [1, 2, 3]), proposed(2), *map(report, [1, 2, 3]), FINISHED], "ran again"),

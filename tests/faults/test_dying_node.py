@@ -38,7 +38,7 @@ with connection(settings.address, verbose=False):
 
 
 def check_while_a_node_dies(cluster: LocalCluster, storage: Path) -> tuple[int, str]:
-    """Checks the cluster as a search does, and kills a node meanwhile; the exit code and what was logged."""
+    """Checks the cluster as a search does, and kills a node during the check; the exit code and what was logged."""
     process = subprocess.Popen(
         [sys.executable, "-c", CHECK, cluster.address, str(storage)],
         cwd=REPOSITORY,

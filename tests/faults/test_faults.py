@@ -65,9 +65,9 @@ def test_a_search_that_meets_every_fault_loses_and_doubles_nothing(cluster: Loca
         driver.close()
     found = audit(driver.experiment, TRIALS, CHECKPOINT_EVERY, torn=1)
     assert (found.lost, found.doubled, found.wrong) == (0, 0, [])
-    assert proposed.items() <= configurations(driver.experiment).items(), "started, and not proposed anew"
+    assert proposed.items() <= configurations(driver.experiment).items(), "started, and not proposed again"
     curve = read_experiment(driver.experiment.parent, "faulty").trials[torn].curve
-    assert list(curve) == list(range(1, EPOCHS + 1)), "went on from a checkpoint before the torn one"
+    assert list(curve) == list(range(1, EPOCHS + 1)), "resumed from a checkpoint before the truncated one"
 
 
 def kill(kill_one: Callable[[random.Random], bool], rng: random.Random) -> None:

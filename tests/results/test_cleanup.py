@@ -50,7 +50,7 @@ def write_journal(path: Location, ends: dict[int, str], trials: int) -> None:
 
 
 def with_checkpoints(path: Location, part: str = "runs/") -> set[int]:
-    """The trials whose two checkpoints are there; whoever has one has both."""
+    """The trials whose two checkpoints are there; a trial that has one has both."""
     found = [name for name in sizes_below(path) if name.startswith(part) and name.endswith("trial.pt")]
     trials = [int(name.removeprefix(part).split("trial-")[1][:4]) for name in found]
     assert all(trials.count(trial) == 2 for trial in trials)
@@ -71,7 +71,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location
     remove_folder(place)
 
 
-def test_old_checkpoints_are_weighed_and_removed_only_with_yes(
+def test_old_checkpoints_are_measured_and_removed_only_with_yes(
     storage: Location, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_experiment(storage / "birds", ENDED)
@@ -87,7 +87,7 @@ def test_old_checkpoints_are_weighed_and_removed_only_with_yes(
     assert run(["list", "--storage", str(storage)]) == 0
 
 
-def test_what_a_resume_goes_on_from_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_resume_starts_from_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     interrupted = {trial: end for trial, end in ENDED.items() if trial not in (9, 10)}
     write_experiment(tmp_path / "birds", interrupted)
     gc_json(tmp_path, "--yes", capsys=capsys)
@@ -147,7 +147,7 @@ def test_a_whole_experiment_goes_only_by_its_name(storage: Location, capsys: pyt
     assert {path.split("/")[0] for path in sizes_below(storage)} == {"birds"}
 
 
-def test_a_script_that_does_not_say_yes_removes_nothing(tmp_path: Path) -> None:
+def test_a_script_without_yes_removes_nothing(tmp_path: Path) -> None:
     write_experiment(tmp_path / "birds", ENDED)
     asked = subprocess.run(
         [sys.executable, "run_search.py", "gc", "--storage", str(tmp_path)],

@@ -26,7 +26,7 @@ def test_rungs_grow_by_the_factor_and_end_before_the_last_epoch() -> None:
     assert rung_epochs(10, 2, 10) == []
 
 
-def test_nobody_is_stopped_before_enough_trials_stand_at_the_rung() -> None:
+def test_no_trial_is_stopped_before_enough_trials_reached_the_rung() -> None:
     asha = AsyncSuccessiveHalving([5], 2)
     falling = [continues(asha, trial, 5, 0.9 - 0.1 * trial) for trial in range(MIN_TRIALS_PER_RUNG)]
     assert falling == [True] * (MIN_TRIALS_PER_RUNG - 1) + [False]
@@ -36,18 +36,18 @@ def test_hopeless_trials_are_stopped_at_a_rung_and_others_run_to_their_end() -> 
     asha = AsyncSuccessiveHalving([3, 6])
     ran = []
     for trial in range(30):
-        goes_on = [continues(asha, trial, epoch, 0.9 - trial / 100) for epoch in range(1, 13)]
-        ran.append(goes_on.index(False) + 1 if False in goes_on else 12)
+        has_next_epoch = [continues(asha, trial, epoch, 0.9 - trial / 100) for epoch in range(1, 13)]
+        ran.append(has_next_epoch.index(False) + 1 if False in has_next_epoch else 12)
     assert set(ran) == {3, 12}
     assert all(asha.is_stopped(trial) == (epochs < 12) for trial, epochs in enumerate(ran))
 
 
-def test_without_rungs_nobody_is_stopped() -> None:
+def test_without_rungs_no_trial_is_stopped() -> None:
     asha = AsyncSuccessiveHalving()
     assert all(continues(asha, trial, epoch, -trial) for trial in range(10) for epoch in range(1, 13))
 
 
-def test_between_rungs_nobody_is_stopped() -> None:
+def test_between_rungs_no_trial_is_stopped() -> None:
     asha = AsyncSuccessiveHalving([5], 2)
     for trial in range(10):
         assert continues(asha, trial, 4, -trial)
@@ -81,17 +81,17 @@ def test_replayed_rungs_decide_as_the_live_ones_did(
         for asha in (live, replayed):
             asha.apply(proposed(trial, "plain" if trial == 0 else None))
     for trial, epoch, accuracy in reports:
-        goes_on = not live.is_stopped(trial) if accuracy is None else continues(live, trial, epoch, accuracy)
+        has_next_epoch = not live.is_stopped(trial) if accuracy is None else continues(live, trial, epoch, accuracy)
         replayed.apply(report(trial, epoch, accuracy))
-        assert replayed.is_stopped(trial) is not goes_on
+        assert replayed.is_stopped(trial) is not has_next_epoch
 
 
 @given(st.permutations(range(12)))
 def test_the_best_trial_is_never_stopped(order: list[int]) -> None:
     asha = AsyncSuccessiveHalving([3], 2)
     for trial in order:
-        goes_on = continues(asha, trial, 3, trial / 12)
-        assert goes_on or trial != 11
+        has_next_epoch = continues(asha, trial, 3, trial / 12)
+        assert has_next_epoch or trial != 11
 
 
 def test_a_report_without_accuracy_changes_nothing() -> None:

@@ -122,7 +122,7 @@ def test_a_signal_ends_a_search_cleanly_and_the_old_handlers_return(
 
 
 @pytest.mark.slow
-def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint_and_may_lose_more_workers_as_it_gets_ahead(
+def test_a_trial_whose_worker_is_killed_resumes_from_its_checkpoint_and_may_lose_more_workers_as_it_makes_progress(
     ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
 ) -> None:
     kill_after = [5, 10]  # epochs

@@ -90,7 +90,7 @@ def test_checkpoints_are_found_newest_whole_first(finished_search: Experiment) -
 
 
 @pytest.mark.slow
-def test_a_search_out_of_time_says_so_and_can_be_resumed(run_search: SearchRunner, tmp_path: Path) -> None:
+def test_a_search_out_of_time_reports_it_and_can_be_resumed(run_search: SearchRunner, tmp_path: Path) -> None:
     experiment = run_search(tmp_path, name="hasty", time_budget=0.5, epochs=200, num_samples=3)
     assert experiment.ended == "time_budget"
     assert experiment.state() == "interrupted"

@@ -26,7 +26,7 @@ def quiet(_experiment: Experiment) -> None:
 
 
 @pytest.mark.slow
-def test_an_epoch_budget_ends_the_search_and_a_larger_one_goes_on_until_patience_does(
+def test_an_epoch_budget_ends_the_search_and_a_larger_one_continues_it_until_patience_ends_it(
     run_search: Callable[..., Experiment], tmp_path: Path
 ) -> None:
     space = {"mixup_alpha": {"choices": [2, 4, 8, 16]}}
@@ -74,7 +74,7 @@ def test_what_lies_outside_the_space_is_no_start(
 
 
 @pytest.mark.slow
-def test_a_trial_that_hangs_is_ended_and_the_search_goes_on(
+def test_a_trial_that_hangs_is_ended_and_the_search_continues(
     ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
 ) -> None:
     hung: list[int] = []
@@ -161,7 +161,7 @@ def test_a_trial_that_waits_for_the_storage_does_not_hang(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_what_this_machine_cannot_write_ends_the_search_in_one_line_and_resume_goes_on(
+def test_what_this_machine_cannot_write_ends_the_search_in_one_line_and_it_can_be_resumed(
     ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path
 ) -> None:
     def run_out_of_room(experiment: Experiment) -> None:

@@ -135,7 +135,7 @@ def test_a_baseline_is_none_of_optunas_though_its_values_lie_inside_the_space() 
     assert study.study.trials == []
 
 
-def test_a_trial_taken_up_again_keeps_its_parameters_and_its_curve() -> None:
+def test_a_retried_trial_keeps_its_parameters_and_its_curve() -> None:
     study = SearchStudy(SPACE, "tpe", seed=0)
     params: dict[str, Any] = {"mixup_alpha": 4.0, "loss_p_percentile": 0.5, "burn_in": 10.0, "second_reweight": True}
     study.apply(proposed(0, params))

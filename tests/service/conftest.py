@@ -72,7 +72,7 @@ Serve = Callable[..., Served]
 
 @pytest.fixture
 def serve(simulated_storage: Path) -> Iterator[Serve]:
-    """Starts a service in this process, with settings of its own."""
+    """Starts a service in this process, with its own settings."""
     clients: list[TestClient] = []
 
     def start(storage: Location | None = None, cluster: ClusterJobs | None = None, **settings: object) -> Served:

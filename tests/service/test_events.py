@@ -63,7 +63,7 @@ def test_listeners_hear_of_what_is_appended_and_leave_no_stream_behind(
         assert missing.status == 404
 
 
-def test_more_streams_than_there_is_room_for_are_refused_and_the_server_goes_on(
+def test_more_streams_than_there_is_room_for_are_refused_and_the_server_continues(
     simulated_storage: Path, tmp_path: Path
 ) -> None:
     with served_process(simulated_storage, tmp_path / "log") as served:

@@ -54,7 +54,7 @@ def test_an_export_of_a_search_without_results_is_refused_in_the_commands_words(
     assert "no result to export yet" in answer.json()["detail"]
 
 
-def test_a_slow_storage_holds_up_nobody_else(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_storage_delays_no_other_request(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on = threading.Event(), threading.Event()
     version = ExperimentCache.version
 
@@ -98,7 +98,7 @@ def test_an_archive_that_cannot_be_written_leaves_nothing_behind(
     asyncio.run(make())
 
 
-def test_a_download_under_way_ends_whole_although_the_file_is_made_anew(
+def test_a_download_under_way_ends_whole_although_the_file_is_made_again(
     simulated_storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifacts, "FRESH_SECONDS", 0.0)

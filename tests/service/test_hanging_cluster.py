@@ -1,4 +1,4 @@
-"""A head that takes connections and never answers: what needs it is refused in time, everything else goes on."""
+"""A head that takes connections and never answers: what needs it is refused in time, everything else works."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_change_is_refused_after_a_while_and_nothing_is_left_behind(
     assert served.post(f"{API}/cut/stop", {}).status_code == 202
 
 
-def test_logs_that_nobody_answers_leave_room_for_everything_else(
+def test_logs_that_do_not_arrive_leave_room_for_everything_else(
     served: Served, head: StandInHead, patience: float
 ) -> None:
     head.hang()
@@ -81,7 +81,7 @@ def test_logs_that_nobody_answers_leave_room_for_everything_else(
     assert served.get(f"{API}/cut/logs").text.startswith("the log of cut-")
 
 
-def test_readers_of_logs_keep_nobody_from_stopping_a_search(
+def test_readers_of_logs_do_not_keep_a_search_from_being_stopped(
     served: Served, head: StandInHead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head.hang()

@@ -24,7 +24,7 @@ NAME = "grows"
 
 @pytest.fixture
 def storage(object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemotePath:
-    """A place of its own, looked at whenever it is asked about."""
+    """A storage of its own, read at each request."""
     monkeypatch.setattr(experiments, "REMOTE_SECONDS", 0.0)
     monkeypatch.setattr(journal_segments, "MERGED_AT_ONCE", 4)
     return RemotePath(object_store.uri(f"served/{tmp_path.name}"))
@@ -104,7 +104,7 @@ def test_events_that_came_while_the_store_could_not_be_read_are_logged_once_it_c
     assert logged(caplog) == of_weight(events)
 
 
-def test_a_search_made_anew_under_an_old_name_is_told_from_its_beginning(
+def test_a_new_search_under_an_old_name_is_streamed_from_its_beginning(
     storage: RemotePath, serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = begin(storage, tmp_path / "first")

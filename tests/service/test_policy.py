@@ -89,7 +89,7 @@ def test_a_resume_is_bounded_like_a_new_search(simulated_storage: Path) -> None:
 
 
 @pytest.mark.parametrize("most", [0.0, 0.25])
-def test_a_share_of_a_gpu_is_the_most_where_a_search_says_nothing_too(most: float, simulated_storage: Path) -> None:
+def test_a_fraction_of_a_gpu_is_the_maximum_where_a_search_sets_none(most: float, simulated_storage: Path) -> None:
     server = SERVER.model_copy(update={"max_gpus_per_trial": most})
     assert admit({"name": "a"}, server).gpus_per_trial == most
     experiment = read_experiment(simulated_storage, "birds")

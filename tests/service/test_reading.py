@@ -18,7 +18,7 @@ from tune_mentormix.service import pages
 HTML = {"Accept": "text/html"}
 
 
-def test_the_list_holds_every_search_and_says_why_one_cannot_be_read(served: Served) -> None:
+def test_the_list_holds_every_search_and_the_reason_why_one_cannot_be_read(served: Served) -> None:
     answer = served.get("/api/v1/experiments").json()
     assert [search["name"] for search in answer["experiments"]] == ["birds", "cut", "damaged"]
     assert [search["state"] for search in answer["experiments"]] == ["finished", "interrupted", "unreadable"]
@@ -70,7 +70,7 @@ def test_what_is_appended_to_a_journal_is_seen_by_the_next_request(serve: Serve,
     assert after["state"] == "finished"
 
 
-def test_a_search_made_anew_under_an_old_name_is_read_anew(serve: Serve, tmp_path: Path) -> None:
+def test_a_new_search_under_an_old_name_is_read_from_its_beginning(serve: Serve, tmp_path: Path) -> None:
     simulate_search(tmp_path / "first", "same", 6)
     (tmp_path / "first").rename(tmp_path / "storage")
     served = serve(tmp_path / "storage")

@@ -1,4 +1,4 @@
-"""Tokens come from a file that nobody else can read, or from the environment; beyond loopback there must be some."""
+"""Tokens come from a file that no other user can read, or from the environment; beyond loopback they are required."""
 
 from __future__ import annotations
 

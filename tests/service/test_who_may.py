@@ -79,7 +79,7 @@ def test_a_run_token_submits_stops_and_resumes(served: Served) -> None:
     assert served.jobs.changes == [("birds", {"num_samples": 20, "max_concurrent": 8, "time_budget": 86_400.0})]
 
 
-def test_health_needs_no_token_and_says_nothing(served: Served) -> None:
+def test_health_needs_no_token_and_reveals_nothing(served: Served) -> None:
     answer = served.client.get("/healthz")
     assert (answer.status_code, answer.text) == (200, "ok\n")
 
@@ -113,7 +113,7 @@ def test_a_form_without_its_token_changes_nothing(served: Served) -> None:
     assert served.jobs.submitted[0].epochs == 3
 
 
-def test_a_form_that_is_wrong_says_why_and_keeps_what_was_entered(served: Served) -> None:
+def test_a_form_that_is_wrong_shows_why_and_keeps_what_was_entered(served: Served) -> None:
     csrf = sign_in(served.client, RUN)
     answer = served.client.post("/submit", data={"csrf": csrf, "name": "kept", "epochs": "many"}, headers=HTML)
     assert answer.status_code == 422
@@ -158,7 +158,7 @@ def test_too_many_requests_with_one_token_are_refused_and_others_are_not(serve: 
     assert stops == [409] * 4 + [429] * 2, "a change counts once, too"
 
 
-def test_a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not(serve: Serve) -> None:
+def test_a_body_over_the_limit_is_refused_whether_it_names_its_length_or_not(serve: Serve) -> None:
     served = serve(max_body=1_000)
 
     def chunks() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""A search on a disk that is full for a while, or stays full: a small file system of its own, filled to the brim."""
+"""A search on a disk that is full for a while, or stays full: a separate small file system, filled to the brim."""
 
 import subprocess
 import time
@@ -76,7 +76,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing_but_time(
     assert experiment.epochs_run == finished_search.epochs_run
 
 
-def test_a_disk_that_stays_full_ends_the_search_and_resume_goes_on_once_there_is_room(
+def test_a_disk_that_stays_full_ends_the_search_and_it_can_be_resumed_once_there_is_room(
     finished_search: Experiment,
     small_settings: Callable[..., SearchSettings],
     small_disk: Path,

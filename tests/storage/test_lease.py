@@ -42,7 +42,7 @@ def test_a_lease_from_another_machine_counts_while_it_is_renewed(tmp_path: Path,
     assert (Lease(tmp_path).holder() is not None) is held
 
 
-def test_a_killed_driver_that_nobody_waited_for_holds_nothing(tmp_path: Path) -> None:
+def test_a_killed_driver_that_is_still_a_zombie_holds_nothing(tmp_path: Path) -> None:
     driver = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     assert driver.stdout.readline() == "held\n"

@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 120
 
 
 def kill_after(reports: int, command: list[str], journal: RemotePath) -> None:
-    """Runs a search in a process of its own, and kills it once so many reports are stored."""
+    """Runs a search in a separate process, and kills it once so many reports are stored."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     driver = subprocess.Popen(
         [sys.executable, "run_search.py", *command],

@@ -193,7 +193,7 @@ def test_a_journal_that_cannot_be_opened_is_an_error_at_once(tmp_path: Path) -> 
         Journal(tmp_path / "missing" / "journal.jsonl")
 
 
-def test_a_store_that_nobody_answers_for_is_an_error_that_names_it() -> None:
+def test_a_store_that_does_not_answer_is_an_error_that_names_it() -> None:
     path = RemotePath("s3://bucket/a?endpoint_override=http://127.0.0.1:9&scheme=http") / "journal.jsonl"
     with pytest.raises((OSError, RequestError), match=r"s3://bucket cannot be used: .*onnect") as error:
         Journal(path)

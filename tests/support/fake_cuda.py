@@ -24,7 +24,7 @@ CUDA = torch.device("cuda")
 
 
 class CudaGenerator(torch.Generator):
-    """The CPU's generator, said to be the GPU's: fake tensors take no numbers from it."""
+    """The CPU's generator in place of the GPU's: fake tensors take no numbers from it."""
 
     device = CUDA
 

@@ -1,4 +1,4 @@
-"""A service in a process of its own, without a cluster: for what only a real server shows."""
+"""A service in a separate process, without a cluster: for what only a real server shows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ServedProcess:
 
 @contextmanager
 def served_process(storage: Path, log: Path, **settings: object) -> Iterator[ServedProcess]:
-    """Serves with settings of its own until the block is left; the log goes to a file."""
+    """Serves with its own settings until the block is left; the log goes to a file."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     with log.open("wb") as stream:

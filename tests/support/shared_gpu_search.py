@@ -1,6 +1,6 @@
 """A search of trials that share a pretended GPU, one of which is cut off from more memory in its first epoch.
 
-A program of its own, because the pretended GPU needs a Ray of its own.
+A separate program, because the pretended GPU needs a Ray of its own.
 """
 
 from __future__ import annotations

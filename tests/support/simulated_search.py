@@ -109,7 +109,7 @@ class _Simulation:
         return _SimulatedTrial(number, config, np.random.default_rng([self._settings.seed, number]))
 
     def _advance(self, trial: _SimulatedTrial) -> bool:
-        """One epoch; says whether the worker is free again."""
+        """One epoch; returns whether the worker is free again."""
         trial.epoch += 1
         number, epoch, half = trial.number, trial.epoch, self._settings.epochs // 2
         if number in self._failures.failed and epoch == half:

@@ -90,7 +90,7 @@ def stand_in_head() -> Iterator[StandInHead]:
                 self.end_headers()
                 self.wfile.write(answer)
             except OSError:
-                pass  # whoever asked waits no more
+                pass  # the client waits no more
 
         do_POST = do_GET  # noqa: N815  # the name that is looked for
 

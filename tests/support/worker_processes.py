@@ -9,7 +9,7 @@ def worker_processes(doing: str = "Trainable") -> list[psutil.Process]:
     """The processes that train, of the Ray that this process started.
 
     Args:
-        doing: what Ray says that they do, in part: `Trainable.train` leaves out those that wait or save.
+        doing: what Ray reports that they do, in part: `Trainable.train` leaves out those that wait or save.
     """
     return [process for process in psutil.Process().children(recursive=True) if _does(process, doing)]
 

@@ -16,7 +16,7 @@ from trainables.training import Trainer
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
-def test_a_trial_that_augments_goes_on_from_its_state_like_one_never_stopped(
+def test_a_trial_that_augments_resumes_from_its_state_like_one_never_stopped(
     augmentation: AugmentationName, data: DeviceDataset
 ) -> None:
     settings = TrialSettings(augmentation=augmentation, epochs=3, burn_in=0)

@@ -18,7 +18,7 @@ def test_the_first_of_the_best_epochs_is_kept_as_it_was() -> None:
     assert best.weights["w"].tolist() == [2, 2]
 
 
-def test_a_checkpoint_holds_the_best_epochs_weights_though_the_trial_went_on(
+def test_a_checkpoint_holds_the_best_epochs_weights_though_the_trial_continued(
     data: DeviceDataset, tmp_path: Path
 ) -> None:
     settings = TrialSettings(epochs=6, learning_rate=0.05, seed=3)

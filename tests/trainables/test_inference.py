@@ -64,7 +64,7 @@ def test_images_are_classified_one_by_one_as_in_a_batch(model: ModelFile, noisy_
     np.testing.assert_allclose(one_by_one, classifier.classify(images), atol=1e-5)
 
 
-def test_an_onnx_file_takes_any_number_of_images_and_says_what_pytorch_says(
+def test_an_onnx_file_takes_any_number_of_images_and_predicts_what_pytorch_predicts(
     model: ModelFile, noisy_digits: Dataset, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnx")

@@ -86,7 +86,7 @@ def test_a_reset_trainable_trains_like_a_new_one() -> None:
         assert after_reset["val_accuracy"] == fresh["val_accuracy"]
 
 
-def test_a_trial_goes_on_from_the_folder_its_configuration_names(tmp_path: Path) -> None:
+def test_a_trial_resumes_from_the_folder_its_configuration_names(tmp_path: Path) -> None:
     trainable = digits_trainable()
     trainable.train()
     trainable.save_checkpoint(str(tmp_path))
@@ -99,7 +99,7 @@ def test_a_trial_goes_on_from_the_folder_its_configuration_names(tmp_path: Path)
     assert resumed["train_loss"] == never_stopped["train_loss"]
 
 
-def test_a_trial_restored_by_tune_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_trial_restored_by_tune_continues_where_it_was(tmp_path: Path) -> None:
     trainable = digits_trainable()
     trainable.train()
     trainable.save(str(tmp_path))
@@ -111,7 +111,7 @@ def test_a_trial_restored_by_tune_goes_on_where_it_was(tmp_path: Path) -> None:
     assert restored.train()["train_loss"] == never_stopped["train_loss"]
 
 
-def test_a_trial_taken_up_after_its_last_epoch_reports_that_epoch_again(tmp_path: Path) -> None:
+def test_a_trial_resumed_after_its_last_epoch_reports_that_epoch_again(tmp_path: Path) -> None:
     trainable = digits_trainable()
     trainable.train()
     last = trainable.train()
@@ -133,7 +133,7 @@ def test_a_trial_taken_up_after_its_last_epoch_reports_that_epoch_again(tmp_path
         ({"no_such_setting": 1}, "no_such_setting"),
     ],
 )
-def test_a_trial_that_fails_says_why_in_one_line_and_does_not_raise(
+def test_a_trial_that_fails_reports_why_in_one_line_and_does_not_raise(
     settings: dict[str, object], reason: str, tmp_path: Path
 ) -> None:
     trainable = digits_trainable(None, **settings)
@@ -167,7 +167,7 @@ def test_a_checkpoint_out_of_reach_for_long_is_no_fault_of_the_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "RETRY_TIMEOUT_SECONDS", 0.5)
-    (tmp_path / MANIFEST_FILE).mkdir()  # cannot be read, whoever asks
+    (tmp_path / MANIFEST_FILE).mkdir()  # cannot be read by any user
     with pytest.raises(StorageUnavailableError, match="Is a directory"):
         digits_trainable(resume_from=tmp_path)
 
@@ -179,8 +179,8 @@ def test_a_reason_names_the_kind_of_an_error_that_does_not_explain_itself() -> N
 
 
 @pytest.mark.slow
-def test_a_trial_that_runs_out_of_memory_says_that_it_was_that() -> None:
-    """In a process of its own, which is allowed no more address space once all is loaded."""
+def test_a_trial_that_runs_out_of_memory_reports_that_reason() -> None:
+    """In a separate process, which is allowed no more address space once all is loaded."""
     ran = subprocess.run([sys.executable, "-c", _WITHOUT_MEMORY], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert "can't allocate memory" in ran.stdout.strip().splitlines()[-1]

@@ -110,5 +110,5 @@ def test_focal_is_the_squared_chance_of_error() -> None:
     np.testing.assert_allclose(MENTORS["focal"](losses, losses, 0), [0, 0.25, 1], atol=1e-6)
 
 
-def test_uniform_weighs_all_alike() -> None:
+def test_uniform_weights_all_alike() -> None:
     assert MENTORS["uniform"](torch.tensor([0.0, 9.0]), torch.tensor([-3.0, 6.0]), 0).tolist() == [1, 1]

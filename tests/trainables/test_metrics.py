@@ -1,4 +1,4 @@
-"""Accuracy, intervals, confusion and calibration are what their definitions say."""
+"""Accuracy, intervals, confusion and calibration are as defined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model file gives back what was written, says what it is for, and refuses whatever is not one."""
+"""A model file gives back what was written, names its purpose, and refuses what is not one."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def test_equal_models_give_equal_files(model: ModelFile, path: Path, tmp_path: P
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
-def test_a_truncated_file_is_refused_in_one_line(path: Path, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.001, 0.5, 0.999])
+def test_a_truncated_file_is_refused_in_one_line(path: Path, fraction: float) -> None:
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
+    path.write_bytes(content[: int(len(content) * fraction)])
 
     with pytest.raises(ModelFileError, match="is damaged, or no safetensors file") as error:
         read_model(path)

@@ -1,4 +1,4 @@
-"""Schedules are stated in shares of a trial's own length."""
+"""Schedules are fractions of a trial's own length."""
 
 from __future__ import annotations
 
@@ -67,6 +67,6 @@ def test_the_weight_average_is_the_reference_s_at_its_own_length() -> None:
         assert ema_decay(0.05, step, REFERENCE_STEPS) == pytest.approx(expected, rel=1e-12)
 
 
-@given(horizon=st.floats(1e-6, 1), steps=st.integers(1, 10_000), share=st.floats(0, 0.999))
-def test_the_weight_average_s_decay_is_a_share(horizon: float, steps: int, share: float) -> None:
-    assert 0 <= ema_decay(horizon, int(share * steps), steps) < 1
+@given(horizon=st.floats(1e-6, 1), steps=st.integers(1, 10_000), fraction=st.floats(0, 0.999))
+def test_the_decay_of_the_weight_average_is_a_fraction(horizon: float, steps: int, fraction: float) -> None:
+    assert 0 <= ema_decay(horizon, int(fraction * steps), steps) < 1

@@ -28,7 +28,7 @@ from trainables.step import (
 TOLERANCE = 1e-5
 
 losses_lists = st.lists(st.floats(0, 50, width=32), min_size=2, max_size=60)
-shares = st.floats(0.015625, 0.984375, width=32)
+fractions = st.floats(0.015625, 0.984375, width=32)
 unit_lists = st.lists(st.floats(0, 1, width=32), min_size=2, max_size=60)
 
 
@@ -84,14 +84,14 @@ def test_mixing_is_the_reference_s(mentormix_reference: GoldenValues, alpha: str
     reference = {name: torch.tensor(value) for name, value in mentormix_reference.items()}
     partner_index = reference[f"mix_a{alpha}_partner_index"].long()
 
-    own_shares = mixing_coefficients(reference[f"mix_a{alpha}_beta_sample"], reference["mix_weights"], "hard")
+    own_fractions = mixing_coefficients(reference[f"mix_a{alpha}_beta_sample"], reference["mix_weights"], "hard")
 
     for kind in ("images", "labels"):
-        mixed = mix(reference[f"mix_{kind}"], partner_index, own_shares)
+        mixed = mix(reference[f"mix_{kind}"], partner_index, own_fractions)
         np.testing.assert_allclose(mixed, reference[f"mix_a{alpha}_{kind}"], atol=TOLERANCE)
 
 
-@given(losses_list=losses_lists, p=shares, q=shares)
+@given(losses_list=losses_lists, p=fractions, q=fractions)
 def test_a_percentile_is_one_of_the_losses_and_grows_with_p(losses_list: list[float], p: float, q: float) -> None:
     losses = torch.tensor(losses_list)
 
@@ -154,12 +154,12 @@ def test_beta_samples_have_the_mean_and_spread_of_their_distribution(alpha: floa
 def test_the_heavier_an_example_the_larger_its_share(rule: MixingRule, pairs: list[tuple[float, float]]) -> None:
     beta_samples, weights = torch.tensor(pairs).unbind(dim=1)
 
-    own_shares = mixing_coefficients(beta_samples, weights, rule)
+    own_fractions = mixing_coefficients(beta_samples, weights, rule)
 
-    assert ((own_shares >= 0) & (own_shares <= 1)).all()
-    assert (own_shares[weights >= 0.5] >= 0.5 - TOLERANCE).all()
-    assert (own_shares[weights < 0.5] <= 0.5 + TOLERANCE).all()
-    assert torch.equal(own_shares, mixing_coefficients(1 - (1 - beta_samples), weights, rule))
+    assert ((own_fractions >= 0) & (own_fractions <= 1)).all()
+    assert (own_fractions[weights >= 0.5] >= 0.5 - TOLERANCE).all()
+    assert (own_fractions[weights < 0.5] <= 0.5 + TOLERANCE).all()
+    assert torch.equal(own_fractions, mixing_coefficients(1 - (1 - beta_samples), weights, rule))
 
 
 def test_both_rules_agree_where_weights_are_0_or_1() -> None:
@@ -174,15 +174,15 @@ def test_both_rules_agree_where_weights_are_0_or_1() -> None:
 def test_mixed_labels_remain_distributions_over_the_two_classes(labels: list[int], seed: int) -> None:
     random = generator(seed)
     partner_index = torch.randint(len(labels), (len(labels),), generator=random)
-    own_shares = torch.rand(len(labels), generator=random)
+    own_fractions = torch.rand(len(labels), generator=random)
 
-    mixed = mix(one_hot(torch.tensor(labels), 7), partner_index, own_shares)
+    mixed = mix(one_hot(torch.tensor(labels), 7), partner_index, own_fractions)
 
     np.testing.assert_allclose(mixed.sum(dim=1), 1, atol=TOLERANCE)
     for row, (label, partner) in enumerate(zip(labels, partner_index.tolist(), strict=True)):
         expected = torch.zeros(7)
-        expected[label] += own_shares[row]
-        expected[labels[partner]] += 1 - own_shares[row]
+        expected[label] += own_fractions[row]
+        expected[labels[partner]] += 1 - own_fractions[row]
         np.testing.assert_allclose(mixed[row], expected, atol=TOLERANCE)
 
 

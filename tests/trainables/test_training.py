@@ -1,4 +1,4 @@
-"""A trial trains as it says: it learns, repeats itself exactly, measures what it claims, and fails clearly."""
+"""A trial trains as it should: it learns, repeats itself exactly, measures what it claims, and fails clearly."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_report_holds_every_metric_and_they_are_plain_numbers(data: DeviceData
     assert metrics["epoch"] == 1
 
 
-def test_without_clean_labels_nothing_is_said_of_them(noisy_digits: Dataset) -> None:
+def test_without_clean_labels_nothing_is_reported_of_them(noisy_digits: Dataset) -> None:
     labels_unknown = dataclasses.replace(noisy_digits, train_clean_labels=None, validation_clean_labels=None)
 
     metrics = Trainer(TrialSettings(epochs=3), DeviceDataset(labels_unknown, "cpu")).train_epoch()
@@ -92,7 +92,7 @@ def test_read_only_arrays_are_copied_without_a_warning(
     np.testing.assert_array_equal(read_only.train_images, noisy_digits.train_images)
 
 
-def test_burn_in_weighs_all_alike_and_then_the_mentor_takes_over(data: DeviceDataset) -> None:
+def test_burn_in_weights_all_alike_and_then_the_mentor_takes_over(data: DeviceDataset) -> None:
     trainer = Trainer(TrialSettings(epochs=8, burn_in=51), data)  # half of training, and the one percent before
 
     mean_weights = [trainer.train_epoch()["mean_weight"] for _ in range(8)]
@@ -155,7 +155,7 @@ def test_weight_decay_shrinks_kernels_only(data: DeviceDataset) -> None:
         torch.testing.assert_close(plain.weights()[name] - weight.detach(), shrinkage, atol=1e-6, rtol=1e-4)
 
 
-def test_a_loss_that_is_no_number_ends_the_trial_and_says_when(data: DeviceDataset) -> None:
+def test_a_loss_that_is_no_number_ends_the_trial_and_names_the_epoch(data: DeviceDataset) -> None:
     trainer = Trainer(TrialSettings(learning_rate=1e30, epochs=3), data)
 
     with pytest.raises(TrainingDiverged, match=r"^train_loss is (nan|inf) in epoch 1$"):

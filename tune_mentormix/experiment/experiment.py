@@ -35,7 +35,7 @@ from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, StorageEr
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 SEARCH_FILE = "search.yaml"
-CHECKPOINTS_KEPT = 2  # of a trial: should the newest be torn, the one before it is whole
+CHECKPOINTS_KEPT = 2  # of a trial: should the newest be truncated, the one before it is intact
 SECONDS_PER_HOUR = 3600.0
 
 ENDED_EARLY = ("patience", "exhausted")  # why a search may be over before `num_samples` trials

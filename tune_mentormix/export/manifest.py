@@ -85,7 +85,7 @@ def read_provenance(folder: Path) -> ExportRecord:
 
 
 def check_file(folder: Path, name: str, provenance: ExportRecord) -> None:
-    """Raises RequestError unless a file is byte by byte what the record says was exported."""
+    """Raises RequestError unless a file is byte by byte the one that was exported."""
     path, recorded = folder / name, provenance.files.get(name)
     if recorded is None:
         raise RequestError(f"{folder / PROVENANCE_FILE} does not list {name}: it is the provenance of something else")

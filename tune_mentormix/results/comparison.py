@@ -12,7 +12,7 @@ from tune_mentormix.experiment.schemas import SearchOverview
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.summary import CONTROL_TITLES, counts_in_words, summarize
 
-_NOT_COMPARED = ("format", "name", "storage", "cache_dir")  # say nothing about what a search finds
+_NOT_COMPARED = ("format", "name", "storage", "cache_dir")  # without influence on what a search finds
 
 
 class ComparedSearchRecord(SearchOverview):

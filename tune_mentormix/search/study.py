@@ -1,4 +1,4 @@
-"""The Optuna study, rebuilt by replaying the journal: what is told to Optuna, and when.
+"""The Optuna study, rebuilt by replaying the journal: what Optuna learns, and when.
 
 A live search and a replayed one pass through the same `apply`, so a resumed study cannot disagree with the results.
 What Optuna hears: every report; COMPLETE with the last epoch's accuracy for a trial that ran to the end; PRUNED with
@@ -175,7 +175,7 @@ class GridSampler(BaseSampler):
 
 # Takes the space, the seed of the search, and that of the proposal.
 SAMPLERS: dict[str, Callable[[Space, int, int], BaseSampler]] = {
-    # Running trials count as bad ones (constant liar), so that parallel proposals spread out; GP does so by itself.
+    # Running trials count as bad ones (constant liar), so that parallel proposals spread out; GP does so anyway.
     "tpe": lambda space, search_seed, seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
     "gp": lambda space, search_seed, seed: GPSampler(seed=seed),
     # CMA-ES knows no choices, and QMC takes the space from the first trial: these are drawn at random.

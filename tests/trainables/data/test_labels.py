@@ -29,7 +29,7 @@ NAMES = [f"{CLASSES[label]}/{number}.png" for label in range(3) for number in ra
 
 @pytest.fixture
 def images_dir(tmp_path: Path) -> Path:
-    """Two images each of three classes; every image has a colour of its own."""
+    """Two images each of three classes; every image has another colour."""
     root = tmp_path / "images"
     for number, name in enumerate(NAMES):
         (root / name).parent.mkdir(parents=True, exist_ok=True)

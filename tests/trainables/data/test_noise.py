@@ -36,7 +36,7 @@ def cifar10_like(count: int) -> LabelledImages:
 
 
 def transitions(clean: LabelledImages, noisy: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[K, K]: of the labels of a class (row), the share that became each class (column)."""
+    """[K, K]: of the labels of a class (row), the fraction that became each class (column)."""
     counts: NDArray[np.float64] = np.zeros((len(clean.class_names),) * 2)
     np.add.at(counts, (clean.labels, noisy), 1)
     counts /= counts.sum(axis=1, keepdims=True)

@@ -182,7 +182,7 @@ def write_tiny_cifar(cifar_class: type[CIFAR10], folder: Path, monkeypatch: pyte
     return images
 
 
-def test_cifar_that_cannot_be_downloaded_says_where_to_put_it(
+def test_cifar_that_cannot_be_downloaded_is_an_error_that_names_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CIFAR10, "url", "http://localhost:9/cifar-10-python.tar.gz")  # nothing listens there

@@ -1,4 +1,4 @@
-"""Stratified choices: exact totals, equal shares, nothing lost."""
+"""Stratified choices: exact totals, equal fractions, nothing lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ label_lists = st.lists(st.integers(0, 5), min_size=1, max_size=200)
 
 
 @given(labels=label_lists, fraction=st.floats(0.001, 0.999), seed=st.integers(0, 99))
-def test_a_split_loses_no_image_and_holds_out_the_share_asked_for(
+def test_a_split_loses_no_image_and_holds_out_the_fraction_asked_for(
     labels: list[int], fraction: float, seed: int
 ) -> None:
     kept, held_out = stratified_split(np.asarray(labels), fraction, np.random.default_rng(seed))
@@ -21,9 +21,9 @@ def test_a_split_loses_no_image_and_holds_out_the_share_asked_for(
     assert len(held_out) == round(fraction * len(labels))
 
 
-@given(labels=label_lists, share=st.floats(0, 1), seed=st.integers(0, 99))
-def test_every_class_keeps_its_share_to_the_nearest_image(labels: list[int], share: float, seed: int) -> None:
-    count = int(share * len(labels))
+@given(labels=label_lists, fraction=st.floats(0, 1), seed=st.integers(0, 99))
+def test_every_class_keeps_its_fraction_to_the_nearest_image(labels: list[int], fraction: float, seed: int) -> None:
+    count = int(fraction * len(labels))
 
     chosen = stratified_choice(np.asarray(labels), count, np.random.default_rng(seed))
 

@@ -1,4 +1,4 @@
-"""torchvision's networks take our images, get a head of ours, and say clearly what they lack."""
+"""torchvision's networks take our images, get a head of ours, and report clearly what they lack."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ def test_an_unknown_network_gets_the_nearest_name() -> None:
         check_network("torchvision/resnet5O", pretrained=False)
 
 
-def test_weights_that_cannot_be_downloaded_say_which_file_goes_where(
+def test_weights_that_cannot_be_downloaded_are_an_error_that_names_file_and_folder(
     weights_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no server listens there
 
     with pytest.raises(NetworkError) as caught:
         check_network(SMALL, pretrained=True)

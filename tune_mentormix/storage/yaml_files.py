@@ -1,12 +1,13 @@
 """Reads YAML safely and strictly, with the line of every key for error messages; writes it atomically.
 
 Strict means that duplicate keys, aliases and files over one megabyte are refused. A settings file needs none of them,
-and each hides a mistake or an attack. PyYAML stays: experiments hold what it wrote, such as the name `1e5`, which
-YAML 1.2 (ruamel.yaml) reads as a number.
+and each hides a mistake or an attack. Plain words are read as in YAML 1.2: `yes`, `1:30` and a date are texts, `010`
+is ten. But `1e5` and `0o7` stay texts, as PyYAML takes them: experiments may have such names.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +88,21 @@ class _StrictLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+_NUMBER = r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+_PLAIN_WORDS = {  # YAML 1.2, section 10.3; what is longer than a number can sensibly be stays text
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9]{1,300}|0x[0-9a-fA-F]{1,300}", "-+0123456789"),
+    "float": (_NUMBER, "-+.0123456789"),
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+}
+_StrictLoader.yaml_implicit_resolvers = {}
+for _tag, (_pattern, _first) in _PLAIN_WORDS.items():
+    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+_StrictLoader.add_constructor(
+    "tag:yaml.org,2002:int", lambda _, node: int(node.value, 16 if node.value.startswith("0x") else 10)
+)
+
+
 def _note_lines(
     node: yaml.Node | None, path: tuple[str, ...], source: str, lines: dict[tuple[str, ...], int]
 ) -> None:
@@ -95,6 +111,10 @@ def _note_lines(
     for key, value in node.value:
         key_path = (*path, str(key.value))
         line = key.start_mark.line + 1
+        if key.tag != "tag:yaml.org,2002:str":
+            raise RequestError(
+                f"{source}, line {line}: a key must be text, got {str(key.value)[:60]!r} without quotes"
+            )
         if key_path in lines:
             raise RequestError(f"{source}, line {line}: {key.value!r} stands twice (first on line {lines[key_path]})")
         lines[key_path] = line

@@ -18,6 +18,7 @@ from trainables.data.image_folder import folder_source
 from trainables.data.labels import load_labels
 from trainables.data.noise import add_noise
 from trainables.data.sources import (
+    MAX_CLASSES,
     Images,
     LabelledImages,
     Labels,
@@ -85,8 +86,10 @@ def load_dataset(settings: DataSettings) -> Dataset:
     source = load_labels(DATASETS[settings.dataset](settings, "train"), settings)
     assert source.labels is not None  # its own or the label file's
     assert source.class_names is not None
-    if len(source.class_names) < 2:
-        raise DatasetError(f"dataset {settings.dataset} must have at least 2 classes, got {len(source.class_names)}")
+    if not 2 <= len(source.class_names) <= MAX_CLASSES:
+        raise DatasetError(
+            f"dataset {settings.dataset} must have 2 to {MAX_CLASSES:,} classes, got {len(source.class_names):,}"
+        )
     if settings.max_images is not None and settings.max_images < source.image_count:
         source = source.select(
             stratified_choice(source.labels, settings.max_images, _generator(settings, _SUBSET_STREAM))

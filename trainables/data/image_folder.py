@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,19 +29,22 @@ def folder_source(settings: DataSettings, split: Split) -> Source:
 
     A folder needs no class folders if a label file names its images. Raises DatasetError if it is laid out otherwise.
     """
-    root = _root(settings, split)
-    classes = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not classes and (settings.labels_file is None or split != "train"):
-        raise DatasetError(f"{root} holds no class folders")
     image_names: list[str] = []
     labels: list[int] = []
-    for label, folder in enumerate(classes or [root]):
-        members = _list_images(folder, root)
-        if not members:
-            what = f"class folder {folder}" if classes else str(root)
-            raise DatasetError(f"{what} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-        image_names += members
-        labels += [label] * len(members)
+    try:
+        root = _root(settings, split)
+        classes = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if not classes and (settings.labels_file is None or split != "train"):
+            raise DatasetError(f"{root} holds no class folders")
+        for label, folder in enumerate(classes or [root]):
+            members = _list_images(folder, root)
+            if not members:
+                what = f"class folder {folder}" if classes else str(root)
+                raise DatasetError(f"{what} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+            image_names += members
+            labels += [label] * len(members)
+    except OSError as error:
+        raise DatasetError(f"cannot read {error.filename}: {one_line(error)}") from error
 
     def read_images(index: Labels) -> Images:
         wanted = [image_names[position] for position in index]
@@ -88,6 +91,8 @@ def read_image(path: Path, size: tuple[int, int] | None, channels: int = 3) -> N
     and the middle is kept. None: as it is. With 3 channels grey images are turned into RGB, with 1 colours into grey;
     transparency is dropped.
     """
+    if path.exists() and not path.is_file():
+        raise DatasetError(f"{path} is not a file")  # reading a pipe would wait for ever
     try:
         with Image.open(path) as file:
             image = file.convert("RGB" if channels == 3 else "L")
@@ -123,11 +128,35 @@ def _root(settings: DataSettings, split: Split) -> Path:
 
 def _list_images(folder: Path, root: Path) -> list[str]:
     """Paths of the images below `folder`, relative to `root`, with forward slashes."""
-    names: list[str] = []
-    for parent, _, files in sorted(os.walk(folder, followlinks=True)):
-        relative = Path(parent).relative_to(root)
-        names += [(relative / file).as_posix() for file in sorted(files) if file.lower().endswith(IMAGE_SUFFIXES)]
-    return names
+    above = () if folder == root else (root.resolve(),)
+    return [
+        (Path(place).relative_to(root) / file).as_posix()
+        for place, files in sorted(_image_files(folder, above))
+        for file in sorted(files)
+    ]
+
+
+def _image_files(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, list[str]]]:
+    """Yields `folder` and the folders below, each with its image files; links to folders are followed.
+
+    `above` are the true paths of the folders that led here. Raises DatasetError at a link to one of them, and at a
+    name that is not UTF-8 or belongs to no file; OSError if a folder cannot be read.
+    """
+    path, files = folder.resolve(), []
+    if any(place.is_relative_to(path) for place in above):
+        raise DatasetError(f"{folder} links to a folder that holds it, so its images would count twice: remove it")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _image_files(Path(entry.path), (*above, path))
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                if not entry.is_file():
+                    raise DatasetError(f"{entry.path} is not a file: remove it (a link to nothing, a pipe, a device)")
+                files.append(entry.name)
+    for name in (folder.name, *files):
+        if name.encode(errors="replace") != os.fsencode(name):
+            raise DatasetError(f"the name {name!r} in {str(folder)!r} is not UTF-8: rename it")
+    yield str(folder), files
 
 
 def _key(root: Path, names: Sequence[str], image_size: int | None) -> str:

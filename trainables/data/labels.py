@@ -17,8 +17,16 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from trainables.data.sources import Labels, Source, as_labels, check_label_range, load_numpy, read_array
-from trainables.errors import DatasetError
+from trainables.data.sources import (
+    Labels,
+    Source,
+    as_labels,
+    check_label_range,
+    implied_classes,
+    load_numpy,
+    read_array,
+)
+from trainables.errors import DatasetError, one_line
 from trainables.settings import DataSettings
 
 _CLEAN_LABEL_KEY = "clean_label"  # CIFAR-10N and CIFAR-100N keep the true labels beside the human ones
@@ -154,8 +162,8 @@ def _read_csv(path: Path, key: str | None) -> _RawLabels:
                     raise DatasetError(f"line {rows.line_num} of {path} must have {len(columns)} fields")
                 words.append(row[label_column].strip())
                 image_names.append(row.get(_IMAGE_COLUMN, "").strip())
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read labels_file {path}: {error}") from error
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
+        raise DatasetError(f"cannot read labels_file {path}: {one_line(error)}") from error
     return words, tuple(image_names) if _IMAGE_COLUMN in columns else None, None
 
 
@@ -168,6 +176,8 @@ def _read_split_file(path: Path, key: str | None) -> _RawLabels:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise DatasetError(f"cannot read labels_file {path}: not a text file, nor .npy, .npz, .pt or .csv") from error
+    except OSError as error:
+        raise DatasetError(f"cannot read labels_file {path}: {one_line(error)}") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -211,7 +221,7 @@ def _match_classes(
         names = class_names or tuple(sorted(set(values)))
         label_of = {name: label for label, name in enumerate(names)}
         return np.asarray([label_of[word] for word in values], dtype=np.int64), names
-    return values, class_names or tuple(str(label) for label in range(int(values.max()) + 1))
+    return values, class_names or implied_classes(values, f"labels_file {path}")
 
 
 def _positions_of(image_names: tuple[str, ...], source: Source, path: Path) -> tuple[Labels, Labels]:

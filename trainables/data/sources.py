@@ -5,8 +5,10 @@ Arrays are read without executing anything and checked before use. Folders of im
 
 from __future__ import annotations
 
+import math
+import os
+import stat
 import tarfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +29,7 @@ Split = Literal["train", "test", "clean_validation"]  # "train" is what training
 
 Loaded = TypeVar("Loaded", NpzFile, NDArray[np.generic])
 
-_READ_ERRORS = (OSError, EOFError, ValueError, zipfile.BadZipFile)
+MAX_CLASSES = 10_000  # their confusion matrix has 100 million cells
 
 
 @dataclass(frozen=True)
@@ -135,16 +137,22 @@ def arrays_source(settings: DataSettings, split: Split) -> Source:
 
     every_label = labels if clean_labels is None else np.concatenate([labels, clean_labels])
     if "class_names" in arrays:
-        class_names = tuple(str(name) for name in read_array(arrays, "class_names", path))
+        names = read_array(arrays, "class_names", path)
+        if names.ndim != 1 or len(names) > MAX_CLASSES or len(np.unique(names)) < len(names):
+            raise DatasetError(
+                f"class_names in {path} must be up to {MAX_CLASSES:,} different texts of shape [K], "
+                f"got {names.dtype} of shape {list(names.shape)}"
+            )
+        class_names = tuple(str(name) for name in names)
     else:
-        class_names = tuple(str(label) for label in range(int(every_label.max()) + 1))
+        class_names = implied_classes(every_label, f"labels in {path}")
     check_label_range(every_label, class_names, str(path))
 
     def read_images(index: Labels) -> Images:
         images = read_array(arrays, f"{prefix}images", path)
         if images.ndim == 3:
             images = images[..., np.newaxis]
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
             raise DatasetError(
                 f"{prefix}images in {path} must be uint8 of shape [N, H, W], [N, H, W, 1] or [N, H, W, 3], "
                 f"got {images.dtype} of shape {list(images.shape)}"
@@ -161,12 +169,19 @@ def load_numpy(path: Path, kind: type[Loaded]) -> Loaded:
 
     Raises DatasetError if it is of another kind or damaged, or holds Python objects (a pickle).
     """
+    suffix, magic = (".npz", b"PK") if kind is NpzFile else (".npy", np.lib.format.MAGIC_PREFIX)
     try:
-        content = np.load(path, allow_pickle=False)
-    except _READ_ERRORS as error:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DatasetError(f"cannot read {path}: not a file")  # a pipe would be waited for
+        with path.open("rb") as file:
+            is_array_file = file.read(len(magic)) == magic
+        if not is_array_file:
+            raise DatasetError(f"cannot read {path}: not an {suffix} file")
+        content: Loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    except DatasetError:
+        raise
+    except Exception as error:  # a damaged file raises almost anything
         raise DatasetError(f"cannot read {path}: {one_line(error)}") from error
-    if not isinstance(content, kind):
-        raise DatasetError(f"cannot read {path}: not an {'.npz' if kind is NpzFile else '.npy'} file")
     return content
 
 
@@ -175,10 +190,27 @@ def read_array(arrays: NpzFile, key: str, path: Path) -> NDArray[np.generic]:
     if key not in arrays:
         raise DatasetError(f"{path} has no array {key!r}; it has {', '.join(sorted(arrays))}")
     try:
+        _check_size(arrays, key)
         array: NDArray[np.generic] = arrays[key]
-    except _READ_ERRORS as error:
+    except Exception as error:  # a damaged, encrypted or foreign file raises almost anything
         raise DatasetError(f"cannot read {key!r} in {path}: {one_line(error)}") from error
     return array
+
+
+def _check_size(arrays: NpzFile, key: str) -> None:
+    """Raises ValueError if an array's header claims more than the file holds, or it does not fit into memory."""
+    archive = arrays.zip
+    assert archive is not None  # until it is closed
+    name = key if key in archive.namelist() else f"{key}.npy"
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+    needed, held = math.prod(shape) * dtype.itemsize, archive.getinfo(name).file_size
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > min(held, memory):
+        has = f"the file holds {held:,}" if needed > held else f"this machine has {memory:,}"
+        raise ValueError(f"an array of shape {list(shape)} and {dtype} has {needed:,} bytes, {has}")
 
 
 def as_labels(array: NDArray[np.generic], where: str) -> Labels:
@@ -186,6 +218,17 @@ def as_labels(array: NDArray[np.generic], where: str) -> Labels:
     if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) == 0:
         raise DatasetError(f"{where} must be integers of shape [N], got {array.dtype} of shape {list(array.shape)}")
     return array.astype(np.int64)
+
+
+def implied_classes(labels: Labels, where: str) -> tuple[str, ...]:
+    """Returns the names of the classes 0 to the highest label. Raises DatasetError if those are too many."""
+    position = int(labels.argmax())
+    if labels[position] >= MAX_CLASSES:
+        raise DatasetError(
+            f"{where}: label {labels[position]} at position {position} would make as many classes, which are counted "
+            f"from 0; at most are {MAX_CLASSES:,}"
+        )
+    return tuple(str(label) for label in range(max(int(labels[position]), 0) + 1))
 
 
 def check_label_range(labels: Labels, class_names: tuple[str, ...], where: str) -> None:

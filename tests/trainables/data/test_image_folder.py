@@ -202,10 +202,52 @@ def test_a_test_class_that_is_no_training_class_is_refused(images_dir: Path) -> 
         load_test_split(folder_settings(images_dir))
 
 
+def test_a_link_to_a_folder_that_holds_it_is_refused(images_dir: Path) -> None:
+    (images_dir / "train" / "ant" / "up").symlink_to("..")
+    with pytest.raises(DatasetError, match="ant/up links to a folder that holds it"):
+        load_dataset(folder_settings(images_dir))
+
+
+def test_two_folders_that_link_to_each_other_are_refused(images_dir: Path) -> None:
+    (images_dir / "train" / "ant" / "b").symlink_to("../bee")
+    (images_dir / "train" / "bee" / "a").symlink_to("../ant")
+    with pytest.raises(DatasetError, match="ant/b/a links to a folder that holds it"):
+        load_dataset(folder_settings(images_dir))
+
+
+def test_a_link_to_images_elsewhere_is_followed(images_dir: Path) -> None:
+    write_image(images_dir.parent / "more" / "11.png", 70)
+    (images_dir / "train" / "ant" / "more").symlink_to(images_dir.parent / "more")
+    dataset = load_dataset(folder_settings(images_dir))
+    assert len(dataset.train_images) + len(dataset.validation_images) == 11
+
+
+@pytest.mark.parametrize("target", [None, "nothing.png", "odd.png"])
+def test_what_is_named_like_an_image_and_is_no_file_is_refused(images_dir: Path, target: str | None) -> None:
+    odd = images_dir / "train" / "ant" / "odd.png"
+    odd.symlink_to(target) if target else os.mkfifo(odd)
+    with pytest.raises(DatasetError, match=r"odd.png is not a file|cannot read .*odd.png: Too many levels"):
+        load_dataset(folder_settings(images_dir))
+
+
+def test_a_name_that_is_not_utf8_is_refused(images_dir: Path) -> None:
+    image = images_dir / "train" / "ant" / "0.png"
+    os.rename(image, os.fsencode(image.parent) + b"/\xff.png")
+    with pytest.raises(DatasetError, match=r"the name '\\udcff.png' in .*ant' is not UTF-8: rename it"):
+        load_dataset(folder_settings(images_dir))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_class_folder_that_may_not_be_read_is_refused(images_dir: Path) -> None:
+    (images_dir / "train" / "ant").chmod(0)
+    with pytest.raises(DatasetError, match=r"cannot read .*ant: Permission denied"):
+        load_dataset(folder_settings(images_dir))
+
+
 def test_a_folder_of_one_class_is_refused(tmp_path: Path) -> None:
     write_classes(tmp_path / "images", names=("ant",))
 
-    with pytest.raises(DatasetError, match="at least 2 classes, got 1"):
+    with pytest.raises(DatasetError, match="must have 2 to 10,000 classes, got 1"):
         load_dataset(folder_settings(tmp_path / "images"))
 
 

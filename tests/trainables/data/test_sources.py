@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,52 @@ def test_arrays_that_do_not_fit_are_refused(
         load_dataset(arrays_settings(path))
 
 
+def test_a_header_that_claims_more_than_the_file_holds_is_refused_unread(tmp_path: Path) -> None:
+    path = save(tmp_path / "data.npz", images=some_arrays()["images"])
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|i1", "fortran_order": False, "shape": (10**12,)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.npy", header.getvalue() + bytes(20))
+    with pytest.raises(DatasetError, match=r"cannot read 'labels' .*has 1,000,000,000,000 bytes, the file holds"):
+        load_dataset(arrays_settings(path))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": np.where(np.arange(20) == 3, 10**9, 0)}, "label 1000000000 at position 3 would make as many"),
+        (
+            {"class_names": np.array("cat")},
+            r"class_names in .* must be up to 10,000 different texts .* of shape \[\]",
+        ),
+        ({"class_names": np.array(["cat", "cat"])}, "class_names in .* must be up to 10,000 different texts"),
+        ({"class_names": np.arange(20_000)}, "class_names in .* must be up to 10,000 different texts"),
+        ({"images": np.zeros((20, 0, 4, 3), np.uint8)}, "images in .* must be uint8"),
+    ],
+)
+def test_arrays_that_cannot_be_meant_are_refused(
+    tmp_path: Path, changed: dict[str, NDArray[np.generic]], message: str
+) -> None:
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(arrays_settings(save(tmp_path / "data.npz", **some_arrays() | changed)))
+
+
+def test_an_encrypted_or_foreign_member_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "data.npz", images=some_arrays()["images"])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels", "not an array")
+    with pytest.raises(DatasetError, match=r"cannot read 'labels' in"):
+        load_dataset(arrays_settings(path))
+    content = bytearray(save(tmp_path / "locked.npz", **some_arrays()).read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        position = -1
+        while (position := content.find(signature, position + 1)) >= 0:
+            content[position + flags] |= 1
+    (tmp_path / "locked.npz").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"cannot read 'labels' .* encrypted"):
+        load_dataset(arrays_settings(tmp_path / "locked.npz"))
+
+
 def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("hello")
     np.save(tmp_path / "one.npy", LABELS)
@@ -131,7 +179,7 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
         ("text.npz", "cannot read"),
         ("one.npy", "not an .npz file"),
         ("absent.npz", "No such file"),
-        ("", "Is a directory"),
+        ("", "not a file"),
     ):
         with pytest.raises(DatasetError, match=message):
             load_dataset(arrays_settings(tmp_path / name))

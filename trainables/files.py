@@ -25,7 +25,25 @@ FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 1.0, 30.0
 STATE_FILE = "trial.pt"
 MANIFEST_FILE = "manifest.json"
 
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095  # of Linux and its usual filesystems
+
 Result = TypeVar("Result")
+
+
+def user_path(given: str | Path) -> Path:
+    """Returns a path that a user gave, with `~` expanded. Raises ValueError if no file can have it."""
+    text = str(given)
+    try:
+        names = text.encode().split(b"/")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"must be a path in UTF-8, got {text!r}") from error
+    if not text or "\0" in text or len(text) > MAX_PATH_BYTES or max(map(len, names)) > MAX_NAME_BYTES:
+        shown = repr(text) if len(text) <= 60 else f"{text[:40]!r}… of {len(text):,} characters"
+        raise ValueError(f"must be a path that a file can have, got {shown}")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"must be a path, but there is no user {text.split('/')[0][1:]!r}: {text!r}") from error
 
 
 @contextmanager

@@ -10,7 +10,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from trainables.files import user_path
 
 DatasetName = Literal["digits", "cifar10", "cifar100", "folder", "arrays"]
 NoiseKind = Literal["symmetric_exclusive", "symmetric_inclusive", "asymmetric", "pair_flip", "instance_dependent"]
@@ -35,15 +47,36 @@ def _known_network(name: str) -> str:
     raise ValueError(f"unknown name {name!r}{hint} (known: {', '.join(sorted(own))}, {TORCHVISION_PREFIX}NAME)")
 
 
+def _possible_path(value: Any) -> Any:
+    if isinstance(value, str | Path):
+        user_path(value)
+    return value
+
+
+MAX_COUNT = 1_000_000_000  # of epochs, trials, images: more is a slip of the keyboard
 NetworkName = Annotated[str, AfterValidator(_known_network)]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-UserPath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]  # found from any folder
+GivenPath = Annotated[Path, BeforeValidator(_possible_path)]  # `~` stays: it may be another machine's
+UserPath = Annotated[GivenPath, AfterValidator(lambda path: user_path(path).absolute())]  # found from any folder
 
 
 class Settings(BaseModel):
     """What all settings share: unknown keys are refused, values never change, and NaN or infinity is no number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is expected: Python takes them for 1 and 0."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("truth_value", "true and false are not possible here")
+        return value
+
+    def _given(self, name: str) -> str:
+        """Returns the value of a setting for a message, which tells a default from what the user set."""
+        return f"{name} {getattr(self, name)}" + ("" if name in self.model_fields_set else " (the default)")
 
 
 class DataSettings(Settings):
@@ -62,12 +95,12 @@ class DataSettings(Settings):
 
     `cifar10` and `cifar100` are downloaded if it is not set; `digits` does not need it.
     """
-    image_size: Annotated[int, Field(ge=1)] | None = None
+    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Resize images to this many pixels a side. Dataset `folder` only.
 
     Not set: all images must have one size already.
     """
-    max_images: Annotated[int, Field(ge=2)] | None = None
+    max_images: Annotated[int, Field(ge=2, le=MAX_COUNT)] | None = None
     """Use only this many of the training images, with the same fraction of every class.
 
     Not set: all of them.
@@ -102,7 +135,7 @@ class DataSettings(Settings):
     """
     data_seed: Seed = 0
     """Random seed of the validation split and of the label noise."""
-    cache_dir: Path = Path("~/.cache/tune-mentormix")
+    cache_dir: GivenPath = Path("~/.cache/tune-mentormix")
     """Folder for downloads and decoded images."""
 
     @model_validator(mode="after")
@@ -111,15 +144,15 @@ class DataSettings(Settings):
         if self.dataset in ("folder", "arrays") and self.data_dir is None:
             raise ValueError(f"data_dir must be set for dataset {self.dataset}")
         if self.image_size is not None and self.dataset != "folder":
-            raise ValueError(f"image_size is for dataset folder only, got dataset {self.dataset}")
+            raise ValueError(f"image_size is for dataset folder only, got {self._given('dataset')}")
         if self.clean_validation is not None and self.dataset not in ("folder", "arrays"):
-            raise ValueError(f"clean_validation is for datasets folder and arrays, got dataset {self.dataset}")
+            raise ValueError(f"clean_validation is for datasets folder and arrays, got {self._given('dataset')}")
         if self.labels_file is not None and self.noise > 0:
             raise ValueError(f"noise must be 0 with labels_file, whose labels are noisy already; got {self.noise}")
         if self.labels_key is not None and self.labels_file is None:
             raise ValueError(f"labels_key {self.labels_key!r} needs a labels_file")
         if self.noise_map is not None and self.noise_kind != "asymmetric":
-            raise ValueError(f"noise_map is for noise_kind asymmetric only, got noise_kind {self.noise_kind}")
+            raise ValueError(f"noise_map is for noise_kind asymmetric only, got {self._given('noise_kind')}")
         return self
 
 
@@ -158,7 +191,7 @@ class TrialSettings(Settings):
     """L2 penalty on the kernels of convolutions and dense layers."""
     decay_under_second_reweight: bool = True
     """Whether `second_reweight` keeps weight decay; the reference code turns it off."""
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Annotated[int, Field(ge=2, le=MAX_COUNT)] = 128
     """Images in a batch."""
     ema: Annotated[float, Field(ge=0, le=1)] = 0.05
     """How far the moving average of the weights (EMA) reaches back, as a fraction of training; 0: no average."""
@@ -169,7 +202,7 @@ class TrialSettings(Settings):
     """
     compile: bool = False
     """Compile the loss with `torch.compile`. Results differ by rounding."""
-    epochs: Annotated[int, Field(ge=1)] = 60
+    epochs: Count = 60
     """Epochs of a trial that is not stopped early."""
     seed: Seed = 0
     """Random seed of the initial weights, the order of images, the mixing and the augmentation."""
@@ -178,7 +211,9 @@ class TrialSettings(Settings):
     def _only_torchvision_has_weights(self) -> Self:
         """Refuse to begin at weights that do not exist."""
         if self.pretrained and not self.network.startswith(TORCHVISION_PREFIX):
-            raise ValueError(f"pretrained is for networks {TORCHVISION_PREFIX}NAME only, got network {self.network}")
+            raise ValueError(
+                f"pretrained is for networks {TORCHVISION_PREFIX}NAME only, got {self._given('network')}"
+            )
         return self
 
 

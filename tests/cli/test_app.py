@@ -92,6 +92,11 @@ def test_an_empty_storage_folder_is_no_error(tmp_path: Path, capsys: pytest.Capt
         (["report", "nobody"], "there is no experiment 'nobody'"),
         (["export", "nobody", "--out", "best"], "there is no experiment 'nobody'"),
         (["train", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["search", "--data-dir", ""], "data_dir: must be a path that a file can have, got ''"),
+        (["search", "--space", "x" * 5000], "space: must be a path that a file can have"),
+        (["search", "--config", "~nobody-here/x"], "there is no user 'nobody-here'"),
+        (["schema", "--out", ""], "must be a path that a file can have, got ''"),
+        (["list", "--storage", "x" * 300], "storage: must be a path that a file can have"),
     ],
 )
 def test_a_wrong_request_is_one_line_on_stderr_and_creates_nothing(

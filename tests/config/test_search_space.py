@@ -104,6 +104,12 @@ def test_a_grid_of_a_range_is_refused_with_the_way_out() -> None:
         check_grid(parse_space(document), document)
 
 
+def test_a_grid_too_large_to_walk_is_refused_without_being_written_out() -> None:
+    document = YamlDocument({"batch_size": {"low": 2, "high": 1_000_000_000}}, "s.yaml")
+    with pytest.raises(RequestError, match=r"has 999,999,999 points, at most are 100,000"):
+        check_grid(parse_space(document), document)
+
+
 def test_a_grid_of_choices_and_whole_numbers_is_walked() -> None:
     document = YamlDocument({"burn_in": {"choices": [0, 10]}, "batch_size": {"low": 2, "high": 9}}, "mine.yaml")
     check_grid(parse_space(document), document)

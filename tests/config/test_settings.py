@@ -55,7 +55,7 @@ def test_only_the_demonstration_adds_noise_unasked(tmp_path: Path) -> None:
         ({"noise": float("nan")}, r"noise must be a number in \[0, 1\), got nan"),
         ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
         ({"num_samples": 0}, r"num_samples must be a whole number of at least 1, got 0 \(--trials\)"),
-        ({"cpus_per_trial": 0}, "cpus_per_trial must be a number above 0, got 0"),
+        ({"cpus_per_trial": 0}, "cpus_per_trial must be a number of at least 0.0001, got 0"),
         ({"name": "../../x"}, "name: must be up to 64 letters"),
         ({"name": "a" * 65}, "name: must be up to 64 letters"),
         ({"time_budget": "soon"}, "time_budget: must be a duration like 90s, 30m or 2h, got 'soon'"),
@@ -108,11 +108,43 @@ def test_any_other_setting_is_set_by_its_key() -> None:
         ("epochs", "--set takes KEY=VALUE, got 'epochs'"),
         ("batch_size=[1", "--set batch_size is not YAML"),
         ("trial={seed: 3}", "seed is a setting of the search itself"),
+        ("trial=[1]", "trial must be a mapping such as {key: value}"),
+        ("seed=true", r"seed must be a whole number of at least 0, got true \(--set\)"),
+        ("epochs=yes", "epochs must be a whole number of at least 1, got 'yes'"),
+        ("epochs=1:30", "epochs must be a whole number of at least 1, got '1:30'"),
+        ("epochs=" + "9" * 400, "epochs must be a whole number in \\[1, 1,000,000,000\\], got '9999"),
+        ("tracker={wandb: 1}", "tracker must be one of wandb, mlflow, got {'wandb': 1}"),
+        ("dataset=[digits]", r"dataset must be one of digits, .*, got \['digits'\]"),
+        ("space=5", "space must be text or a mapping such as {key: value}, got 5"),
+        ("first_trials=3", r"first_trials must be a list such as \[{key: value}\], got 3"),
+        ("first_trials=[{a: 1}]", "first_trials: unknown key 'a'"),
+        ("first_trials=[{mixup_alpha: -5}]", "first_trials: mixup_alpha must be a number of at least 0, got -5"),
+        ("noise_map=[1]", r"noise_map must be a mapping such as {key: value}, got \[1\]"),
+        ("time_budget=[1]", "time_budget must be a number above 0 or a duration such as 90s or 2h"),
+        ("cpus_per_trial=1.0e-9", "cpus_per_trial must be a number of at least 0.0001, got 1e-09"),
+        ("gpus_per_trial=1.5", "gpus_per_trial: must be a whole number, or a fraction of at least 0.0001, got 1.5"),
+        ("image_size=100000", r"image_size must be a whole number in \[1, 4,096\], got 100000"),
+        ("image_size=32", r"image_size is for dataset folder only, got dataset digits \(the default\)"),
+        ("data_dir=''", "data_dir: must be a path that a file can have, got ''"),
+        ("data_dir=~nobody-here/x", "data_dir: must be a path, but there is no user 'nobody-here'"),
+        ("cache_dir=~nobody-here/x", "cache_dir: must be a path, but there is no user"),
+        ('data_dir="a\\0b"', "data_dir: must be a path that a file can have"),
+        ("data_dir=" + "x" * 300, "data_dir: must be a path that a file can have, got .* of 300 characters"),
+        ('storage="a\\0b"', "storage: must be a path that a file can have"),
     ],
 )
 def test_a_wrong_assignment_is_named(assignment: str, complaint: str) -> None:
     with pytest.raises(RequestError, match=complaint):
         read_settings(None, {}, [assignment])
+
+
+def test_what_yaml_bends_is_read_as_it_was_meant() -> None:
+    settings = read_settings(None, {}, ["num_samples=010", "name=2021-01-01", "tracker=wandb"])
+    assert (settings.num_samples, settings.name, settings.tracker) == (10, "2021-01-01", ["wandb"])
+
+
+def test_a_label_file_needs_no_noise_to_be_unset(tmp_path: Path) -> None:
+    assert read_settings(None, {"labels_file": tmp_path / "labels.csv"}).noise == 0
 
 
 def test_a_preset_gives_way_to_what_is_set_besides() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from trainables.settings import DataSettings, Settings, TrialSettings
+from trainables.settings import MAX_COUNT, DataSettings, Settings, TrialSettings
 from tune_mentormix.cli.options import METAVARS
 from tune_mentormix.config.settings import SearchSettings
 
@@ -56,7 +56,7 @@ def allowed_values(field: FieldInfo) -> str:
     bounds = [part for part in _metadata(field) if isinstance(part, tuple(BOUNDS))]
     if bounds:
         words = [(BOUNDS[type(part)][0], getattr(part, BOUNDS[type(part)][1])) for part in bounds]
-        return ", ".join(f"{word} {shown(bound)}" for word, bound in words)
+        return ", ".join(f"{word} {shown(bound)}" for word, bound in words if bound != MAX_COUNT)
     origins = {get_origin(kind) or kind for kind in kinds}
     if dict in origins:
         return "a mapping" if str not in origins else "a name, a path or a mapping"

@@ -9,17 +9,17 @@ from typing import Annotated
 import typer
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli.options import AsJson, Commands, Insecure, Storage, argument, examples, option
+from tune_mentormix.cli.options import AsJson, Commands, Insecure, Storage, argument, examples, option, path_option
 from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.formatting import NOTHING, format_bytes
 from tune_mentormix.storage.paths import Location
 
-Configuration = Annotated[Path | None, option("YAML file of what the server allows; docs/service.md.")]
+Configuration = Annotated[Path | None, path_option("YAML file of what the server allows; docs/service.md.")]
 Host = Annotated[str, typer.Option(help="Address to bind. Other machines reach any address but a loopback one.")]
 Port = Annotated[int, typer.Option(min=1, max=65_535, help="Port to bind.")]
 TokensFile = Annotated[
-    Path | None, option("File of access tokens, with mode 600.", "~/.config/tune-mentormix/tokens")
+    Path | None, path_option("File of access tokens, with mode 600.", "~/.config/tune-mentormix/tokens")
 ]
 Dashboard = Annotated[
     str | None,
@@ -34,8 +34,8 @@ StorageText = Annotated[  # the server's settings file may give it
         help="Storage folder or URI. Not set: as in the settings file, or results.", envvar=ENVIRONMENT["storage"]
     ),
 ]
-Certificate = Annotated[Path | None, option("TLS certificate of this server, for HTTPS.")]
-Key = Annotated[Path | None, option("Private key of the certificate.")]
+Certificate = Annotated[Path | None, path_option("TLS certificate of this server, for HTTPS.")]
+Key = Annotated[Path | None, path_option("Private key of the certificate.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
 
 app = Commands("Search")

@@ -12,7 +12,7 @@ from search_spaces import shipped_spaces
 from trainables.errors import one_line
 from trainables.settings import TORCHVISION_PREFIX, OwnNetwork, TrialSettings
 from tune_mentormix.cli.console import print_facts, print_table, print_written, stdout
-from tune_mentormix.cli.options import Commands, option
+from tune_mentormix.cli.options import Commands, path_option
 from tune_mentormix.config.settings import settings_schema
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.yaml_files import read_yaml
@@ -59,7 +59,7 @@ def datasets() -> None:
 
 
 @app.with_examples("schema --out search.schema.json")
-def schema(out: Annotated[Path | None, option("JSON file to write. Not set: print it.")] = None) -> None:
+def schema(out: Annotated[Path | None, path_option("JSON file to write. Not set: print it.")] = None) -> None:
     """Write the JSON schema of the settings file, with which editors complete and check it.
 
     A first line `# yaml-language-server: $schema=search.schema.json` in the settings file names it.

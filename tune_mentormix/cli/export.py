@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli.options import AsJson, Commands, Name, Storage, argument, option
+from tune_mentormix.cli.options import AsJson, Commands, Name, Storage, argument, option, parse_path, path_option
 from tune_mentormix.cli.progress import training_progress
 from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import RequestError
@@ -21,17 +21,17 @@ WEIGHTS_HELP = (
 STUDY_HELP = "Write all trials as an Optuna study (a journal file) for optuna-dashboard and optuna.load_study."
 app = Commands("Use the model")
 
-ExportFolder = Annotated[Path, argument("FOLDER", "Folder that export or train wrote.")]
-DataDir = Annotated[Path | None, option("Where the dataset is now. Not set: as exported.")]
-LabelsFile = Annotated[Path | None, option("Where the label file is now. Not set: as exported.")]
+ExportFolder = Annotated[Path, argument("FOLDER", "Folder that export or train wrote.", parser=parse_path)]
+DataDir = Annotated[Path | None, path_option("Where the dataset is now. Not set: as exported.")]
+LabelsFile = Annotated[Path | None, path_option("Where the label file is now. Not set: as exported.")]
 EvaluationSplit = Literal["validation", "test"]
 
 
 @app.with_examples("export birds --out best", "export birds --out best --onnx", "export birds --study birds.log")
 def export(
     name: Name,
-    out: Annotated[Path | None, option("Folder to write into; not needed with --study.")] = None,
-    study: Annotated[Path | None, option(STUDY_HELP)] = None,
+    out: Annotated[Path | None, path_option("Folder to write into; not needed with --study.")] = None,
+    study: Annotated[Path | None, path_option(STUDY_HELP)] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write an ONNX file, checked against PyTorch.")] = False,
     weights: Annotated[Literal["last", "best"], typer.Option(help=WEIGHTS_HELP)] = "last",
     storage: Storage = STORAGE,
@@ -54,8 +54,8 @@ def export(
 
 @app.with_examples("train best/best_config.yaml --out trained")
 def train(
-    config: Annotated[Path, argument("CONFIG", "Exported best_config.yaml, or its folder.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics and weights.")] = Path("trained"),
+    config: Annotated[Path, argument("CONFIG", "Exported best_config.yaml, or its folder.", parser=parse_path)],
+    out: Annotated[Path, path_option("Folder for checkpoints, metrics and weights.", True)] = Path("trained"),
     seed: Annotated[int | None, option("Random seed. Not set: as exported.")] = None,
     data_dir: DataDir = None,
     labels_file: LabelsFile = None,
@@ -106,9 +106,9 @@ def evaluate(
 @app.with_examples("predict best photo.jpg", "predict best ~/photos --top-k 3 --out predictions.csv")
 def predict(
     folder: ExportFolder,
-    images: Annotated[list[Path], argument("IMAGE", "Image files, and folders of them.")],
+    images: Annotated[list[Path], argument("IMAGE", "Image files, and folders of them.", parser=parse_path)],
     top_k: Annotated[int, typer.Option(min=1, help="How many of the most probable labels to show.")] = 1,
-    out: Annotated[Path | None, option("CSV file to write, instead of printing.")] = None,
+    out: Annotated[Path | None, path_option("CSV file to write, instead of printing.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify images with exported weights."""

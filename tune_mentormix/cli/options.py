@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 from rich.markup import escape
 
 from search_spaces import shipped_spaces
+from trainables.files import user_path
 from trainables.settings import OwnNetwork, TrialSettings
 from tune_mentormix.config.settings import ENVIRONMENT, KEYS_PAGE, RESUMABLE, STORAGE, SearchSettings, option_name
 from tune_mentormix.config.validation import choices
@@ -42,7 +43,11 @@ FIELDS = {**SearchSettings.model_fields, "precision": TrialSettings.model_fields
 SCHEMAS = TrialSettings.model_json_schema()["properties"] | SearchSettings.model_json_schema()["properties"]
 DEPENDS = ("noise",)  # whose default depends on another setting: the help text gives it
 BUILT_IN = {"network": get_args(OwnNetwork), "space": tuple(shipped_spaces())}  # which may be something else, too
-METAVARS = {"storage": "<folder|uri>", "time_budget": "<time>", "trial_timeout": "<time>"}
+PATHS = ("data_dir", "labels_file", "clean_validation", "cache_dir", "start_from")
+METAVARS = {
+    **dict.fromkeys(PATHS, "<path>"),
+    **{"storage": "<folder|uri>", "time_budget": "<time>", "trial_timeout": "<time>"},
+}
 NOTHING_SET: list[str] = []
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -80,6 +85,19 @@ def option(text: str, default: str | bool = False, **more: Any) -> Any:
 def argument(metavar: str, text: str, **more: Any) -> Any:
     """Returns an argument whose default is not shown."""
     return typer.Argument(metavar=metavar, help=text, show_default=False, **more)
+
+
+def path_option(text: str, default: str | bool = False) -> Any:
+    """Returns an option that takes the path of a file or a folder, which need not exist."""
+    return option(text, default, parser=parse_path, metavar="<path>")
+
+
+def parse_path(value: str | Path) -> Path:
+    """Reads a path, in which `~` is a home folder. Raises typer.BadParameter if no file can have it."""
+    try:
+        return user_path(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def parse_storage(value: str | Path) -> Location:
@@ -141,7 +159,7 @@ def _option_type(name: str) -> Any:
     schema = SCHEMAS[name]
     kinds = {part.get("type"): part for part in schema.get("anyOf", [schema])}
     if "string" in kinds:
-        return (Path if kinds["string"].get("format") == "path" else str) | None
+        return str | None
     types = {"integer": int, "number": float, "array": list[str]}
     return next((types[kind] for kind in types if kind in kinds), str) | None
 
@@ -165,7 +183,7 @@ Storage = Annotated[  # a Location; Typer knows no unions
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Ray's log output.")]
-Config = Annotated[Path | None, option("YAML file of settings; options win over it.")]
+Config = Annotated[Path | None, path_option("YAML file of settings; options win over it.")]
 Assignments = Annotated[
     list[str],
     typer.Option(

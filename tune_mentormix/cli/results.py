@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tune_mentormix.cli import console, options
-from tune_mentormix.cli.options import AsJson, Name, Storage, Verbose, argument, option, with_settings
+from tune_mentormix.cli.options import AsJson, Name, Storage, Verbose, argument, option, path_option, with_settings
 from tune_mentormix.cli.progress import SearchProgress, hint
 from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
@@ -67,7 +67,7 @@ def confirm(
 @app.with_examples("report birds", "report birds --out birds.html")
 def report(
     name: Name,
-    out: Annotated[Path | None, option(REPORT_HELP)] = None,
+    out: Annotated[Path | None, path_option(REPORT_HELP)] = None,
     storage: Storage = STORAGE,
 ) -> None:
     """Write a search's summary, tables and plots to one HTML file, also while it runs."""
@@ -83,7 +83,7 @@ def report(
 @app.with_examples("compare birds birds-again", "compare birds birds-again --out comparison.html")
 def compare(
     names: Annotated[list[str], argument("NAME", "Two or more experiments.")],
-    out: Annotated[Path | None, option("HTML file to write, with learning curves.")] = None,
+    out: Annotated[Path | None, path_option("HTML file to write, with learning curves.")] = None,
     storage: Storage = STORAGE,
     as_json: AsJson = False,
 ) -> None:

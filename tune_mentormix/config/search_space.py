@@ -6,17 +6,17 @@ is of whole numbers follows from the hyperparameter itself. Every bound and choi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
 from search_spaces import shipped_spaces
+from trainables.files import user_path
 from trainables.settings import TrialSettings
 from tune_mentormix.config.settings import SEARCH_WIDE, SearchSettings
 from tune_mentormix.config.validation import describe
@@ -57,8 +57,12 @@ def load_space(name_or_path: str) -> YamlDocument:
     shipped = shipped_spaces()
     if name_or_path in shipped:
         return read_yaml(shipped[name_or_path])
-    if Path(name_or_path).is_file():
-        return read_yaml(Path(name_or_path))
+    try:
+        path = user_path(name_or_path)
+    except ValueError as error:
+        raise RequestError(f"space: {error} (--space)") from error
+    if path.is_file():
+        return read_yaml(path)
     raise RequestError(unknown("space", name_or_path, shipped) + ", or a path to a YAML file")
 
 
@@ -113,15 +117,19 @@ def check_grid(space: SearchSpace, document: YamlDocument) -> None:
 
 def grid_points(space: Mapping[str, BaseDistribution]) -> int:
     """Returns how many combinations a space of choices and whole numbers has."""
-    return prod(len(grid_values(distribution)) for distribution in space.values())
+    return prod(len(_grid(distribution)) for distribution in space.values())
 
 
 def grid_values(distribution: BaseDistribution) -> list[Any]:
     """Returns the values of a choice or of a range of whole numbers, in order."""
+    return list(_grid(distribution))
+
+
+def _grid(distribution: BaseDistribution) -> Sequence[Any]:
     if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
+        return distribution.choices
     assert isinstance(distribution, IntDistribution)
-    return list(range(distribution.low, distribution.high + 1, distribution.step))
+    return range(distribution.low, distribution.high + 1, distribution.step)
 
 
 def _choice(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:

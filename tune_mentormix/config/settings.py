@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainables.settings import PRESETS, DataSettings, NetworkName, Seed, TrialSettings, UserPath
+from trainables.settings import MAX_COUNT, PRESETS, Count, DataSettings, NetworkName, Seed, TrialSettings, UserPath
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.paths import Location, as_location
@@ -54,6 +54,7 @@ ENVIRONMENT = {  # variables for what is the same in every command
 STORAGE = Path("results")  # where experiments are kept by default
 KEYS_PAGE = "docs/search.md and docs/method.md"
 DEMONSTRATION_NOISE = 0.4  # of the digits
+RAY_RESOLUTION = 0.0001  # of a CPU or a GPU; Ray rounds to it
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION_PATTERN = r"([0-9]+(?:\.[0-9]+)?) *([smhd]?)"
 
@@ -83,6 +84,16 @@ Seconds = Annotated[
 ]
 
 
+def _whole_or_fraction(gpus: float) -> float:
+    if (gpus > 1 and gpus % 1) or 0 < gpus < RAY_RESOLUTION:
+        raise ValueError(f"must be a whole number, or a fraction of at least {RAY_RESOLUTION:g}, got {gpus:g}")
+    return gpus
+
+
+def _list_of_one(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class SearchSettings(DataSettings):
     """All settings of a search: data (inherited), budget, how trials are proposed and stopped, and where they run.
 
@@ -104,7 +115,7 @@ class SearchSettings(DataSettings):
 
     See [Networks](method.md#networks).
     """
-    epochs: Annotated[int, Field(ge=1)] = 60
+    epochs: Count = 60
     """Epochs of a trial that is not stopped early."""
     preset: PresetName | None = None
     """Rules of MentorMix from one source; `trial` and the space win over them.
@@ -124,7 +135,7 @@ class SearchSettings(DataSettings):
     """
     first_trials: list[dict[str, Any]] = Field(default_factory=list)
     """Configurations to try first. `start_from` fills it in."""
-    num_samples: Annotated[int, Field(ge=1)] = 20
+    num_samples: Count = 20
     """Number of trials, including the three controls."""
     sampler: SamplerName = "tpe"
     """Optuna sampler that proposes configurations.
@@ -133,40 +144,40 @@ class SearchSettings(DataSettings):
     """
     scheduler: SchedulerName = "asha"
     """Early stopping of trials: asynchronous successive halving, or none."""
-    grace_period: Annotated[int | None, Field(ge=1)] = None
+    grace_period: Count | None = None
     """Epochs before a trial may be stopped early. Not set: 15 % of a trial after the longest burn-in.
 
     See [search-policy.md](search-policy.md) for the reason.
     """
-    reduction_factor: Annotated[float, Field(ge=2)] = 2.0
+    reduction_factor: Annotated[float, Field(ge=2, le=MAX_COUNT)] = 2.0
     """At a rung, the best 1 in this many trials continue; the next rung comes this many times later."""
     seed: Seed = 0
     """Random seed of the sampler and of all trials."""
-    cpus_per_trial: Annotated[float, Field(gt=0)] = 1.0
+    cpus_per_trial: Annotated[float, Field(ge=RAY_RESOLUTION, le=MAX_COUNT)] = 1.0
     """CPU cores of one trial."""
-    gpus_per_trial: Annotated[float | None, Field(ge=0)] = None
+    gpus_per_trial: Annotated[float, Field(ge=0, le=MAX_COUNT), AfterValidator(_whole_or_fraction)] | None = None
     """GPUs of one trial; a fraction lets trials share one. Not set: 1 if there are GPUs, otherwise 0.
 
     See [Several trials on one GPU](search.md#several-trials-on-one-gpu).
     """
-    max_concurrent: Annotated[int | None, Field(ge=1)] = None
+    max_concurrent: Count | None = None
     """Trials that run at the same time. Not set: as many as fit."""
     time_budget: Seconds | None = None
     """End this run after a time such as 90s, 30m, 2h or 1d; it can be resumed."""
-    epoch_budget: Annotated[int | None, Field(ge=1)] = None
+    epoch_budget: Count | None = None
     """End the search after this many epochs of all trials together, including the controls."""
-    patience: Annotated[int | None, Field(ge=1)] = None
+    patience: Count | None = None
     """Start no new trials after this many in a row without a better accuracy at the last epoch."""
     trial_timeout: Seconds | None = None
     """Stop a trial that reports nothing for this long, such as 10m; it counts as failed.
 
     It must be longer than the slowest epoch.
     """
-    checkpoint_every: Annotated[int | None, Field(ge=1)] = None
+    checkpoint_every: Count | None = None
     """Epochs between checkpoints. Not set: a tenth of a trial."""
-    max_restarts: Annotated[int, Field(ge=0)] = 3
+    max_restarts: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 3
     """Restarts of a trial whose worker died, without a new epoch in between."""
-    tracker: list[TrackerName] = Field(default_factory=list)
+    tracker: Annotated[list[TrackerName], BeforeValidator(_list_of_one)] = Field(default_factory=list)
     """Experiment tracker to write curves to, besides TensorBoard.
 
     `make install EXTRAS=wandb` or `EXTRAS=mlflow` installs it; its own environment variables configure it.
@@ -189,6 +200,11 @@ class SearchSettings(DataSettings):
         if values["trials_per_gpu"] is not None and values.get("gpus_per_trial") is None:
             raise ValueError("trials_per_gpu is gone: set gpus_per_trial, such as 0.25 for four trials on one GPU")
         return {key: value for key, value in values.items() if key != "trials_per_gpu"}
+
+    @field_validator("first_trials")
+    @classmethod
+    def _check_first_trials(cls, trials: list[dict[str, Any]], info: ValidationInfo) -> list[dict[str, Any]]:
+        return [cls._check_trial(trial, info) for trial in trials]
 
     @field_validator("trial")
     @classmethod
@@ -277,7 +293,8 @@ def read_settings(config: Path | None, options: dict[str, Any], assignments: Seq
         else:
             values[key], places[key] = value, "--set"
     if of_trials:
-        values["trial"] = (values.get("trial") or {}) | of_trials
+        shared = values.get("trial") or {}
+        values["trial"] = shared | of_trials if isinstance(shared, dict) else shared
     try:
         return SearchSettings.model_validate(with_noise(values))
     except ValidationError as error:
@@ -290,7 +307,7 @@ def read_settings(config: Path | None, options: dict[str, Any], assignments: Seq
 
 def with_noise(values: dict[str, Any]) -> dict[str, Any]:
     """Adds the demonstration's label noise to its settings; real data keep the labels they came with."""
-    demonstrates = "noise" not in values and values.get("dataset", "digits") == "digits"
+    demonstrates = not {"noise", "labels_file"} & values.keys() and values.get("dataset", "digits") == "digits"
     return values | {"noise": DEMONSTRATION_NOISE} if demonstrates else values
 
 

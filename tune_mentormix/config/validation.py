@@ -14,7 +14,15 @@ from tune_mentormix.errors import unknown
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-KINDS = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "string": "text",
+    "array": "a list such as [a, b]",
+    "object": "a mapping such as {key: value}",
+}
+MAX_SHOWN_BOUND = 1e6  # a higher bound is only named to those who exceed it
 
 
 def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[str] = ()) -> str:
@@ -31,10 +39,17 @@ def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[s
     if error["type"] == "value_error":
         return f"{name}: {error['msg'].removeprefix('Value error, ')}"
     allowed = choices(model.model_fields[name].annotation)
-    if allowed:
+    if allowed and isinstance(value, str):
         return unknown(name, value, allowed)
-    shown = repr(value)
-    return f"{name} must {_allowed(model, name)}, got {shown if len(shown) <= 60 else shown[:57] + '...'}"
+    exceeds = error["type"].startswith("less_than")
+    must = f"be one of {', '.join(allowed)}" if allowed else _allowed(model, name, exceeds)
+    return f"{name} must {must}, got {shorten(value)}"
+
+
+def shorten(value: object) -> str:
+    """Returns a value for a message, as it is written in YAML where it is a truth value, and not too long."""
+    shown = str(value).lower() if isinstance(value, bool) else repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def choices(annotation: Any) -> tuple[str, ...]:
@@ -46,16 +61,29 @@ def choices(annotation: Any) -> tuple[str, ...]:
     return ()
 
 
-def _allowed(model: type[BaseModel], name: str) -> str:
+def _allowed(model: type[BaseModel], name: str, exceeds: bool) -> str:
+    """Returns what a field allows, from its JSON schema; `exceeds`: a value is above the maximum."""
     schema = model.model_json_schema()["properties"][name]
-    schema = next((part for part in schema.get("anyOf", []) if part.get("type") != "null"), schema)
-    kind = KINDS.get(schema.get("type"), "of another form")
+    parts = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
+    return "be " + " or ".join(_kind(part, exceeds) for part in parts)
+
+
+def _kind(schema: dict[str, Any], exceeds: bool) -> str:
+    kind = KINDS.get(schema.get("type", ""), "a mapping such as {key: value}")
+    if schema.get("type") == "array" and schema["items"].get("type") == "object":
+        kind = "a list such as [{key: value}]"
+    if schema.get("type") == "string" and "pattern" in schema:
+        return "a duration such as 90s or 2h"
     low, high = schema.get("minimum"), schema.get("maximum")
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if not exceeds and (high or below or 0) >= MAX_SHOWN_BOUND:
+        high = below = None
+    if (low, above, high, below) == (None, None, None, None):
+        return kind
     if (low, above) == (None, None):
-        return f"be {kind}"
+        return f"{kind} of at most {high:,}" if high is not None else f"{kind} below {below:,}"
     if (high, below) == (None, None):
-        return f"be {kind} of at least {low:g}" if low is not None else f"be {kind} above {above:g}"
+        return f"{kind} of at least {low:g}" if low is not None else f"{kind} above {above:g}"
     left = f"[{low:g}" if low is not None else f"({above:g}"
-    right = f"{high:g}]" if high is not None else f"{below:g})"
-    return f"be {kind} in {left}, {right}"
+    right = f"{high:,}]" if high is not None else f"{below:,})"
+    return f"{kind} in {left}, {right}"

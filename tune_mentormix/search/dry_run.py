@@ -13,10 +13,8 @@ from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.cluster.resources import decide_gpus, max_concurrent_trials
 from tune_mentormix.config.controls import CONTROLS
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.errors import RequestError, SearchFailedError
-from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path
-from tune_mentormix.search.plan import SearchRequest, check_request
-from tune_mentormix.storage.paths import check_bucket
+from tune_mentormix.errors import SearchFailedError
+from tune_mentormix.search.plan import SearchRequest, new_request
 
 
 @dataclass(frozen=True)
@@ -56,11 +54,7 @@ def dry_run(settings: SearchSettings, verbose: bool = False) -> DryRun:
 
     Raises RequestError as `start_search` does, and SearchFailedError if the epoch fails.
     """
-    check_bucket(settings.storage)
-    path = experiment_path(settings.storage, settings.name or "new")
-    if settings.name and (path / SEARCH_FILE).is_file():
-        raise RequestError(f"{path} exists already; choose another --name, or resume it: resume {settings.name}")
-    request = check_request(settings)
+    request = new_request(settings)
     with connection(settings.address, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)

@@ -12,11 +12,12 @@ from trainables.errors import DatasetError, NetworkError
 from trainables.settings import TrialSettings
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import SearchSpace, resolve_space
-from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.config.settings import SearchSettings, default_name
 from tune_mentormix.errors import RequestError, how_to_install
-from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
 from tune_mentormix.export.read import read_exported
 from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, rung_epochs
+from tune_mentormix.storage.paths import check_new
 
 EPOCHS_AFTER_BURN_IN = 0.15  # of a trial: what it trains with weights before the first rung (docs/search-policy.md)
 
@@ -48,6 +49,27 @@ class SearchRequest:
         if settings.scheduler == "none":
             return AsyncSuccessiveHalving()
         return AsyncSuccessiveHalving(rung_epochs(self.first_rung(), factor, settings.epochs), factor)
+
+
+def new_request(settings: SearchSettings) -> SearchRequest:
+    """Checks the request of a search that is to be started, as `check_request` does, and its name and batch sizes.
+
+    Raises RequestError also if the name is taken, or a batch would be larger than the training set.
+    """
+    path = experiment_path(settings.storage, settings.name or default_name(settings))
+    if (path / SEARCH_FILE).is_file():
+        raise RequestError(f"{path} exists already; choose another --name, or resume it: resume {path.name}")
+    check_new(path)
+    request = check_request(settings.model_copy(update={"name": path.name}))
+    settings, images = request.settings, len(request.dataset.train_images)
+    largest = request.space.highest("batch_size", settings.common_trial_settings())
+    largest = max([largest, *(trial.get("batch_size", 0) for trial in settings.first_trials)])
+    if largest > images:
+        raise RequestError(
+            f"batch_size must be at most the number of training images, {images}, got {largest:g}: "
+            f"make it smaller, such as --set batch_size={max(2, images // 8)}"
+        )
+    return request
 
 
 def check_request(settings: SearchSettings) -> SearchRequest:

@@ -12,13 +12,12 @@ from typing import Any
 from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.cluster.resources import decide_gpus
-from tune_mentormix.config.settings import SearchSettings, default_name
-from tune_mentormix.errors import RequestError
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.create import hold_new_experiment, resumed_settings
 from tune_mentormix.experiment.events import replay
-from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
+from tune_mentormix.experiment.experiment import Experiment, experiment_path, read_experiment
 from tune_mentormix.experiment.provenance import Provenance
-from tune_mentormix.search.plan import SearchRequest, check_request, stored_request
+from tune_mentormix.search.plan import SearchRequest, new_request, stored_request
 from tune_mentormix.search.proposals import search_proposals
 from tune_mentormix.search.searcher import Run
 from tune_mentormix.search.stopper import Plateau
@@ -26,7 +25,7 @@ from tune_mentormix.search.study import SearchStudy
 from tune_mentormix.search.tune_run import Progress, run_experiment
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import Location, check_new
+from tune_mentormix.storage.paths import Location
 
 
 def start_search(settings: SearchSettings, progress: Progress, verbose: bool = False) -> Experiment:
@@ -35,15 +34,11 @@ def start_search(settings: SearchSettings, progress: Progress, verbose: bool = F
     `progress` is called with the experiment after every event. Raises RequestError, before anything is created, if
     the search cannot run with these settings.
     """
-    name = settings.name or default_name(settings)
-    path = experiment_path(settings.storage, name)
-    if (path / SEARCH_FILE).is_file():
-        raise RequestError(f"{path} exists already; choose another --name, or resume it: resume {name}")
-    check_new(path)
-    request = check_request(settings.model_copy(update={"name": name}))
+    request = new_request(settings)
     with connection(settings.address, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
+        path = experiment_path(settings.storage, str(settings.name))
         experiment = Experiment(path, settings, Provenance.collect(request.dataset))
         with hold_new_experiment(experiment, request.dataset):
             return _run(experiment, replace(request, settings=settings), progress)

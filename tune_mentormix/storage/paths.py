@@ -191,7 +191,7 @@ def as_location(storage: object) -> Location:
     if not isinstance(storage, str) or not storage:
         raise ValueError(f"must be a folder or a URI, got {storage!r}")
     local = storage.removeprefix("file://")
-    return RemotePath(storage) if "://" in local else Path(local).expanduser()
+    return RemotePath(storage) if "://" in local else files.user_path(local)
 
 
 def local_path(location: Location) -> Path | None:

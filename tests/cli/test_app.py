@@ -92,6 +92,8 @@ def test_an_empty_storage_folder_is_no_error(tmp_path: Path, capsys: pytest.Capt
         (["report", "nobody"], "there is no experiment 'nobody'"),
         (["export", "nobody", "--out", "best"], "there is no experiment 'nobody'"),
         (["train", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["search", "--max-images", "100"], "batch_size must be at most the number of training images, 80, got 128"),
+        (["search", "--dry-run", "--set", "batch_size=2000"], "the number of training images, 1150, got 2000"),
         (["search", "--data-dir", ""], "data_dir: must be a path that a file can have, got ''"),
         (["search", "--space", "x" * 5000], "space: must be a path that a file can have"),
         (["search", "--config", "~nobody-here/x"], "there is no user 'nobody-here'"),

@@ -53,20 +53,23 @@ def search(
     Every option is also a key of the settings file (--config).
     """
     asked = read_settings(config, settings, assignments)
+    if exist_ok and asked.name is None:
+        raise RequestError("--exist-ok needs a --name")
+    if exist_ok and not dry_run and (experiment_path(asked.storage, str(asked.name)) / SEARCH_FILE).is_file():
+        _resume(asked.storage, str(asked.name), _changes(asked), verbose)
+        return
+    from tune_mentormix.search.plan import new_request  # imports Optuna
+
+    request = new_request(asked)
     if dry_run:
         from tune_mentormix.search import dry_run as dry_runs  # imports torch and Ray
 
-        _print_dry_run(dry_runs.dry_run(asked, verbose))
-        return
-    if exist_ok and asked.name is None:
-        raise RequestError("--exist-ok needs a --name")
-    if exist_ok and (experiment_path(asked.storage, str(asked.name)) / SEARCH_FILE).is_file():
-        _resume(asked.storage, str(asked.name), _changes(asked), verbose)
+        _print_dry_run(dry_runs.dry_run(request, verbose))
         return
     from tune_mentormix.search.run import start_search  # imports torch and Ray
 
     with SearchProgress() as progress:
-        experiment = start_search(asked, progress, verbose)
+        experiment = start_search(request, progress, verbose)
     _end(experiment)
 
 

@@ -14,7 +14,7 @@ from tune_mentormix.cluster.resources import decide_gpus, max_concurrent_trials
 from tune_mentormix.config.controls import CONTROLS
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import SearchFailedError
-from tune_mentormix.search.plan import SearchRequest, new_request
+from tune_mentormix.search.plan import SearchRequest
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,12 @@ class DryRun:
         return epochs * self.epoch_seconds / self.concurrent
 
 
-def dry_run(settings: SearchSettings, verbose: bool = False) -> DryRun:
+def dry_run(request: SearchRequest, verbose: bool = False) -> DryRun:
     """Checks what a search needs and trains one epoch of the published setting, where a trial would run.
 
-    Raises RequestError as `start_search` does, and SearchFailedError if the epoch fails.
+    Raises RequestError if the cluster cannot run it, and SearchFailedError if the epoch fails.
     """
-    request = new_request(settings)
-    with connection(settings.address, verbose):
+    with connection(request.settings.address, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
         concurrent = min(settings.num_samples, max_concurrent_trials(settings))

@@ -1,23 +1,28 @@
-"""What a search is asked to do, checked: settings, space and data, of a new search or of one on the disk."""
+"""What a search is asked to do, checked: settings, space and data, of a new search or of one on the disk.
+
+Torch and Ray are imported only once they are needed: what is wrong with a request is told before they are.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainables.data import Dataset, load_dataset
 from trainables.errors import DatasetError, NetworkError
-from trainables.settings import TrialSettings
+from trainables.settings import TORCHVISION_PREFIX, TrialSettings
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import SearchSpace, resolve_space
 from tune_mentormix.config.settings import SearchSettings, default_name
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
 from tune_mentormix.export.read import read_exported
-from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, rung_epochs
 from tune_mentormix.storage.paths import check_new
+
+if TYPE_CHECKING:
+    from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
 
 EPOCHS_AFTER_BURN_IN = 0.15  # of a trial: what it trains with weights before the first rung (docs/search-policy.md)
 
@@ -45,6 +50,8 @@ class SearchRequest:
 
     def early_stopping(self) -> AsyncSuccessiveHalving:
         """ASHA as the settings ask for it, before any report; without rungs if every trial runs to its end."""
+        from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, rung_epochs  # imports Ray
+
         settings, factor = self.settings, self.settings.reduction_factor
         if settings.scheduler == "none":
             return AsyncSuccessiveHalving()
@@ -95,11 +102,13 @@ def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRe
 
 
 def _load(settings: SearchSettings) -> Dataset:
-    from trainables.models import check_network  # imports torch
-
     try:
-        check_network(settings.network, settings.common_trial_settings().get("pretrained", False))
-        return load_dataset(settings.data_settings())
+        dataset = load_dataset(settings.data_settings())
+        if settings.network.startswith(TORCHVISION_PREFIX):
+            from trainables.models import check_network  # imports torch
+
+            check_network(settings.network, settings.common_trial_settings().get("pretrained", False))
+        return dataset
     except (DatasetError, NetworkError) as error:
         raise RequestError(str(error)) from error
 

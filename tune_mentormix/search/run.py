@@ -28,14 +28,14 @@ from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location
 
 
-def start_search(settings: SearchSettings, progress: Progress, verbose: bool = False) -> Experiment:
+def start_search(asked: SearchSettings | SearchRequest, progress: Progress, verbose: bool = False) -> Experiment:
     """Runs a new search to its end, an interruption or its budget; a missing name is made from dataset and time.
 
     `progress` is called with the experiment after every event. Raises RequestError, before anything is created, if
     the search cannot run with these settings.
     """
-    request = new_request(settings)
-    with connection(settings.address, verbose):
+    request = asked if isinstance(asked, SearchRequest) else new_request(asked)
+    with connection(request.settings.address, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
         path = experiment_path(settings.storage, str(settings.name))

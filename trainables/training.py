@@ -30,10 +30,12 @@ _ORDER_STREAM, _MIXING_STREAM, _AUGMENTATION_STREAM = 1, 2, 3  # separate: mixin
 
 
 class Evaluation(NamedTuple):
-    """Scores of a network on a set of images."""
+    """Scores of a network on a set of images; the tensors stay on the trainer's device."""
 
     accuracy: float  # fraction of the images, 0 … 1
     loss: float  # mean cross-entropy, nats
+    correct: Tensor  # [M] bool, whether the most probable class is the label; ties count as in the accuracy
+    probabilities: Tensor  # [M, K] float16
 
 
 class BestWeights:
@@ -102,6 +104,7 @@ class Trainer:
         network: with the weights being trained, not their average.
         epoch: epochs done.
         metrics: those of the last epoch; empty before the first.
+        validation: the evaluation of the last epoch on the validation images; None before the first.
         best: the weights of the best epoch so far.
     """
 
@@ -120,6 +123,7 @@ class Trainer:
         self.data = data
         self.epoch = 0
         self.metrics: dict[str, float] = {}
+        self.validation: Evaluation | None = None
         self.best = BestWeights()
 
         self._augment = AUGMENTATIONS[settings.augmentation]
@@ -170,7 +174,7 @@ class Trainer:
 
         self.epoch += 1
         train_loss = self._finite("train_loss", loss_sum / self._steps_per_epoch)
-        validation = self.evaluate(self.data.validation_images, self.data.validation_labels)
+        validation = self.validation = self.evaluate(self.data.validation_images, self.data.validation_labels)
         images = self._steps_per_epoch * self.settings.batch_size
         self.metrics = {
             "val_accuracy": validation.accuracy,
@@ -213,7 +217,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor) -> Evaluation:
-        """Measures accuracy and loss of the averaged weights, with the ordinary running statistics.
+        """Evaluates the averaged weights, with the ordinary running statistics.
 
         Args:
             images: [M, H, W, C] uint8, M at least 1, on the trainer's device.
@@ -221,16 +225,20 @@ class Trainer:
         """
         self.network.eval()
         totals = torch.zeros(2, device=self.data.device)
+        correct, probabilities = [], []
         batches = zip(torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True)
         for batch_images, batch_labels in batches:
             inputs = normalize(to_float(batch_images))
             with self._autocast:
                 logits = functional_call(self.network, self._averaged_weights(), (inputs,)).float()
             losses = cross_entropy(logits, batch_labels, reduction="sum")
-            totals += torch.stack([(logits.argmax(dim=1) == batch_labels).sum(), losses])
+            correct.append(logits.argmax(dim=1) == batch_labels)
+            probabilities.append(logits.softmax(dim=1).half())
+            totals += torch.stack([correct[-1].sum(), losses])
         self.network.train()
-        correct, loss_sum = totals.tolist()
-        return Evaluation(correct / len(labels), loss_sum / len(labels))
+        correct_count, loss_sum = totals.tolist()
+        scores = correct_count / len(labels), loss_sum / len(labels)
+        return Evaluation(*scores, torch.cat(correct), torch.cat(probabilities))
 
     def weights(self) -> dict[str, Tensor]:
         """Returns the weights as evaluation uses them: trained ones averaged, running statistics as they are."""
@@ -256,7 +264,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from a saved state.
+        """Continues from a saved state; the evaluation of its epoch is not in it, and is made again.
 
         Raises:
             KeyError, RuntimeError, ValueError: if it is not the state of such a trainer, which is then unusable.
@@ -275,6 +283,8 @@ class Trainer:
         torch.set_rng_state(state["torch_generator"])
         if self.data.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_generator"], self.data.device)
+        if self.epoch:
+            self.validation = self.evaluate(self.data.validation_images, self.data.validation_labels)
 
     def _batches(self) -> Iterator[Tensor]:
         """Returns the epoch's batches: indices [B] of training images, each image at most once."""

@@ -133,6 +133,24 @@ def test_evaluation_counts_what_the_averaged_weights_classify(data: DeviceDatase
     assert evaluation.accuracy == (logits.argmax(dim=1) == data.validation_labels).double().mean().item()
     expected_loss = torch.nn.functional.cross_entropy(logits, data.validation_labels)
     assert evaluation.loss == pytest.approx(expected_loss.item(), rel=1e-5)
+    assert torch.equal(evaluation.correct, logits.argmax(dim=1) == data.validation_labels)
+    assert torch.allclose(evaluation.probabilities.float(), logits.softmax(dim=1), atol=1e-3)
+    assert evaluation.probabilities.dtype == torch.float16
+
+
+def test_the_evaluation_of_the_last_epoch_is_kept_and_a_resumed_trial_has_it_too(data: DeviceDataset) -> None:
+    settings = TrialSettings(epochs=3)
+    trainer, resumed = Trainer(settings, data), Trainer(settings, data)
+    assert trainer.validation is None
+    accuracy = trainer.train_epoch()["val_accuracy"]
+
+    resumed.load_state_dict(trainer.state_dict())
+
+    assert trainer.validation is not None
+    assert resumed.validation is not None
+    assert trainer.validation.accuracy == accuracy == trainer.validation.correct.double().mean().item()
+    assert resumed.validation[:2] == trainer.validation[:2]
+    assert torch.equal(resumed.validation.probabilities, trainer.validation.probabilities)
 
 
 def test_without_a_weight_average_evaluation_uses_the_trained_weights(data: DeviceDataset) -> None:

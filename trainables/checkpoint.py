@@ -6,16 +6,17 @@ Files are written atomically, and read without executing anything in them (`weig
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from trainables.errors import CheckpointError, one_line
-from trainables.files import STATE_FILE, is_intact, retry_with_backoff, write_checkpoint
+from trainables.files import PROBABILITIES_FILE, STATE_FILE, is_intact, retry_with_backoff, write_checkpoint
 from trainables.training import Trainer
 
 Which = Literal["last", "best"]
@@ -30,8 +31,17 @@ class TrainedWeights(NamedTuple):
 
 
 def save_checkpoint(trainer: Trainer, folder: Path) -> None:
-    """Writes the trainer's state to `folder`, which is created if missing. Raises OSError."""
-    write_checkpoint(folder, lambda file: _write_state(trainer.state_dict(), file))
+    """Writes the trainer's state to `folder`, which is created if missing. Raises OSError.
+
+    Beside it lie the validation probabilities of the last epoch, which the driver of a search reads without torch.
+    """
+    writers: dict[str, Callable[[BinaryIO], object]] = {
+        STATE_FILE: lambda file: _write_state(trainer.state_dict(), file)
+    }
+    if trainer.validation is not None:
+        probabilities = trainer.validation.probabilities.cpu().numpy()
+        writers[PROBABILITIES_FILE] = lambda file: np.save(file, probabilities)
+    write_checkpoint(folder, writers)
 
 
 def load_checkpoint(trainer: Trainer, folder: Path) -> None:

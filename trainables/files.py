@@ -1,7 +1,7 @@
 """Files that survive a crash: atomic writes, retries with back-off, and checkpoints that are known to be intact.
 
-A manifest holds the size and the SHA-256 of a checkpoint's state file, since a worker that dies while it writes or
-uploads a checkpoint leaves its files incomplete, in any order. Free of torch: the driver of a search reads it too.
+A manifest holds the size and the SHA-256 of a checkpoint's files, since a worker that dies while it writes or uploads
+a checkpoint leaves its files incomplete, in any order. Free of torch: the driver of a search reads it too.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 RETRY_TIMEOUT_SECONDS = float(os.environ.get("STORAGE_PATIENCE_SECONDS", "600"))
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 1.0, 30.0
 STATE_FILE = "trial.pt"
+PROBABILITIES_FILE = "validation_probabilities.npy"  # [M, K] float16, of the checkpoint's epoch
 MANIFEST_FILE = "manifest.json"
 
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095  # of Linux and its usual filesystems
@@ -98,26 +99,37 @@ def retry_with_backoff(work: Callable[[], Result]) -> Result:
 def is_intact(folder: Path) -> bool:
     """Whether `folder` holds a complete checkpoint, unchanged since it was written. Raises OSError if unreadable."""
     try:
-        return (folder / MANIFEST_FILE).read_bytes() == _manifest(folder / STATE_FILE)
+        return (folder / MANIFEST_FILE).read_bytes() == _manifest(folder)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def write_checkpoint(folder: Path, write_state: Callable[[BinaryIO], object]) -> None:
-    """Writes the state file and then its manifest, so that an incomplete checkpoint is never taken for an intact one.
+def write_checkpoint(folder: Path, writers: Mapping[str, Callable[[BinaryIO], object]]) -> None:
+    """Writes files and then their manifest, so that an incomplete checkpoint is never taken for an intact one.
 
-    The folder is created if missing; a checkpoint already there is replaced. Raises OSError.
+    `writers` are by file name: `STATE_FILE`, and `PROBABILITIES_FILE` if there are any. The folder is created if
+    missing; a checkpoint already there is replaced. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / STATE_FILE) as temporary, temporary.open("wb") as file:
-        write_state(file)
-    write_atomically(folder / MANIFEST_FILE, _manifest(folder / STATE_FILE))
+    (folder / PROBABILITIES_FILE).unlink(missing_ok=True)
+    for name, write in writers.items():
+        with atomic_path(folder / name) as temporary, temporary.open("wb") as file:
+            write(file)
+    write_atomically(folder / MANIFEST_FILE, _manifest(folder))
 
 
-def _manifest(path: Path) -> bytes:
+def _manifest(folder: Path) -> bytes:
+    """Describes the state file and, below `probabilities`, that of the probabilities; older checkpoints have none."""
+    manifest: dict[str, object] = _digest(folder / STATE_FILE)
+    with suppress(FileNotFoundError):
+        manifest["probabilities"] = _digest(folder / PROBABILITIES_FILE)
+    return json.dumps(manifest).encode()
+
+
+def _digest(path: Path) -> dict[str, object]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return json.dumps({"file": path.name, "bytes": file.tell(), "sha256": digest}).encode()
+        return {"file": path.name, "bytes": file.tell(), "sha256": digest}
 
 
 def _fsync(path: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_lost_trial_is_the_next_attempt_from_its_newest_whole_checkpoint(
     journal, searcher = journal_and_searcher
     searcher.suggest("first")
     for epoch in (1, 2):
-        write_checkpoint(tmp_path / str(epoch), lambda file: file.write(b"state"))
+        write_checkpoint(tmp_path / str(epoch), {STATE_FILE: lambda file: file.write(b"state")})
         journal.record(Checkpoint(trial=0, epoch=epoch, path=str(epoch)))
     (tmp_path / "2" / STATE_FILE).write_bytes(b"truncated")
     searcher.on_trial_complete("first", error=True)

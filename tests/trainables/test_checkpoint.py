@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.device import DeviceDataset
 from trainables.errors import CheckpointError
-from trainables.files import MANIFEST_FILE, STATE_FILE, is_intact, write_checkpoint
+from trainables.files import MANIFEST_FILE, PROBABILITIES_FILE, STATE_FILE, is_intact, write_checkpoint
 from trainables.settings import TrialSettings
 from trainables.training import Trainer
 
@@ -110,7 +112,32 @@ def test_saving_again_replaces_the_checkpoint_and_leaves_nothing_else(
 
     assert is_intact(tmp_path)
     assert_identical(state(tmp_path), state(checkpoints[1]))
-    assert {path.name for path in tmp_path.iterdir()} == {STATE_FILE, MANIFEST_FILE}
+    assert {path.name for path in tmp_path.iterdir()} == {STATE_FILE, PROBABILITIES_FILE, MANIFEST_FILE}
+
+
+def test_the_validation_probabilities_of_its_epoch_lie_beside_a_checkpoint_readable_without_torch(
+    checkpoints: list[Path], data: DeviceDataset
+) -> None:
+    trainer = Trainer(SETTINGS, data)
+    load_checkpoint(trainer, checkpoints[2])
+
+    probabilities = np.load(checkpoints[2] / PROBABILITIES_FILE, allow_pickle=False)
+
+    assert trainer.validation is not None
+    assert probabilities.dtype == np.float16
+    assert np.array_equal(probabilities, trainer.validation.probabilities.numpy())
+    assert not (checkpoints[0] / PROBABILITIES_FILE).exists()  # before the first epoch there are none
+
+
+def test_a_checkpoint_of_an_earlier_version_without_probabilities_is_intact(
+    checkpoints: list[Path], data: DeviceDataset, tmp_path: Path
+) -> None:
+    state_file = checkpoints[2] / STATE_FILE
+    write_checkpoint(tmp_path, {STATE_FILE: lambda file: file.write(state_file.read_bytes())})
+
+    assert json.loads((tmp_path / MANIFEST_FILE).read_text()).keys() == {"file", "bytes", "sha256"}
+    assert is_intact(tmp_path)
+    load_checkpoint(Trainer(SETTINGS, data), tmp_path)
 
 
 def test_a_folder_that_is_missing_empty_or_half_written_is_not_whole(checkpoints: list[Path], tmp_path: Path) -> None:
@@ -129,12 +156,12 @@ def test_a_full_disk_is_an_error_of_the_system(data: DeviceDataset, tmp_path: Pa
         save_checkpoint(Trainer(SETTINGS, data), tmp_path)
 
 
-@pytest.mark.parametrize("file_name", [STATE_FILE, MANIFEST_FILE])
+@pytest.mark.parametrize("file_name", [STATE_FILE, PROBABILITIES_FILE, MANIFEST_FILE])
 @pytest.mark.parametrize("damage", ["cut", "emptied", "one bit", "garbage", "of another epoch"])
 def test_a_damaged_checkpoint_is_refused_clearly(
     checkpoints: list[Path], data: DeviceDataset, tmp_path: Path, file_name: str, damage: str
 ) -> None:
-    for name in (STATE_FILE, MANIFEST_FILE):
+    for name in (STATE_FILE, PROBABILITIES_FILE, MANIFEST_FILE):
         (tmp_path / name).write_bytes((checkpoints[1] / name).read_bytes())
     content = (tmp_path / file_name).read_bytes()
     damaged = {
@@ -164,7 +191,7 @@ def test_a_file_that_would_execute_code_is_not_executed(data: DeviceDataset, tmp
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return print, ("executed",)
 
-    write_checkpoint(tmp_path, lambda file: pickle.dump(Harmful(), file, protocol=2))
+    write_checkpoint(tmp_path, {STATE_FILE: lambda file: pickle.dump(Harmful(), file, protocol=2)})
 
     with pytest.raises(CheckpointError, match="holds no trial"):
         load_checkpoint(Trainer(SETTINGS, data), tmp_path)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.schemas import NoiseEstimate
 from tune_mentormix.storage.journal import Journal
 from tune_mentormix.storage.journal_backends import journal_lines
 from tune_mentormix.storage.paths import Location
@@ -114,6 +115,15 @@ class Failed(_Event):
     worker_lost: bool = False
 
 
+class NoiseEstimated(_Event):
+    """The label noise as the network of a trial sees it at its last epoch; written before the trial's end."""
+
+    event: Literal["noise_estimated"] = "noise_estimated"
+    trial: int
+    epoch: int
+    noise: NoiseEstimate
+
+
 class Eliminated(_Event):
     """Candidates of a confirmation that are not trained any further: name → reason."""
 
@@ -123,7 +133,9 @@ class Eliminated(_Event):
     candidates: dict[str, str]
 
 
-Event = RunStarted | RunEnded | Proposed | Report | Checkpoint | Stopped | Finished | Failed | Eliminated
+Event = (
+    RunStarted | RunEnded | Proposed | Report | Checkpoint | Stopped | Finished | Failed | NoiseEstimated | Eliminated
+)
 Handler = Callable[[Event], object]
 
 _PARSER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -6,15 +6,18 @@ up to date while it runs, a reader builds one from the file.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
 from trainables.errors import one_line
-from trainables.files import MANIFEST_FILE, STATE_FILE, is_intact
+from trainables.files import MANIFEST_FILE, PROBABILITIES_FILE, is_intact
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import FORMAT, SearchSettings, check_name, refuse_newer
 from tune_mentormix.config.validation import describe
@@ -23,6 +26,7 @@ from tune_mentormix.experiment import events
 from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.experiment.schemas import (
     BestTrial,
+    NoiseEstimate,
     SearchState,
     SearchStatus,
     TrialCounts,
@@ -33,6 +37,10 @@ from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, StorageError, check_bucket, folders_holding
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SEARCH_FILE = "search.yaml"
 CHECKPOINTS_KEPT = 2  # of a trial: should the newest be truncated, the one before it is intact
@@ -71,6 +79,7 @@ class Trial:
     error: str | None = None
     node: str | None = None  # the machine that trains it, or did last; None until its first report
     usage: ComputeUsage = field(default_factory=ComputeUsage)
+    noise: NoiseEstimate | None = None  # of the validation labels, as its network sees it; None before its end
 
     @property
     def epoch(self) -> int:
@@ -184,6 +193,8 @@ class Experiment:
                     event.trial, Trial(event.trial, event.config, event.control, event.is_enqueued)
                 )
                 trial.state, trial.attempt, trial.node = "running", event.attempt or trial.attempt, None
+            case events.NoiseEstimated():
+                self.trials[event.trial].noise = event.noise
             case events.Finished():
                 self.trials[event.trial].state = "finished"
             case events.Stopped():
@@ -310,12 +321,31 @@ def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
 
 
 def _is_uploaded(folder: Location) -> bool:
-    """Whether a checkpoint was uploaded to its last byte; its digest is compared after the download."""
+    """Whether a checkpoint was uploaded to its last byte; its digests are compared after the download."""
     try:
         recorded = json.loads((folder / MANIFEST_FILE).read_text())
-        return bool(recorded["bytes"] == (folder / STATE_FILE).stat().st_size)
+        files = [recorded, recorded["probabilities"]] if "probabilities" in recorded else [recorded]
+        return all(file["bytes"] == (folder / file["file"]).stat().st_size for file in files)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
+
+
+def validation_probabilities(experiment: Experiment, trial: Trial) -> NDArray[np.float16] | None:
+    """Reads the probabilities [M, K] of a trial's last epoch on the validation images, from its checkpoint.
+
+    None where there are none: checkpoints of earlier versions, deleted, incomplete or unreadable ones.
+    """
+    import numpy as np
+
+    paths = [path for epoch, path in trial.checkpoints if epoch == trial.epoch]
+    for folder in (experiment.path / path for path in reversed(paths)):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            content = (folder / PROBABILITIES_FILE).read_bytes()
+            recorded = json.loads((folder / MANIFEST_FILE).read_text())["probabilities"]
+            if hashlib.sha256(content).hexdigest() == recorded["sha256"]:
+                probabilities: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
+                return probabilities
+    return None
 
 
 def experiment_path(storage: Location, name: str) -> Location:

@@ -4,10 +4,41 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 TrialState = Literal["pending", "running", "stopped_early", "finished", "failed"]
 SearchState = Literal["running", "interrupted", "finished"]
+
+
+class NoiseEstimate(BaseModel):
+    """The label noise of the validation images as one network sees it (`results.label_quality`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: int
+    rate: float
+    """Fraction of wrong labels."""
+    concentration: float
+    """How much the wrong labels of a class fall on few classes: 0 evenly on all others, 1 all on one."""
+    is_symmetric: bool
+    """Whether the concentration may be chance."""
+    transition: list[list[float]] | None
+    """[K, K]: of each true class (row), the fraction labelled as each class; None with many classes."""
+    correction: list[list[float]] | None
+    """The inverse of `transition`; None where it does not exist or enlarges errors too much."""
+    confusion: list[list[int]] | None
+    """[K, K]: images predicted as each class (row) by the label given; None with many classes."""
+
+
+class CleanEstimate(BaseModel):
+    """What an accuracy on noisy labels would be on clean ones, with its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True)
+
+    accuracy: float
+    low: float
+    high: float
+    assumption: str
 
 
 class TrialCounts(BaseModel):

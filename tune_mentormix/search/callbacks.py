@@ -19,9 +19,18 @@ from ray.tune.logger import TBXLoggerCallback
 
 from trainables.errors import StorageUnavailableError, one_line
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.events import Checkpoint, EventJournal, Failed, Finished, Report, Stopped
-from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment
+from tune_mentormix.experiment.events import (
+    Checkpoint,
+    EventJournal,
+    Failed,
+    Finished,
+    NoiseEstimated,
+    Report,
+    Stopped,
+)
+from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment, Trial, validation_probabilities
 from tune_mentormix.formatting import format_duration
+from tune_mentormix.results.label_quality import estimate_noise
 from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
 from tune_mentormix.search.searcher import JournaledSearcher, Run
 from tune_mentormix.search.stopper import SearchStopper
@@ -125,10 +134,23 @@ def record_end(run: Run, early_stopping: AsyncSuccessiveHalving, number: int) ->
     if trial.has_ended:
         return False
     if trial.epoch >= run.settings.epochs:
+        _record_noise(run, trial)
         run.journal.record(Finished(trial=number, epoch=trial.epoch))
     elif early_stopping.is_stopped(number):
         run.journal.record(Stopped(trial=number, epoch=trial.epoch))
     return trial.has_ended
+
+
+def _record_noise(run: Run, trial: Trial) -> None:
+    """Records the label noise as the trial's network sees it, if its probabilities are there and labels are noisy."""
+    labels = run.dataset.validation_labels
+    if trial.noise or run.dataset.validation_labels_kind == "clean":
+        return
+    probabilities = validation_probabilities(run.experiment, trial)
+    if probabilities is None or len(probabilities) != len(labels):
+        return
+    if noise := estimate_noise(labels, probabilities):
+        run.journal.record(NoiseEstimated(trial=trial.number, epoch=trial.epoch, noise=noise))
 
 
 def error_cause(trial: Any) -> str:

@@ -1,0 +1,169 @@
+"""The quality of the labels: how many are wrong, which classes they confuse, and accuracies on clean labels instead.
+
+The estimates rest on predictions for images that the network was not trained on. Only `estimate_noise`, which the
+driver of a search calls, imports NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from tune_mentormix.experiment.schemas import CleanEstimate, NoiseEstimate
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Matrix = Sequence[Sequence[float]]
+
+MAX_CLASSES = 20  # for a transition matrix: of more, each has too few images
+MIN_CONCENTRATION = 0.1  # from which noise is not symmetric; people's labels of CIFAR-10 have 0.12 to 0.17
+MIN_SCORE = 3.0  # standard deviations above symmetric noise that the concentration must have, too
+MAX_CORRECTION = 10.0  # of an error by a correction; a larger one leaves nothing but noise
+Z_95 = 1.959963984540054  # of the normal distribution: 95 % lie within
+
+
+def estimate_noise(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NoiseEstimate | None:
+    """Estimates the noise of the labels [M] from a network's probabilities [M, K] for images it did not learn.
+
+    Confident learning (Northcutt, Jiang and Chuang 2021, Confident Learning: Estimating Uncertainty in Dataset
+    Labels, section 3.1): an image counts as of class k if its probability for k is at least the mean over images
+    labelled k; if it is so for several classes, as of the most probable. The counts are scaled to the number of
+    labels of each class. None if no image counts. cleanlab has the same, in a package that takes seconds to import.
+    """
+    import numpy as np
+
+    probabilities = probabilities.astype(np.float64)
+    images, classes = probabilities.shape
+    per_label = np.bincount(labels, minlength=classes)
+    own = np.bincount(labels, weights=probabilities[np.arange(images), labels], minlength=classes)
+    thresholds = np.where(per_label > 0, own / np.maximum(per_label, 1), np.inf)
+    is_confident = probabilities >= thresholds - 1e-6
+    counted = is_confident.any(axis=1)
+    if not counted.any():
+        return None
+    true = np.where(is_confident, probabilities, -1.0).argmax(axis=1)
+    counts = _count(true[counted], labels[counted], classes)
+    of_label = counts.sum(axis=0)
+    joint = counts * np.where(of_label > 0, per_label / np.maximum(of_label, 1), 0.0)  # [K, K]: true class, label
+    joint /= joint.sum()
+    concentration, is_symmetric = _concentration(counts)
+    transition = correction = confusion = None
+    if classes <= MAX_CLASSES:
+        confusion = _count(probabilities.argmax(axis=1), labels, classes).tolist()
+        of_true = joint.sum(axis=1, keepdims=True)
+        # A class of which no image is certain counts as labelled rightly.
+        matrix = np.where(of_true > 0, joint / np.where(of_true > 0, of_true, 1.0), np.eye(classes)).round(5)
+        transition = matrix.tolist()
+        if np.linalg.matrix_rank(matrix) == classes:
+            inverse = np.linalg.inv(matrix)
+            correction = inverse.round(5).tolist() if np.abs(inverse).max() <= MAX_CORRECTION else None
+    rate = float(1 - np.trace(joint))
+    return NoiseEstimate(
+        images=images,
+        rate=round(rate, 5),
+        concentration=round(concentration, 5),
+        is_symmetric=is_symmetric,
+        transition=transition,
+        correction=correction,
+        confusion=confusion,
+    )
+
+
+def _count(rows: NDArray[np.int64], columns: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    import numpy as np
+
+    return np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes)
+
+
+def _concentration(counts: NDArray[np.int64]) -> tuple[float, bool]:
+    """Returns how concentrated the wrong labels of each class are, and whether that may be chance.
+
+    Pearson's χ² against equal counts in the K − 1 wrong classes, less its expectation under chance, as a fraction of
+    the largest it can be. For two classes, where each has one wrong class, the difference between their noise rates.
+    """
+    import numpy as np
+
+    classes, wrong = len(counts), counts.sum(axis=1) - counts.diagonal()
+    if not wrong.sum():
+        return 0.0, True
+    if classes == 2:
+        of_class = np.maximum(counts.sum(axis=1), 1)
+        rates, pooled = wrong / of_class, wrong.sum() / counts.sum()
+        error = np.sqrt(pooled * (1 - pooled) * (1 / of_class).sum())
+        difference = abs(rates[0] - rates[1])
+        concentration, score = difference / rates.sum(), difference / max(error, 1e-12)
+    else:
+        expected = wrong[:, None] / (classes - 1)
+        deviation = (counts - expected) ** 2 / np.maximum(expected, 1e-12)
+        chi_squared = deviation.sum() - deviation.diagonal().sum()
+        freedom = (wrong > 0).sum() * (classes - 2)
+        concentration = max(0.0, (chi_squared - freedom) / (wrong.sum() * (classes - 2)))
+        score = (chi_squared - freedom) / np.sqrt(2 * freedom)
+    return float(concentration), not (concentration >= MIN_CONCENTRATION and score > MIN_SCORE)
+
+
+def clean_accuracy_by_rate(
+    accuracy: float, images: int, classes: int, rate: float, rate_images: int | None, source: str
+) -> CleanEstimate | None:
+    """Converts an accuracy on `images` noisy labels, where wrong labels fall evenly on all other classes.
+
+    With noise of rate r, an accuracy c on clean labels is a = c (1 − r) + (1 − c) r / (K − 1) on noisy ones, solved
+    for c here (Lam and Stork 2003 for two classes). `rate` was estimated on `rate_images`, or is known (None);
+    `source` says which. None where the noise leaves no signal.
+    """
+    slope = 1 - rate * classes / (classes - 1)  # points on noisy labels that one point on clean labels is worth
+    if slope * MAX_CORRECTION < 1:
+        return None
+    clean = (accuracy - rate / (classes - 1)) / slope
+    # The slope of c by r; errors of rate and accuracy add up, though they cancel in part on the same images.
+    by_rate = (clean * classes - 1) / (classes - 1) / slope
+    rate_error = _standard_error(rate, rate_images) if rate_images else 0.0
+    error = sqrt((_standard_error(accuracy, images) / slope) ** 2 + (by_rate * rate_error) ** 2)
+    return _clean_estimate(
+        clean, error, f"wrong labels fall evenly on all other classes, {100 * rate:.0f} % of them {source}"
+    )
+
+
+def clean_accuracy_by_transition(confusion: Matrix, noise: NoiseEstimate, source: str) -> CleanEstimate | None:
+    """Converts an accuracy by a transition matrix T, where a wrong label depends on the true class alone.
+
+    Then the counts of predictions by true class are those by given label times the inverse of T, and the accuracy is
+    their trace: the mean of `correction[given][predicted]`. `confusion` [K, K] counts predictions (row) by given
+    label. None without an inverse.
+    """
+    if noise.transition is None or noise.correction is None:
+        return None
+    classes, images = range(len(confusion)), sum(map(sum, confusion))
+    joint = [[count / images for count in row] for row in confusion]
+    inverse = noise.correction
+    cells = [(joint[p][g], inverse[g][p]) for p in classes for g in classes]
+    clean = sum(fraction * value for fraction, value in cells)
+    variance = (sum(fraction * value**2 for fraction, value in cells) - clean**2) / images
+    # The matrix is estimated, too: row y from about as many images as have that class (delta method).
+    gradient = _product(_product(inverse, joint), inverse)
+    of_true = [sum(_product(joint, inverse)[p][y] for p in classes) for y in classes]
+    for y, row in enumerate(noise.transition):
+        mean = sum(row[g] * gradient[g][y] for g in classes)
+        spread = sum(row[g] * gradient[g][y] ** 2 for g in classes) - mean**2
+        variance += max(0.0, spread) / max(1.0, noise.images * of_true[y])
+    return _clean_estimate(clean, sqrt(max(0.0, variance)), f"wrong labels depend on the true class alone, {source}")
+
+
+def _product(first: Matrix, second: Matrix) -> list[list[float]]:
+    columns = list(zip(*second, strict=True))
+    return [[sum(a * b for a, b in zip(row, column, strict=True)) for column in columns] for row in first]
+
+
+def _standard_error(fraction: float, images: int) -> float:
+    """Of a fraction of images, with two right and two wrong ones added (Agresti and Coull 1998)."""
+    adjusted = (fraction * images + 2) / (images + 4)
+    return sqrt(adjusted * (1 - adjusted) / (images + 4))
+
+
+def _clean_estimate(accuracy: float, error: float, assumption: str) -> CleanEstimate:
+    ends = (accuracy, accuracy - Z_95 * error, accuracy + Z_95 * error)
+    middle, low, high = (round(min(1.0, max(0.0, end)), 6) for end in ends)
+    return CleanEstimate(accuracy=middle, low=low, high=high, assumption=assumption)

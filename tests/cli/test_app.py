@@ -200,7 +200,7 @@ def test_true_defaults_and_choices_stand_in_the_help(
     monkeypatch.setenv("COLUMNS", "200")
     assert run(["search", "--help"]) == DONE
     shown = capsys.readouterr().out
-    assert re.search(r"--trials .* including the three controls\. \[default: 20\]", shown)
+    assert re.search(r"--trials .* including the controls\. \[default: 20\]", shown)
     assert "One of: tpe, gp, cmaes, random, grid, qmc." in shown
     assert "[env var: TUNE_MENTORMIX_STORAGE]" in shown
     assert not re.search(r"--num-samples|--address", shown), "old spellings are hidden"
@@ -359,5 +359,5 @@ def test_the_epochs_expected_follow_from_the_rungs() -> None:
     settings = read_settings(None, {"num_samples": 8, "epochs": 10, "grace_period": 2, "max_images": 300})
     found = DryRun(check_request(settings), parameters=1, epoch_seconds=2.0, concurrent=2)
     assert found.request.early_stopping().rungs == [2, 4, 8]
-    assert found.expected_epochs == round(3 * 10 + 5 * (2 + 2 / 2 + 4 / 4 + 2 / 8))
+    assert found.expected_epochs == round(2 * 10 + 6 * (2 + 2 / 2 + 4 / 4 + 2 / 8))
     assert (found.max_epochs, found.seconds(80)) == (80, 80.0)

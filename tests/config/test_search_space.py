@@ -19,14 +19,14 @@ SHIPPED = ("default", "published", "wide")
 @pytest.mark.parametrize("classes", [10, 100])
 def test_every_shipped_space_holds_every_published_setting(name: str, noise: float, classes: int) -> None:
     space = parse_space(load_space(name))
-    published = TrialSettings(**control_configs(noise, classes)["published"]).model_dump()
+    published = TrialSettings(**control_configs(["published"], classes, noise)["published"]).model_dump()
     assert space.searched_values(published) is not None
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_baselines_lie_outside_every_shipped_space(name: str) -> None:
     space = parse_space(load_space(name))
-    plain = TrialSettings(**control_configs(0.4, 10)["plain"]).model_dump()
+    plain = TrialSettings(**control_configs(["plain"], 10)["plain"]).model_dump()
     assert space.searched_values(plain) is None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.searches import folder_of
+from tune_mentormix.config.controls import published_row
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, read_experiment
 from tune_mentormix.search.run import resume_search
@@ -37,12 +38,32 @@ def test_a_search_runs_every_trial_asked_for_and_reports_every_epoch(finished_se
 
 
 def test_the_controls_run_first_and_to_the_end(finished_search: Experiment) -> None:
-    assert [finished_search.trials[number].control for number in range(4)] == ["published", "mixup", "plain", None]
-    assert set(finished_search.status().controls) == {"published", "mixup", "plain"}
-    published, mixup, plain = (finished_search.trials[number].config for number in range(3))
-    assert (published["mixup_alpha"], published["loss_p_percentile"], published["burn_in"]) == (8, 0.6, 10)
-    assert (mixup["mentor"], mixup["mixup_alpha"]) == ("uniform", 8)
-    assert (plain["mentor"], plain["mixup_alpha"]) == ("uniform", 0)
+    trials = finished_search.trials
+    names = [trials[number].control for number in range(len(trials))]
+    first, plain = trials[0], finished_search.controls()["plain"]
+    assert names[0] == "published"
+    assert names.index("plain") < names.index(None)
+    assert "mixup" not in names
+    assert set(finished_search.status().controls) == {"published", "plain"}
+    assert all(trial.state == "finished" for trial in trials.values() if trial.control)
+    assert (first.config["mixup_alpha"], first.config["loss_p_percentile"], first.config["burn_in"]) == (8, 0.6, 10)
+    assert (plain.config["mentor"], plain.config["mixup_alpha"]) == ("uniform", 0)
+
+
+def test_the_published_setting_is_that_for_the_noise_rate_estimated_from_it(finished_search: Experiment) -> None:
+    published = [trial for trial in finished_search.trials.values() if trial.control == "published"]
+    noise = published[0].noise
+    assert noise is not None
+    nearest = min((0.2, 0.4, 0.6, 0.8), key=lambda rate: abs(rate - noise.rate))
+    assert [published_row(trial.config) for trial in published] == list(dict.fromkeys([0.4, nearest]))
+    assert finished_search.controls()["published"] is published[-1]
+
+
+def test_each_trial_that_ran_to_its_end_has_an_estimate_of_the_noise(finished_search: Experiment) -> None:
+    finished = {number for number, trial in finished_search.trials.items() if trial.state == "finished"}
+    estimates = events_of(finished_search, "noise_estimated")
+    assert {event["trial"] for event in estimates} == finished
+    assert all(0 < event["noise"]["rate"] < 1 and event["epoch"] == 4 for event in estimates)
 
 
 def test_the_request_is_written_with_all_it_depended_on(finished_search: Experiment) -> None:

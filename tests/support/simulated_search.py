@@ -78,7 +78,7 @@ class _Simulation:
         self._early_stopping = AsyncSuccessiveHalving(
             rung_epochs(max(1, round(settings.epochs * 0.35)), 2, settings.epochs), 2
         )
-        self._controls = list(control_configs(NOISE_RATE, len(CLASS_NAMES)).items())
+        self._controls = list(control_configs(["published", "mixup", "plain"], len(CLASS_NAMES)).items())
         self._events: list[dict[str, Any]] = []
         self._time = START
 

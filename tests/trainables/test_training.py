@@ -141,11 +141,12 @@ def test_evaluation_counts_what_the_averaged_weights_classify(data: DeviceDatase
 def test_the_evaluation_of_the_last_epoch_is_kept_and_a_resumed_trial_has_it_too(data: DeviceDataset) -> None:
     settings = TrialSettings(epochs=3)
     trainer, resumed = Trainer(settings, data), Trainer(settings, data)
-    assert trainer.validation is None
+    before = trainer.validation
     accuracy = trainer.train_epoch()["val_accuracy"]
 
     resumed.load_state_dict(trainer.state_dict())
 
+    assert before is None
     assert trainer.validation is not None
     assert resumed.validation is not None
     assert trainer.validation.accuracy == accuracy == trainer.validation.correct.double().mean().item()

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from trainables.settings import MAX_COUNT, PRESETS, Count, DataSettings, NetworkName, Seed, TrialSettings, UserPath
+from tune_mentormix.config.controls import ControlName
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.paths import Location, as_location
@@ -136,7 +137,13 @@ class SearchSettings(DataSettings):
     first_trials: list[dict[str, Any]] = Field(default_factory=list)
     """Configurations to try first. `start_from` fills it in."""
     num_samples: Count = 20
-    """Number of trials, including the three controls."""
+    """Number of trials, including the controls."""
+    controls: list[ControlName] = Field(default=["published", "plain"])
+    """Controls, which train first and to the end: `published`, `mixup`, `plain`.
+
+    `published` begins with the published values for 40 % noise. If the noise rate estimated from it is nearer to
+    another row of the table, that row trains too, and is the one that results are compared with.
+    """
     sampler: SamplerName = "tpe"
     """Optuna sampler that proposes configurations.
 

@@ -47,8 +47,8 @@ def estimate_noise(labels: NDArray[np.int64], probabilities: NDArray[np.floating
     true = np.where(is_confident, probabilities, -1.0).argmax(axis=1)
     counts = _count(true[counted], labels[counted], classes)
     of_label = counts.sum(axis=0)
-    joint = counts * np.where(of_label > 0, per_label / np.maximum(of_label, 1), 0.0)  # [K, K]: true class, label
-    joint /= joint.sum()
+    joint = counts * (per_label / np.maximum(of_label, 1))  # [K, K]: true class, label
+    joint = joint / joint.sum()
     concentration, is_symmetric = _concentration(counts)
     transition = correction = confusion = None
     if classes <= MAX_CLASSES:
@@ -111,7 +111,7 @@ def clean_accuracy_by_rate(
     """Converts an accuracy on `images` noisy labels, where wrong labels fall evenly on all other classes.
 
     With noise of rate r, an accuracy c on clean labels is a = c (1 − r) + (1 − c) r / (K − 1) on noisy ones, solved
-    for c here (Lam and Stork 2003 for two classes). `rate` was estimated on `rate_images`, or is known (None);
+    for c here (as Lam and Stork 2003). `rate` was estimated on `rate_images`, or is known (None);
     `source` says which. None where the noise leaves no signal.
     """
     slope = 1 - rate * classes / (classes - 1)  # points on noisy labels that one point on clean labels is worth

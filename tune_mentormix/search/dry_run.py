@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 
+from trainables.settings import TrialSettings
 from trainables.training import time_one_epoch
 from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.cluster.resources import decide_gpus, max_concurrent_trials
-from tune_mentormix.config.controls import CONTROLS
+from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.search.plan import SearchRequest
@@ -37,7 +37,7 @@ class DryRun:
     def expected_epochs(self) -> int:
         """Epochs of all trials if early stopping lets the best 1 in `reduction_factor` continue at every rung."""
         settings = self.request.settings
-        full = min(len(CONTROLS), settings.num_samples)
+        full = min(len(settings.controls), settings.num_samples)
         epochs, reached, fraction = 0.0, 0, 1.0
         for rung in [*self.request.early_stopping().rungs, settings.epochs]:
             epochs += fraction * (rung - reached)
@@ -64,7 +64,8 @@ def dry_run(request: SearchRequest, verbose: bool = False) -> DryRun:
 
 def _measure(settings: SearchSettings, request: SearchRequest) -> tuple[int, float]:
     """Times one epoch with the resources of a trial."""
-    published: dict[str, Any] = request.control_settings()["published"]
+    values = control_configs(["published"], len(request.dataset.class_names))["published"]
+    published = TrialSettings(**(settings.common_trial_settings() | request.space.fixed | values)).model_dump()
     task = ray.remote(time_one_epoch).options(
         num_cpus=settings.cpus_per_trial, num_gpus=settings.gpus(), max_retries=0
     )

@@ -43,9 +43,9 @@ class SearchRequest:
         return max(1, round(self.settings.epochs * after))
 
     def control_settings(self) -> dict[str, dict[str, Any]]:
-        """All settings of a trial of each control, by name."""
+        """All settings of a trial of each control, by name; `published` as it trains first."""
         common = self.settings.common_trial_settings() | self.space.fixed
-        controls = control_configs(self.dataset.noise_rate, len(self.dataset.class_names))
+        controls = control_configs(self.settings.controls, len(self.dataset.class_names))
         return {name: TrialSettings(**(common | values)).model_dump() for name, values in controls.items()}
 
     def early_stopping(self) -> AsyncSuccessiveHalving:

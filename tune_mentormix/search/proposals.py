@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainables.settings import TrialSettings
-from tune_mentormix.config.controls import control_configs
+from tune_mentormix.config.controls import control_configs, published_row
 from tune_mentormix.config.search_space import SearchSpace
 from tune_mentormix.experiment.experiment import Trial
 from tune_mentormix.search.searcher import Run, TrialStart
@@ -31,13 +31,18 @@ def search_proposals(
     experiment, common = run.experiment, run.settings.common_trial_settings() | space.fixed
     enqueued = _enqueued(run)
     while (number := len(experiment.trials)) < experiment.num_samples:
-        if plateau.is_reached or (study.is_exhausted and not enqueued):
+        if row := _nearer_published_row(run):
+            enqueued.insert(0, ("published", row))
+        elif plateau.is_reached or (study.is_exhausted and not enqueued):
             yield None
-        elif enqueued:
+            continue
+        if enqueued:
             control, values = enqueued.pop(0)
             trial = Trial(number, TrialSettings(**(common | values)).model_dump(), control, enqueued=True)
             study.enqueue(trial)
             yield TrialStart(trial)
+        elif number == experiment.num_samples - 1 and _may_need_another_row(run):
+            yield None  # the last trial is kept for it
         else:
             values = study.propose(number)
             yield TrialStart(Trial(number, TrialSettings(**(common | values)).model_dump()))
@@ -45,10 +50,29 @@ def search_proposals(
 
 def _enqueued(run: Run) -> list[tuple[str | None, dict[str, Any]]]:
     """The controls and warm starts that were not proposed yet: the control's name, and what is set."""
-    controls = control_configs(run.dataset.noise_rate, len(run.dataset.class_names))
+    controls = control_configs(run.settings.controls, len(run.dataset.class_names))
     proposed = [trial.control for trial in run.experiment.trials.values() if trial.enqueued]
     warm_starts = run.settings.first_trials[proposed.count(None) :]
     return [
         *((name, values) for name, values in controls.items() if name not in proposed),
         *((None, values) for values in warm_starts),
     ]
+
+
+def _nearer_published_row(run: Run) -> dict[str, Any] | None:
+    """The published values for the noise rate that the control `published` showed, if it trained with other ones."""
+    published = _published(run)
+    if len(published) != 1 or published[0].noise is None:
+        return None
+    values = control_configs(["published"], len(run.dataset.class_names), published[0].noise.rate)["published"]
+    return None if published_row(values) == published_row(published[0].config) else values
+
+
+def _may_need_another_row(run: Run) -> bool:
+    """Whether the noise rate is still to be estimated from the control `published`."""
+    published = _published(run)
+    return len(published) == 1 and not published[0].has_ended and run.dataset.validation_labels_kind == "noisy"
+
+
+def _published(run: Run) -> list[Trial]:
+    return [trial for trial in run.experiment.trials.values() if trial.control == "published"]

@@ -1,0 +1,83 @@
+"""The accuracies of a search in clean terms, and what is known of its label noise, known or estimated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.schemas import CleanEstimate, NoiseEstimate
+from tune_mentormix.results.label_quality import clean_accuracy_by_rate, clean_accuracy_by_transition
+
+FLATTERY = "This flatters networks that memorise labels, and noise that depends on the image"
+MISLEADING = (
+    "The wrong labels fall mostly on few classes, so the ranking by noisy validation labels may mislead. Images with "
+    "checked labels decide: clean_validation (docs/concepts.md)."
+)
+
+
+@dataclass(frozen=True)
+class NoiseReference:
+    """The estimate of the noise that all trials are converted with: that of the most accurate network."""
+
+    trial: Trial
+    noise: NoiseEstimate
+
+
+def noise_reference(trials: list[Trial]) -> NoiseReference | None:
+    """Returns the estimate of the trial with the highest accuracy at its end.
+
+    Whatever the network gets wrong counts as label noise, so the best network has the best estimate. For its own
+    accuracy it is too kind all the same: it takes its confident mistakes for wrong labels.
+    """
+    estimated = [(trial, trial.noise) for trial in trials if trial.noise and trial.val_accuracy is not None]
+    if not estimated:
+        return None
+    return NoiseReference(*max(estimated, key=lambda pair: (pair[0].val_accuracy or 0.0, -pair[0].number)))
+
+
+def known_symmetric_rate(settings: SearchSettings, classes: int) -> float | None:
+    """Returns the noise rate where this project added symmetric noise itself; None for all other labels."""
+    if not settings.noise or settings.noise_kind not in ("symmetric_exclusive", "symmetric_inclusive"):
+        return None
+    return settings.noise * ((classes - 1) / classes if settings.noise_kind == "symmetric_inclusive" else 1)
+
+
+def clean_estimate(experiment: Experiment, trial: Trial, trials: list[Trial] | None = None) -> CleanEstimate | None:
+    """Returns what a trial's accuracy at its latest epoch would be on clean labels.
+
+    `trials` are those whose estimates of the noise may be used, by default all of the experiment. None if the
+    validation labels are clean, nothing is known of the noise, or it leaves too little signal.
+    """
+    facts = experiment.provenance.dataset
+    accuracy, images, classes = trial.val_accuracy, facts.validation_images, facts.classes
+    if accuracy is None or experiment.labels_kind == "clean" or not images or not classes:
+        return None
+    if (rate := known_symmetric_rate(experiment.settings, classes)) is not None:
+        return clean_accuracy_by_rate(accuracy, images, classes, rate, None, "as it was set")
+    reference = noise_reference(list(experiment.trials.values()) if trials is None else trials)
+    if reference is None:
+        return None
+    noise, source = reference.noise, f"estimated from trial {reference.trial.number}"
+    if noise.is_symmetric:
+        return clean_accuracy_by_rate(accuracy, images, classes, noise.rate, noise.images, source)
+    if trial.noise is None or trial.noise.confusion is None:
+        return None
+    return clean_accuracy_by_transition(trial.noise.confusion, noise, source)
+
+
+def noise_warning(experiment: Experiment) -> str | None:
+    """Warns where the noise of the validation labels does not look symmetric: they may rank trials wrongly."""
+    facts = experiment.provenance.dataset
+    if experiment.labels_kind == "clean" or known_symmetric_rate(experiment.settings, facts.classes or 2) is not None:
+        return None
+    reference = noise_reference(list(experiment.trials.values()))
+    return None if reference is None or reference.noise.is_symmetric else MISLEADING
+
+
+def explain_clean_terms(estimates: list[CleanEstimate | None]) -> str | None:
+    """Returns the sentence that stands below accuracies in clean terms: what they assume; None if there are none."""
+    shown = next((estimate for estimate in estimates if estimate), None)
+    if shown is None:
+        return None
+    return f"On clean labels: estimated with a 95 % interval, assuming that {shown.assumption}. {FLATTERY}."

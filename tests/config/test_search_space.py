@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from trainables.schedules import burn_in_end
 from trainables.settings import TrialSettings
 from tune_mentormix.config.controls import control_configs
-from tune_mentormix.config.search_space import check_grid, load_space, parse_space
+from tune_mentormix.config.search_space import check_grid, grid_points, grid_values, load_space, parse_space
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.yaml_files import YamlDocument, parse_yaml
 
@@ -57,8 +58,11 @@ def test_a_line_becomes_the_distribution_that_its_hyperparameter_needs() -> None
         ("mixup_alpha: {low: 0, high: 4, log: true}", "low of a log range must be above 0, got 0"),
         ("mixup_alpha: {low: -1, high: 4}", "mixup_alpha must be a number of at least 0, got -1"),
         ("mixup_alpha: {low: 1, high: 4, log: 3}", "log must be true or false, got 3"),
-        ("mixup_alpha: {low: 1}", "must be {low: …, high: …, log: true|false}"),
-        ("mixup_alpha: {low: 1, high: 2, step: 1}", "must be {low: …"),
+        ("mixup_alpha: {low: 1}", "must be {low: …, high: …, log: true|false, step: …}"),
+        ("mixup_alpha: {low: 1, high: 2, steps: 1}", "must be {low: …"),
+        ("burn_in: {low: 0, high: 15, step: 2}", "burn_in: step must be a number that divides high − low"),
+        ("batch_size: {low: 2, high: 9, step: 0.5}", "batch_size: step must be a whole number that divides"),
+        ("mixup_alpha: {low: 1, high: 8, step: 1, log: true}", "without log, got 1"),
         ("mentor: {choices: []}", r"mentor must be {choices: \[at least one value\]}"),
         ("mentor: {choices: [focal, focal]}", "names a choice twice"),
         ("mentor: {choices: [treshold]}", "unknown mentor 'treshold'; did you mean 'threshold'?"),
@@ -92,6 +96,15 @@ def test_exactly_the_values_of_a_range_lie_inside(low: float, width: float) -> N
     assert space.searched_values({"mixup_alpha": outside}) is None
 
 
+def test_a_value_between_two_steps_counts_as_the_higher_one_as_a_burn_in_acts() -> None:
+    space = parse_space(load_space("default"))
+    assert space.distributions["burn_in"] == FloatDistribution(0, 15, step=1)
+    config = TrialSettings(burn_in=10.29).model_dump()
+    assert space.values_inside(config) == {name: config[name] for name in space.distributions} | {"burn_in": 11}
+    assert burn_in_end(10.29, 5000) == burn_in_end(11, 5000) > burn_in_end(10, 5000)
+    assert space.values_inside(config | {"burn_in": 15.2}) is None
+
+
 def test_the_highest_value_is_known_for_ranges_choices_and_fixed_values() -> None:
     space = parse_space(parse_yaml("ema: {choices: [0.1, 0.2]}\nburn_in: 12\n", "s"))
     highest = [space.highest(name, {"mixup_alpha": 9}) for name in ("ema", "burn_in", "mixup_alpha", "weight_decay")]
@@ -110,6 +123,10 @@ def test_a_grid_too_large_to_walk_is_refused_without_being_written_out() -> None
         check_grid(parse_space(document), document)
 
 
-def test_a_grid_of_choices_and_whole_numbers_is_walked() -> None:
-    document = YamlDocument({"burn_in": {"choices": [0, 10]}, "batch_size": {"low": 2, "high": 9}}, "mine.yaml")
-    check_grid(parse_space(document), document)
+def test_a_grid_of_choices_whole_numbers_and_steps_is_walked() -> None:
+    lines = {"mentor": {"choices": ["focal"]}, "batch_size": {"low": 2, "high": 9}}
+    document = YamlDocument(lines | {"burn_in": {"low": 0, "high": 10, "step": 2.5}}, "mine.yaml")
+    space = parse_space(document)
+    check_grid(space, document)
+    assert grid_points(space.distributions) == 8 * 5
+    assert grid_values(space.distributions["burn_in"]) == [0, 2.5, 5, 7.5, 10]

@@ -1,15 +1,16 @@
 """Search spaces: a YAML file of one line a hyperparameter becomes Optuna distributions and fixed values.
 
-A line is `name: {low: 0.4, high: 32, log: true}`, `name: {choices: [a, b]}` or `name: value` (fixed). Whether a range
-is of whole numbers follows from the hyperparameter itself. Every bound and choice must be a value a trial accepts.
+A line is `name: {low: 0.4, high: 32, log: true}`, `name: {low: 0, high: 15, step: 1}`, `name: {choices: [a, b]}` or
+`name: value` (fixed). Whether a range is of whole numbers follows from the hyperparameter itself. Every bound and
+choice must be a value a trial accepts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -38,8 +39,11 @@ class SearchSpace:
         return self.values_inside(config) if all(config[name] == self.fixed[name] for name in self.fixed) else None
 
     def values_inside(self, config: dict[str, Any]) -> dict[str, Any] | None:
-        """Returns the values of what is searched, or None where one lies outside its range."""
-        values = {name: config[name] for name in self.distributions}
+        """Returns the values of what is searched, or None where one lies outside its range.
+
+        A value between two steps of a range becomes the higher one, as which a burn-in acts in training.
+        """
+        values = {name: _on_step(distribution, config[name]) for name, distribution in self.distributions.items()}
         return values if all(_holds(self.distributions[name], value) for name, value in values.items()) else None
 
     def highest(self, name: str, common: dict[str, Any]) -> float:
@@ -105,10 +109,10 @@ def resolve_space(settings: SearchSettings) -> tuple[SearchSettings, SearchSpace
 def check_grid(space: SearchSpace, document: YamlDocument) -> None:
     """Raises RequestError unless a grid of the space can be walked."""
     for name, distribution in space.distributions.items():
-        if isinstance(distribution, FloatDistribution):
+        if isinstance(distribution, FloatDistribution) and distribution.step is None:
             raise RequestError(
                 f"sampler grid needs values to walk through, but {name} is a range: "
-                f"make it {{choices: [...]}}, or use --space published ({document.place(name)})"
+                f"give it a step, make it {{choices: [...]}}, or use --space published ({document.place(name)})"
             )
     points = grid_points(space.distributions)
     if points > MAX_GRID_POINTS:
@@ -116,20 +120,25 @@ def check_grid(space: SearchSpace, document: YamlDocument) -> None:
 
 
 def grid_points(space: Mapping[str, BaseDistribution]) -> int:
-    """Returns how many combinations a space of choices and whole numbers has."""
-    return prod(len(_grid(distribution)) for distribution in space.values())
+    """Returns how many combinations a space of choices and steps has."""
+    return prod(_count(distribution) for distribution in space.values())
 
 
 def grid_values(distribution: BaseDistribution) -> list[Any]:
-    """Returns the values of a choice or of a range of whole numbers, in order."""
-    return list(_grid(distribution))
-
-
-def _grid(distribution: BaseDistribution) -> Sequence[Any]:
+    """Returns the values of a choice or of a range with steps, in order."""
     if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices
-    assert isinstance(distribution, IntDistribution)
-    return range(distribution.low, distribution.high + 1, distribution.step)
+        return list(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    assert distribution.step is not None
+    return [distribution.low + number * distribution.step for number in range(_count(distribution))]
+
+
+def _count(distribution: BaseDistribution) -> int:
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    assert distribution.step is not None
+    return round((distribution.high - distribution.low) / distribution.step) + 1
 
 
 def _choice(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:
@@ -144,8 +153,9 @@ def _choice(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:
 
 def _range(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:
     kind = TrialSettings.model_fields[name].annotation
-    if not {"low", "high"} <= set(entry) <= {"low", "high", "log"} or kind not in (int, float):
-        allowed = "{low: …, high: …, log: true|false}" if kind in (int, float) else "a value or {choices: […]}"
+    if not {"low", "high"} <= set(entry) <= {"low", "high", "log", "step"} or kind not in (int, float):
+        a_range = "{low: …, high: …, log: true|false, step: …}"
+        allowed = a_range if kind in (int, float) else "a value or {choices: […]}"
         raise RequestError(f"{name} must be {allowed}, got {entry} ({place})")
     log = entry.get("log", False)
     if not isinstance(log, bool):
@@ -155,7 +165,16 @@ def _range(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:
         raise RequestError(f"{name}: low must be below high, got low {low:g} and high {high:g} ({place})")
     if log and low <= 0:
         raise RequestError(f"{name}: low of a log range must be above 0, got {low:g} ({place})")
-    return IntDistribution(low, high, log=log) if kind is int else FloatDistribution(low, high, log=log)
+    step = entry.get("step")
+    if step is None:
+        return IntDistribution(low, high, log=log) if kind is int else FloatDistribution(low, high, log=log)
+    is_number = isinstance(step, int if kind is int else (int, float)) and not isinstance(step, bool)
+    if log or not is_number or step <= 0 or round((high - low) / step, 6) % 1:
+        number = "whole number" if kind is int else "number"
+        raise RequestError(
+            f"{name}: step must be a {number} that divides high − low, without log, got {step!r} ({place})"
+        )
+    return IntDistribution(low, high, step=step) if kind is int else FloatDistribution(low, high, step=step)
 
 
 def _checked(name: str, value: Any, place: str) -> Any:
@@ -172,6 +191,13 @@ def _wrong_name(name: str) -> str:
     near = get_close_matches(name, searchable, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(searchable)}"
     return f"unknown hyperparameter {name!r}{hint}"
+
+
+def _on_step(distribution: BaseDistribution, value: Any) -> Any:
+    if not isinstance(distribution, FloatDistribution | IntDistribution) or distribution.step is None:
+        return value
+    steps = ceil(round((value - distribution.low) / distribution.step, 6))
+    return distribution.low + steps * distribution.step
 
 
 def _holds(distribution: BaseDistribution, value: Any) -> bool:

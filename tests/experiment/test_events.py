@@ -63,9 +63,28 @@ def test_what_older_journals_lack_has_a_default_and_what_is_unknown_is_kept() ->
 @pytest.mark.parametrize(
     ("entry", "complaint"),
     [
-        ({"event": "report", "trial": 0}, "line 2 is not a journal event: epoch: Field required"),
+        ({"event": "report", "trial": 0}, "line 2 is not a journal event: epoch is missing; .*repair NAME"),
         ({"event": "dance", "trial": 0}, "line 2 is not a journal event: .*'dance'"),
-        ({"event": "proposed", "trial": 1, "config": 3}, "line 2 is not a journal event: config: "),
+        ({"event": "proposed", "trial": 1, "config": 3}, "line 2 is not a journal event: config must be a mapping"),
+        ({"event": "proposed", "trial": 1, "config": {"mixup_alpha": "x"}}, "config: mixup_alpha must be a number"),
+        (
+            {"event": "report", "trial": 0, "epoch": 1, "val_accuracy": 7.5},
+            r"must be a number in \[0, 1\], got 7.5",
+        ),
+        (
+            {"event": "report", "trial": 0, "epoch": -6, "val_accuracy": 0.5},
+            "of at least 1, got -6",
+        ),
+        ({"event": "report", "trial": 0, "epoch": "1", "val_accuracy": 0.5}, "epoch must be a whole number"),
+        ({"event": "report", "trial": True, "epoch": 1, "val_accuracy": 0.5}, "trial must be a whole number"),
+        (
+            {"event": "report", "trial": 0, "epoch": 1, "val_accuracy": 0.5, "val_loss": [1]},
+            "val_loss must be a number",
+        ),
+        ({"event": "run_started", "num_samples": -6}, "num_samples must be a whole number of at least 1, got -6"),
+        ({"event": "checkpoint", "trial": 0, "epoch": 1, "path": "../../x"}, "path: must be a path within"),
+        ({"trial": 0}, "line 2 is not a journal event: it names no event"),
+        ([1], "line 2 is not a journal event: it names no event"),
         ({"event": "finished", "trial": 7}, "line 2 makes no sense: trial 7 was never proposed"),
     ],
 )

@@ -1,10 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import resumed_settings
+from tune_mentormix.experiment.events import RunStarted
 from tune_mentormix.experiment.experiment import Experiment, Trial, read_experiment
 from tune_mentormix.storage.yaml_files import write_yaml
 
@@ -31,6 +33,28 @@ def test_a_resume_without_options_keeps_what_the_last_one_requested(extended: Ex
 def test_no_trial_is_taken_back(extended: Experiment, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="num_samples must be at least 6, the trials started already, got 5"):
         resumed_settings(extended, tmp_path, {"num_samples": 5})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("epochs", 12, "^epochs is 12 in .*search.yaml, but the search was started with 10: set it back"),
+        ("seed", 1, "^seed is 1 in"),
+        ("space", {"burn_in": {"low": 0, "high": 20}}, "^space is {'burn_in'"),
+        ("scheduler", "none", "^scheduler is 'none' in"),
+    ],
+)
+def test_a_search_whose_settings_were_edited_is_not_resumed(
+    key: str, value: object, complaint: str, tmp_path: Path
+) -> None:
+    begun: dict[str, Any] = {"epochs": 10, "space": {"burn_in": {"low": 0, "high": 30}}}
+    experiment = written(tmp_path, **begun)
+    experiment.apply(RunStarted(settings=experiment.settings_record()))
+    assert resumed_settings(experiment, tmp_path, {"num_samples": 30}).epochs == 10
+    edited = written(tmp_path, **begun | {key: value})
+    edited.started_with = experiment.started_with
+    with pytest.raises(RequestError, match=complaint):
+        resumed_settings(edited, tmp_path, {})
 
 
 @pytest.mark.parametrize("scheduler", ["pbt", "hyperband", "median"])

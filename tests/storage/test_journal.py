@@ -50,6 +50,21 @@ def test_an_event_that_something_follows_from_is_stored_when_append_returns(path
         assert journal.is_flushed
 
 
+def test_a_journal_that_is_removed_under_its_writer_is_written_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    append_reports(path, 1, 2)
+    with closing(Journal(path)) as journal:
+        journal.append("report", trial=0, attempt=1, epoch=3, val_accuracy=0.3)
+        path.unlink()
+        journal.append("report", trial=0, attempt=1, epoch=4, val_accuracy=0.4)
+        journal.append("finished", trial=0, epoch=4)
+        assert journal.permanent_error is None
+    assert [event["epoch"] for event in read_events(path)] == [1, 2, 3, 4, 4]
+    assert "was removed while the search runs: it was written again" in caplog.text
+
+
 def test_writers_one_after_another_write_one_journal(path: Location) -> None:
     append_reports(path, 1, 2)
     append_reports(path)

@@ -1,4 +1,4 @@
-"""The commands that look after searches: serve, delete, gc."""
+"""The commands that look after searches: serve, delete, gc, repair."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli.options import AsJson, Commands, Insecure, Storage, argument, examples, option, path_option
+from tune_mentormix.cli.options import (
+    AsJson,
+    Commands,
+    Insecure,
+    Name,
+    Storage,
+    argument,
+    examples,
+    option,
+    path_option,
+)
 from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.formatting import NOTHING, format_bytes
@@ -38,6 +48,7 @@ Certificate = Annotated[Path | None, path_option("TLS certificate of this server
 Key = Annotated[Path | None, path_option("Private key of the certificate.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Delete without asking.")]
 
+MAX_LINES_SHOWN = 10
 app = Commands("Search")
 
 
@@ -88,6 +99,23 @@ def gc(
     if whole and not names:
         raise RequestError("--whole takes the names of the experiments to remove")
     _clean(storage, names or [], whole, yes, as_json)
+
+
+@app.with_examples("repair birds")
+def repair(name: Name, storage: Storage = STORAGE) -> None:
+    """Repair a damaged journal: cut out the lines that cannot be read, and keep a copy of all."""
+    from tune_mentormix.results.repair import repair_experiment  # imports SciPy
+
+    repairs = repair_experiment(storage, name)
+    for repaired in repairs:
+        console.stdout.print(f"{repaired.journal}: {len(repaired.lost)} lines were cut out, {repaired.kept} kept")
+        for lost in repaired.lost[:MAX_LINES_SHOWN]:
+            console.stdout.print(f"  {lost}")
+        if len(repaired.lost) > MAX_LINES_SHOWN:
+            console.stdout.print(f"  and {len(repaired.lost) - MAX_LINES_SHOWN} more")
+        console.stdout.print(f"the journal as it was: {repaired.copy}")
+    if not repairs:
+        console.stdout.print(f"nothing is damaged in the journal of {name}")
 
 
 def _clean(storage: Location, names: list[str], whole: bool, yes: bool, as_json: bool) -> None:

@@ -36,6 +36,14 @@ RESUMABLE = (
     *("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
     *("max_concurrent", "cpus_per_trial", "gpus_per_trial"),
 )
+# What may differ in `search.yaml` from what a search was started with: besides those, where it and its data lie.
+CHANGEABLE = frozenset(
+    (
+        *RESUMABLE,
+        *("name", "storage", "address", "tracker", "checkpoint_every", "max_restarts"),
+        *("data_dir", "labels_file", "clean_validation", "cache_dir", "start_from"),
+    )
+)
 SCHEMA_FILE = "search.schema.json"  # of `settings_schema`, beside the experiments of a storage
 RECORD_KEYS = ("format", "provenance")  # what an experiment's own search.yaml holds besides settings
 SEARCH_WIDE = frozenset({"network", "epochs", "seed"})  # of the trial's settings: one for the whole search

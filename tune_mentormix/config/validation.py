@@ -34,6 +34,8 @@ def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[s
     if error["type"] == "extra_forbidden":
         near = get_close_matches(name, [*model.model_fields, *also_known], n=1)
         return f"unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    if error["type"] == "missing":
+        return f"{name} is missing"
     if name not in model.model_fields:
         return error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":

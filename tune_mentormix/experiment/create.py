@@ -19,7 +19,7 @@ from tune_mentormix.config.settings import (
     option_name,
     settings_schema,
 )
-from tune_mentormix.config.validation import describe
+from tune_mentormix.config.validation import describe, shorten
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, write_label_noise
@@ -90,13 +90,25 @@ def changed_settings(values: dict[str, Any], changes: dict[str, Any] | None = No
 
 def stored_settings(experiment: Experiment, changes: dict[str, Any] | None = None) -> SearchSettings:
     """Returns the settings an experiment was started with, changed as `changed_settings` does it."""
-    return changed_settings(read_yaml(experiment.path / SEARCH_FILE).values, changes)
+    return changed_settings(_stored_values(experiment), changes)
 
 
 def retraining_settings(experiment: Experiment, changes: dict[str, Any]) -> SearchSettings:
     """Returns the settings for training the search's configurations again: without the budgets of the search."""
-    values = read_yaml(experiment.path / SEARCH_FILE).values
+    values = _stored_values(experiment)
     return changed_settings({key: value for key, value in values.items() if key not in BUDGETS}, changes)
+
+
+def _stored_values(experiment: Experiment) -> dict[str, Any]:
+    """Reads `search.yaml` again. Raises RequestError if it is not what the search was started with."""
+    now = experiment.settings_record()
+    for key, before in experiment.started_with.items():
+        if now.get(key, before) != before:
+            raise RequestError(
+                f"{key} is {shorten(now[key])} in {experiment.path / SEARCH_FILE}, but the search was started with "
+                f"{shorten(before)}: set it back, or start another search"
+            )
+    return read_yaml(experiment.path / SEARCH_FILE).values
 
 
 def resumed_settings(experiment: Experiment, storage: Location, changes: dict[str, Any]) -> SearchSettings:

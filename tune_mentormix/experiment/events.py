@@ -7,19 +7,40 @@ fields that this version does not know are kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from tune_mentormix.errors import RequestError
+from trainables.settings import MAX_COUNT, Count, TrialSettings
+from tune_mentormix.config.validation import describe, shorten
+from tune_mentormix.errors import RequestError, unknown
 from tune_mentormix.experiment.schemas import NoiseEstimate
+from tune_mentormix.formatting import without_nan
 from tune_mentormix.storage.journal import Journal
 from tune_mentormix.storage.journal_backends import journal_lines
 from tune_mentormix.storage.paths import Location
 
+TrialNumber = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+
+
+def _inside(path: str) -> str:
+    if not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError(f"must be a path within the experiment, got {path!r}")
+    return path
+
 
 class _Event(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True, validate_by_name=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False, validate_by_name=True)
 
     time: float = 0.0
     """Unix seconds; set when the event is written."""
@@ -29,18 +50,20 @@ class RunStarted(_Event):
     """A driver starts to run trials: of a new search, a resumed one, or a confirmation."""
 
     event: Literal["run_started"] = "run_started"
-    run: int | None = None
-    num_samples: int | None = None
-    rungs: list[int] = []
+    run: Count | None = None
+    num_samples: Count | None = None
+    rungs: list[Count] = []
     cpus_per_trial: float | None = None
     gpus_per_trial: float | None = None
+    settings: dict[str, Any] | None = None
+    """Of the first run, those that no resume may change."""
 
 
 class RunEnded(_Event):
     """The driver ended the run itself; a killed one writes no such event."""
 
     event: Literal["run_ended"] = "run_ended"
-    run: int | None = None
+    run: Count | None = None
     reason: str = "finished"
 
 
@@ -48,13 +71,25 @@ class Proposed(_Event):
     """A trial, or a new attempt of one, is about to start."""
 
     event: Literal["proposed"] = "proposed"
-    trial: int
-    run: int | None = None
-    attempt: int | None = None
+    trial: TrialNumber
+    run: Count | None = None
+    attempt: Count | None = None
     control: str | None = None
     enqueued: bool | None = Field(default=None, validation_alias="given", serialization_alias="given")
     """Whether it is a control or a warm start, not the sampler's choice; None in journals that do not tell."""
     config: dict[str, Any]
+
+    @field_validator("config")
+    @classmethod
+    def _check_config(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Accepts names and choices of another version, but no value of another type."""
+        try:
+            TrialSettings.model_validate({name: config[name] for name in config.keys() & TrialSettings.model_fields})
+        except ValidationError as error:
+            for each in error.errors():
+                if each["type"] not in ("literal_error", "value_error"):
+                    raise ValueError(describe(each, TrialSettings)) from error
+        return config
 
     @property
     def is_enqueued(self) -> bool:
@@ -66,12 +101,24 @@ class Report(_Event):
     """The metrics of one epoch; all but the validation accuracy are in `metrics`."""
 
     event: Literal["report"] = "report"
-    trial: int
-    attempt: int | None = None
+    trial: TrialNumber
+    attempt: Count | None = None
     node: str | None = None
-    epoch: int
-    val_accuracy: float | None
+    epoch: Count
+    val_accuracy: Annotated[float, Field(ge=0, le=1)] | None
     """None where it was NaN."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _make_nan_none(cls, values: Any) -> Any:
+        return without_nan(values)
+
+    @model_validator(mode="after")
+    def _check_metrics(self) -> Self:
+        for name, value in (self.model_extra or {}).items():
+            if isinstance(value, bool | list | dict):
+                raise ValueError(f"{name} must be a number, got {shorten(value)}")
+        return self
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -83,33 +130,33 @@ class Checkpoint(_Event):
     """A checkpoint was stored; `path` is relative to the experiment's folder."""
 
     event: Literal["checkpoint"] = "checkpoint"
-    trial: int
-    attempt: int | None = None
-    epoch: int
-    path: str
+    trial: TrialNumber
+    attempt: Count | None = None
+    epoch: Count
+    path: Annotated[str, AfterValidator(_inside)]
 
 
 class Stopped(_Event):
     """Early stopping ended the trial."""
 
     event: Literal["stopped"] = "stopped"
-    trial: int
-    epoch: int | None = None
+    trial: TrialNumber
+    epoch: Count | None = None
 
 
 class Finished(_Event):
     """The trial trained all its epochs."""
 
     event: Literal["finished"] = "finished"
-    trial: int
-    epoch: int | None = None
+    trial: TrialNumber
+    epoch: Count | None = None
 
 
 class Failed(_Event):
     """The trial failed by its own fault, or its workers died too often."""
 
     event: Literal["failed"] = "failed"
-    trial: int
+    trial: TrialNumber
     node: str | None = None
     error: str = ""
     worker_lost: bool = False
@@ -119,8 +166,8 @@ class NoiseEstimated(_Event):
     """The label noise as the network of a trial sees it at its last epoch; written before the trial's end."""
 
     event: Literal["noise_estimated"] = "noise_estimated"
-    trial: int
-    epoch: int
+    trial: TrialNumber
+    epoch: Count
     noise: NoiseEstimate
 
 
@@ -138,12 +185,22 @@ Event = (
 )
 Handler = Callable[[Event], object]
 
+REPAIR = "the file was damaged: `repair NAME` keeps a copy and cuts it out"
+_MODELS: dict[str, type[BaseModel]] = {model.model_fields["event"].default: model for model in get_args(Event)}
 _PARSER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
 def parse_event(entry: Mapping[str, Any]) -> Event:
     """The event that a line of the journal holds. Raises pydantic's ValidationError if it is none."""
     return _PARSER.validate_python(entry)
+
+
+def parse_line(line: bytes) -> Event:
+    """Returns the event in a line of a journal. Raises ValueError with the reason if it is none."""
+    try:
+        return _PARSER.validate_json(line)
+    except ValidationError as error:
+        raise ValueError(_reason(error)) from error
 
 
 def read_events(path: Location) -> Iterator[Event]:
@@ -154,9 +211,9 @@ def read_events(path: Location) -> Iterator[Event]:
     """
     for number, line in enumerate(journal_lines(path), start=1):
         try:
-            yield _PARSER.validate_json(line)
-        except ValidationError as error:
-            raise RequestError(f"{path}, line {number} is not a journal event{_reason(error)}") from error
+            yield parse_line(line)
+        except ValueError as error:
+            raise RequestError(f"{path}, line {number} is not a journal event: {error}; {REPAIR}") from error
 
 
 def replay(path: Location, *handlers: Handler) -> None:
@@ -169,9 +226,9 @@ def replay(path: Location, *handlers: Handler) -> None:
         try:
             for handle in handlers:
                 handle(event)
-        except KeyError as error:
-            reason = f"trial {error} was never proposed"
-            raise RequestError(f"{path}, line {number} makes no sense: {reason}; the file was damaged") from error
+        except (KeyError, ValueError) as error:
+            reason = f"trial {error} was never proposed" if isinstance(error, KeyError) else str(error)
+            raise RequestError(f"{path}, line {number} makes no sense: {reason}; {REPAIR}") from error
 
 
 class EventJournal(Journal):
@@ -195,9 +252,10 @@ class EventJournal(Journal):
 
 
 def _reason(error: ValidationError) -> str:
-    """What is wrong with a line, after a colon."""
     first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return ": the file was damaged"
-    where = ".".join(str(part) for part in first["loc"][1:])
-    return f": {where}: {first['msg']}" if where else f": {first['msg']}"
+    kind, *where = first["loc"] or ("",)
+    if kind:
+        return describe(first | {"loc": tuple(where)}, _MODELS[str(kind)])
+    if first["type"] == "union_tag_invalid":
+        return unknown("event", first["ctx"]["tag"], _MODELS)
+    return "the line was damaged" if first["type"] == "json_invalid" else "it names no event"

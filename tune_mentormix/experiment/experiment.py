@@ -147,6 +147,9 @@ class Experiment:
     ended: str | None = None  # why the last run ended; None while it runs, or where it was killed
     seconds: float = 0.0  # that runs took, without the time between them
     last_event: float = 0.0  # Unix seconds
+    started_with: dict[str, Any] = field(
+        default_factory=dict
+    )  # settings that may not change; journals of 0.1.0: none
     last_run: events.RunStarted = field(default_factory=events.RunStarted)
     usage: ComputeUsage = field(default_factory=ComputeUsage)  # an epoch that was run twice counts twice
 
@@ -189,6 +192,10 @@ class Experiment:
             case events.Checkpoint():
                 self.trials[event.trial].checkpoints.append((event.epoch, event.path))
             case events.Proposed():
+                missing = next((name for name in self.hyperparameters if name not in event.config), None)
+                if missing:
+                    raise ValueError(f"the configuration of trial {event.trial} has no {missing}")
+                self.runs = max(self.runs, event.run or 0)
                 trial = self.trials.setdefault(
                     event.trial, Trial(event.trial, event.config, event.control, event.is_enqueued)
                 )
@@ -206,6 +213,7 @@ class Experiment:
                 self.last_run = event
                 self.runs, self.ended = event.run or self.runs + 1, None
                 self.num_samples, self.rungs = event.num_samples or self.num_samples, event.rungs
+                self.started_with = self.started_with or event.settings or {}
             case events.RunEnded():
                 self.ended = event.reason
         if isinstance(event, events.RunStarted | events.RunEnded):

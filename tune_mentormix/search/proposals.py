@@ -30,7 +30,8 @@ def search_proposals(
         yield start
     experiment, common = run.experiment, run.settings.common_trial_settings() | space.fixed
     enqueued = _enqueued(run)
-    while (number := len(experiment.trials)) < experiment.num_samples:
+    while len(experiment.trials) < experiment.num_samples:
+        number = max(experiment.trials, default=-1) + 1  # a journal that was repaired may lack some
         if row := _nearer_published_row(run):
             enqueued.insert(0, ("published", row))
         elif plateau.is_reached or (study.is_exhausted and not enqueued):

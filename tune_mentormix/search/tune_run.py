@@ -16,7 +16,7 @@ from trainables.data import Dataset
 from trainables.errors import one_line
 from trainables.mentormix import MentorMixTrainable
 from tune_mentormix.cluster.resources import max_concurrent_trials
-from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.config.settings import CHANGEABLE, SearchSettings
 from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.events import Handler, RunEnded, RunStarted
 from tune_mentormix.experiment.experiment import Experiment
@@ -67,6 +67,9 @@ def run_experiment(
     """
     with open_journal(experiment) as journal:
         journal.subscribe(*handlers)
+        record = experiment.settings_record()
+        kept = {key: value for key, value in record.items() if key not in CHANGEABLE}
+        first: dict[str, Any] = {} if experiment.started_with else {"settings": kept}
         journal.record(
             RunStarted(
                 run=experiment.runs + 1,
@@ -74,6 +77,7 @@ def run_experiment(
                 rungs=early_stopping.rungs,
                 cpus_per_trial=settings.cpus_per_trial,
                 gpus_per_trial=settings.gpus(),
+                **first,
             )
         )
         if not journal.is_flushed:

@@ -6,6 +6,7 @@ numbered, and merged into larger ones so that a reader makes few requests.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -16,7 +17,10 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from trainables.files import write_atomically
 from tune_mentormix.storage.paths import Location, RemotePath, StorageError
+
+logger = logging.getLogger(__name__)
 
 MERGED_AT_ONCE = 32
 MAX_PARALLEL_READS = 16
@@ -48,8 +52,10 @@ class Segment:
 class LeaseLostError(StorageError):
     """Another driver took over and writes the same journal: this one must stop, whatever it still has to write."""
 
-    def __init__(self) -> None:
-        super().__init__("another process runs this experiment now; this one was cut off for too long")
+    def __init__(
+        self, reason: str = "another process runs this experiment now; this one was cut off for too long"
+    ) -> None:
+        super().__init__(reason)
 
 
 class FileBackend:
@@ -60,7 +66,7 @@ class FileBackend:
     def __init__(self, path: Path) -> None:
         """Opens the file, creates it if it is missing, and cuts off a truncated last line. Raises OSError."""
         self._path = path
-        self._stream: FileIO | None = FileIO(path, "a")
+        self._stream: FileIO | None = FileIO(path, "a+")
         self._intact = _intact_length(path)  # bytes up to the last line that is certainly on the disk
         self._failed = b""  # the lines of the last write, if it failed
         if os.fstat(self._stream.fileno()).st_size > self._intact:
@@ -68,8 +74,10 @@ class FileBackend:
 
     def append(self, lines: bytes) -> None:
         """Appends complete lines, or none where this raises OSError (LeaseLostError: there is another writer)."""
+        if not self._path.exists() and self._intact:
+            self._restore()
         if self._stream is None:
-            self._stream = FileIO(self._path, "a")
+            self._stream = FileIO(self._path, "a+")
         try:
             self._cut_off_failed()
             self._failed = lines
@@ -91,6 +99,14 @@ class FileBackend:
         if stream:
             with suppress(OSError):
                 stream.close()
+
+    def _restore(self) -> None:
+        """Writes the file again after somebody removed it, from the open handle, which still reads it."""
+        if self._stream is None:
+            raise LeaseLostError(f"{self._path} was removed while the storage failed")
+        write_atomically(self._path, os.pread(self._stream.fileno(), self._intact, 0))
+        self.close()
+        logger.warning("%s was removed while the search runs: it was written again, complete", self._path)
 
     def _cut_off_failed(self) -> None:
         """Cuts off what this writer left of a failed write; other bytes after the last line are another writer's."""
@@ -170,6 +186,19 @@ def open_backend(path: Location) -> FileBackend | SegmentsBackend:
 def journal_lines(path: Location) -> Iterator[bytes]:
     """Reads all complete lines of the journal `path` in order; none if it does not exist."""
     return read_segments(_segments_folder(path)) if isinstance(path, RemotePath) else _read_file(path)
+
+
+def rewrite_lines(path: Location, lines: list[bytes]) -> None:
+    """Replaces the journal `path`, which nobody else writes, by these lines. Raises OSError."""
+    content = b"".join(line.rstrip(b"\n") + b"\n" for line in lines)
+    if isinstance(path, Path):
+        write_atomically(path, content)
+        return
+    replaced = _list(_segments_folder(path))
+    covering = Segment(replaced[0].first, replaced[-1].last + 1, secrets.token_hex(4))
+    (_segments_folder(path) / covering.name).write_bytes(content)
+    for segment in replaced:
+        (_segments_folder(path) / segment.name).unlink(missing_ok=True)
 
 
 def read_segments(folder: RemotePath) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ GPU: they leave this class too, and Ray ends the worker and starts another.
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,8 +16,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from ray.tune import Trainable
+from torch import Tensor
 
 from trainables.checkpoint import load_checkpoint, local_copy, save_checkpoint
 from trainables.data import Dataset
@@ -43,8 +46,9 @@ class MentorMixTrainable(Trainable):
     The configuration holds `settings`, the fields of `TrialSettings`; `resume_from`, the folder or the URI of a
     checkpoint to continue from, or None; and, not used here, `trial` and `attempt`, its numbers.
 
-    A result is `Trainer.train_epoch`'s metrics, with `device` (`cuda` or `cpu`) and `done` after the last epoch. A
-    trial that fails reports `failure`, the reason in one line, with `done`, `epoch`, and a `val_accuracy` of NaN.
+    A result is `Trainer.train_epoch`'s metrics, with `device` (`cuda` or `cpu`), `done` after the last epoch,
+    `val_correct` (see `pack_answers`) and `val_images`, how many these are. A trial that fails reports `failure`, the
+    reason in one line, with `done`, `epoch`, and a `val_accuracy` of NaN.
     """
 
     _data: DeviceDataset | None
@@ -73,8 +77,11 @@ class MentorMixTrainable(Trainable):
         if self._trainer is None:
             return {"failure": self._failure, "done": True, "epoch": self._epoch, "val_accuracy": float("nan")}
         self._epoch = self._trainer.epoch
-        device = self._trainer.data.device.type
-        return {**self._trainer.metrics, "device": device, "done": self._epoch >= self._trainer.settings.epochs}
+        result: dict[str, Any] = {**self._trainer.metrics, "device": self._trainer.data.device.type}
+        if self._trainer.validation is not None:
+            correct = self._trainer.validation.correct
+            result |= {"val_images": len(correct), "val_correct": pack_answers(correct)}
+        return result | {"done": self._epoch >= self._trainer.settings.epochs}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the trial's whole state; a failed trial has none."""
@@ -153,6 +160,11 @@ class MentorMixTrainable(Trainable):
             self._trainer = None
         if self._trainer is None and torch.cuda.is_available():
             torch.cuda.empty_cache()  # the next trial in this process may need what this one held
+
+
+def pack_answers(correct: Tensor) -> str:
+    """Returns which answers are right, [M] bool, as base64 of `numpy.packbits`: a bit for each image."""
+    return base64.b64encode(np.packbits(correct.cpu().numpy()).tobytes()).decode()
 
 
 def failure_reason(error: Exception) -> str:

@@ -75,15 +75,18 @@ def test_an_earlier_epoch_is_named_only_where_the_best_was_better_there(
     assert ("its highest was 0.6000, at epoch 2" in capsys.readouterr().out) == is_named
 
 
-def test_a_baseline_is_never_the_best_but_the_published_setting_may_be() -> None:
+def test_the_best_may_be_a_control_and_the_best_with_a_mentor_is_known_beside_it() -> None:
     experiment = experiment_of(
         started(),
         *(proposed(0, "plain"), report(0, 3, 0.9), ended(0)),
         *(proposed(1, "published"), report(1, 3, 0.5), ended(1)),
+        *(proposed(2), report(2, 3, 0.4), ended(2)),
     )
-    best = experiment.best()
+    best, with_mentor = experiment.best(), experiment.best(with_mentor=True)
     assert best is not None
-    assert best.control == "published"
+    assert with_mentor is not None
+    assert (best.control, with_mentor.control) == ("plain", "published")
+    assert [trial.number for trial in experiment.ranked_trials()] == [0]  # one configuration, three times
     assert {name: trial.val_accuracy for name, trial in experiment.controls().items()} == {
         "plain": 0.9,
         "published": 0.5,

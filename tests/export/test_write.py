@@ -30,7 +30,7 @@ def test_the_file_holds_the_best_trial_with_its_split_and_labels(finished_search
     assert values["config"] == best.config
     assert (values["val_accuracy"], values["epoch"]) == (best.val_accuracy, best.epoch)
     assert (values["split"], values["labels"]) == ("validation", "noisy")
-    assert set(values["controls"]) == {"published", "mixup", "plain"}
+    assert set(values["controls"]) == {"published", "plain"}
 
 
 def test_training_it_reproduces_the_searchs_accuracy_bit_for_bit(

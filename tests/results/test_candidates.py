@@ -28,14 +28,14 @@ def test_the_best_that_ran_to_the_end_are_chosen_with_their_ranks() -> None:
     assert [(c.name, c.search_rank, c.search_accuracy) for c in chosen] == [("trial 2", 1, 0.7), ("trial 3", 2, 0.6)]
 
 
-def test_baselines_are_controls_and_never_among_the_best() -> None:
+def test_baselines_are_controls_and_ranked_like_all_others() -> None:
     search = search_with((0.9, "finished", "plain"), (0.8, "finished", "mixup"), (0.5, "finished", None))
     chosen = choose_candidates(search, CONTROLS, top_k=5)
     assert [(c.name, c.trial, c.search_rank) for c in chosen] == [
         ("published", None, None),
-        ("mixup", 1, None),
-        ("plain", 0, None),
-        ("trial 2", 2, 1),
+        ("mixup", 1, 2),
+        ("plain", 0, 1),
+        ("trial 2", 2, 3),
     ]
     assert chosen[0].config == {"alpha": 8}
     assert [c.is_baseline for c in chosen] == [False, True, True, False]

@@ -96,6 +96,7 @@ def test_a_search_killed_and_then_interrupted_ends_as_if_neither_had_happened(
     assert {n: t.config for n, t in resumed.trials.items()} == {n: t.config for n, t in undisturbed.trials.items()}
     assert {n: t.curve for n, t in resumed.trials.items()} == {n: t.curve for n, t in undisturbed.trials.items()}
     assert {n: t.state for n, t in resumed.trials.items()} == {n: t.state for n, t in undisturbed.trials.items()}
+    assert {n: t.answers for n, t in resumed.trials.items()} == {n: t.answers for n, t in undisturbed.trials.items()}
     ends = Counter(event["trial"] for event in read_events(journal) if event["event"] in ("finished", "stopped"))
     assert ends == Counter(range(6))
     again = resumed.epochs_run - undisturbed.epochs_run

@@ -1,5 +1,6 @@
 """Searches on a real local Ray with real Optuna, small enough to take seconds."""
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from tests.support.searches import folder_of
 from tune_mentormix.config.controls import published_row
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, read_experiment
+from tune_mentormix.search import callbacks
 from tune_mentormix.search.run import resume_search
 from tune_mentormix.storage.journal import read_events
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
@@ -94,6 +96,8 @@ def test_journal_lines_hold_what_scripts_rely_on(finished_search: Experiment) ->
     report = events_of(finished_search, "report")[0]
     metrics = {"val_accuracy", "val_loss", "train_loss", "mean_weight", "epoch", "epoch_seconds", "images_per_second"}
     assert metrics | {"time", "event", "trial", "selected_clean_fraction"} <= set(report)
+    last_epochs = [event for event in events_of(finished_search, "report") if event["epoch"] == 4]
+    assert len(base64.b64decode(last_epochs[0]["val_correct"])) == -(-last_epochs[0]["val_images"] // 8)
     checkpoint = events_of(finished_search, "checkpoint")[-1]
     assert checkpoint["path"].startswith("runs/1/trial-")
 
@@ -108,6 +112,32 @@ def test_checkpoints_are_found_newest_whole_first(finished_search: Experiment) -
     trial = finished_search.trials[0]
     newest = newest_checkpoint(finished_search, trial)
     assert newest == str(finished_search.path / trial.checkpoints[-1][1])
+
+
+def test_which_images_were_right_is_kept_at_rungs_and_the_last_epoch(finished_search: Experiment) -> None:
+    for trial in finished_search.trials.values():
+        assert set(trial.answers) == {epoch for epoch in trial.reports if epoch in (*finished_search.rungs, 4)}
+        for epoch, accuracy in trial.curve.items():
+            answers = trial.correct_answers(epoch)
+            assert answers is None or answers.mean() == pytest.approx(accuracy)
+    finished = finished_search.finished_trials()[0].correct_answers(4)
+    assert finished is not None
+    assert len(finished) == finished_search.provenance.dataset.validation_images
+
+
+def test_a_search_with_very_many_validation_images_keeps_the_answers_in_files(
+    run_search: SearchRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_search: Experiment
+) -> None:
+    monkeypatch.setattr(callbacks, "MAX_IMAGES_IN_JOURNAL", 10)
+    run_search(tmp_path, name="large", num_samples=1)
+    experiment = read_experiment(tmp_path, "large")
+    report = events_of(experiment, "report")[-1]
+    assert report["val_correct_file"] == "answers/trial-0000-attempt-1-epoch-0004.bits"
+    assert "val_correct" not in report
+    answers, expected = (each.trials[0].correct_answers(4) for each in (experiment, finished_search))
+    assert answers is not None
+    assert expected is not None
+    assert answers.tolist() == expected.tolist()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ percentile (many examples trusted) and little mixing. Its ceiling is highest nea
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass
 from math import exp, log
@@ -29,6 +30,7 @@ from tune_mentormix.storage.yaml_files import write_yaml
 START = 1_760_000_000.0  # seconds since 1970
 EPOCH_SECONDS = 4.0
 NOISE_RATE = 0.39
+IMAGES = 10_000  # of the validation split
 CLASS_NAMES = ["aeroplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "lorry"]
 
 
@@ -51,9 +53,13 @@ def simulate_search(
     epochs: int = 60,
     seed: int = 0,
     failures: SimulatedFailures = NO_FAILURES,
+    with_answers: bool = False,
     **settings: Any,
 ) -> Experiment:
-    """Writes an experiment's folder as a search of `num_samples` trials, two at a time, leaves it."""
+    """Writes an experiment's folder as a search of `num_samples` trials, two at a time, leaves it.
+
+    `with_answers` journals which images were right, as version 0.1.0 did not.
+    """
     asked = SearchSettings(
         name=name, space=load_space("default").values, epochs=epochs, num_samples=num_samples, seed=seed, noise=0.4,
         storage=storage, **settings,
@@ -62,7 +68,7 @@ def simulate_search(
     folder.mkdir(parents=True)
     write_yaml(folder / SEARCH_FILE, {"format": 1, **asked.model_dump(mode="json"), "provenance": _provenance(asked)})
     _write_label_noise(folder / LABEL_NOISE_FILE)
-    events = _Simulation(asked, failures).run()
+    events = _Simulation(asked, failures, with_answers).run()
     (folder / JOURNAL_FILE).write_text("".join(json.dumps(event) + "\n" for event in events))
     return read_experiment(storage, name)
 
@@ -70,8 +76,9 @@ def simulate_search(
 class _Simulation:
     """Two workers that take turns, one epoch at a time."""
 
-    def __init__(self, settings: SearchSettings, failures: SimulatedFailures) -> None:
+    def __init__(self, settings: SearchSettings, failures: SimulatedFailures, with_answers: bool) -> None:
         self._settings = settings
+        self._with_answers = with_answers
         self._failures = failures
         self._space = parse_space(load_space("default"))
         self._study = SearchStudy(self._space, settings.sampler, settings.seed)
@@ -116,7 +123,9 @@ class _Simulation:
             self._record("failed", trial=number, error=self._failures.failed[number], worker_lost=False)
             return True
         attempt = 2 if number in self._failures.restarted and epoch >= half else 1
-        metrics = trial.metrics(self._settings.epochs)
+        metrics: dict[str, Any] = trial.metrics(self._settings.epochs)
+        if self._with_answers and epoch in (*self._early_stopping.rungs, self._settings.epochs):
+            metrics |= trial.answers(metrics["val_accuracy"])
         self._record("report", trial=number, attempt=attempt, epoch=epoch, **metrics)
         if number in self._failures.unfinished and epoch == half:
             return True
@@ -165,6 +174,13 @@ class _SimulatedTrial:
             "selected_clean_fraction": 0.61 if burning else min(0.99, 0.7 + 0.3 * rise * (1.2 - percentile)),
         }
 
+    def answers(self, accuracy: float) -> dict[str, Any]:
+        """Which images were right: mostly those that are easy for all trials."""
+        difficulty = np.random.default_rng(0).random(IMAGES) + 0.1 * np.random.default_rng(self.number).random(IMAGES)
+        correct = np.zeros(IMAGES, np.bool_)
+        correct[np.argsort(difficulty)[: round(accuracy * IMAGES)]] = True
+        return {"val_images": IMAGES, "val_correct": base64.b64encode(np.packbits(correct).tobytes()).decode()}
+
 
 def _provenance(settings: SearchSettings) -> dict[str, Any]:
     return {
@@ -177,7 +193,7 @@ def _provenance(settings: SearchSettings) -> dict[str, Any]:
         "dataset": {
             "fingerprint": "f" * 64,
             "train_images": 40_000,
-            "validation_images": 10_000,
+            "validation_images": IMAGES,
             "image_shape": [32, 32, 3],
             "classes": len(CLASS_NAMES),
             "validation_labels": settings.validation_labels,

@@ -97,6 +97,7 @@ def test_a_trial_resumes_from_the_folder_its_configuration_names(tmp_path: Path)
     assert resumed["epoch"] == 2
     assert resumed["done"]
     assert resumed["train_loss"] == never_stopped["train_loss"]
+    assert resumed["val_correct"] == never_stopped["val_correct"]
 
 
 def test_a_trial_restored_by_tune_continues_where_it_was(tmp_path: Path) -> None:
@@ -119,9 +120,8 @@ def test_a_trial_resumed_after_its_last_epoch_reports_that_epoch_again(tmp_path:
 
     again = digits_trainable(resume_from=tmp_path).train()
 
-    assert {name: again[name] for name in ("epoch", "done", "val_accuracy", "epoch_seconds")} == {
-        name: last[name] for name in ("epoch", "done", "val_accuracy", "epoch_seconds")
-    }
+    repeated = ("epoch", "done", "val_accuracy", "epoch_seconds", "val_images", "val_correct")
+    assert {name: again[name] for name in repeated} == {name: last[name] for name in repeated}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tune_mentormix.cli.options import command
 from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
-from tune_mentormix.results.summary import counts_in_words, summarize
+from tune_mentormix.results.summary import CONTROL_TITLES, counts_in_words, summarize
 from tune_mentormix.storage.paths import Location
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
@@ -157,7 +157,8 @@ def _print_finding(experiment: Experiment) -> None:
     finding = summarize(experiment)
     if finding.compared:
         best = finding.compared[0].trial
-        stdout.print(f"best configuration (trial {best.number}): {hyperparameters(best.config)}")
+        values = CONTROL_TITLES[str(best.control)] if best.is_baseline else hyperparameters(best.config)
+        stdout.print(f"best configuration (trial {best.number}): {values}")
         rows = []
         for compared in finding.compared:
             trial = compared.trial

@@ -18,6 +18,7 @@ from tune_mentormix.formatting import format_accuracy
 WEIGHTS_HELP = (
     "Weights of the last epoch, by which the trial was chosen, or of its epoch of best validation accuracy."
 )
+METHOD_HELP = "What to export: the best of all that was trained, or the best that uses MentorMix."
 STUDY_HELP = "Write all trials as an Optuna study (a journal file) for optuna-dashboard and optuna.load_study."
 app = Commands("Use the model")
 
@@ -34,6 +35,7 @@ def export(
     study: Annotated[Path | None, path_option(STUDY_HELP)] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write an ONNX file, checked against PyTorch.")] = False,
     weights: Annotated[Literal["last", "best"], typer.Option(help=WEIGHTS_HELP)] = "last",
+    method: Annotated[Literal["best", "mentormix"], typer.Option(help=METHOD_HELP)] = "best",
     storage: Storage = STORAGE,
 ) -> None:
     """Write the best configuration of a search to a folder, with its weights and their provenance."""
@@ -49,7 +51,7 @@ def export(
     from tune_mentormix.cli.tables import print_exported
     from tune_mentormix.export.write import export_best  # imports torch
 
-    print_exported(export_best(experiment, out, onnx, weights), experiment.state())
+    print_exported(export_best(experiment, out, onnx, weights, method == "mentormix"), experiment.state())
 
 
 @app.with_examples("train best/best_config.yaml --out trained")

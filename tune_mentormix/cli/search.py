@@ -19,6 +19,7 @@ from tune_mentormix.config.settings import RESUMABLE, STORAGE, SearchSettings, r
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError, unknown
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, list_experiments, read_experiment
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value
+from tune_mentormix.results.summary import search_status
 from tune_mentormix.storage.lease import Lease
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def status(
                 time.sleep(WATCH_SECONDS)
                 experiment = read_experiment(storage, name)
     if as_json:
-        console.print_json(experiment.status())
+        console.print_json(search_status(experiment))
     else:
         console.print_status(experiment)
 
@@ -192,7 +193,7 @@ def list_(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
     """Show all searches of a storage folder, the newest first."""
     experiments = sorted(list_experiments(storage), key=lambda found: found.provenance.started, reverse=True)
     if as_json:
-        console.print_json([experiment.status().model_dump(exclude={"settings"}) for experiment in experiments])
+        console.print_json([search_status(experiment).model_dump(exclude={"settings"}) for experiment in experiments])
     else:
         console.print_list(experiments, storage)
 

@@ -107,6 +107,12 @@ class Report(_Event):
     epoch: Count
     val_accuracy: Annotated[float, Field(ge=0, le=1)] | None
     """None where it was NaN."""
+    val_images: int | None = None
+    """How many validation images `val_correct` tells of."""
+    val_correct: str | None = None
+    """Which of them were given their own label: base64 of `numpy.packbits`. At rungs and the last epoch only."""
+    val_correct_file: str | None = None
+    """Instead of a long `val_correct`, the file that holds the bits; relative to the experiment's folder."""
 
     @model_validator(mode="before")
     @classmethod

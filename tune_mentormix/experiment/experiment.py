@@ -6,13 +6,14 @@ up to date while it runs, a reader builds one from the file.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 
@@ -38,7 +39,7 @@ from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, StorageError, check_bucket, folders_holding
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # NumPy is imported where answers or probabilities are read
     import numpy as np
     from numpy.typing import NDArray
 
@@ -64,6 +65,23 @@ class ComputeUsage:
         self.gpu_hours += seconds * gpus / SECONDS_PER_HOUR
 
 
+class PackedAnswers(NamedTuple):
+    """Which validation images a trial classified as labelled, after one epoch."""
+
+    bits: str | Location  # of `numpy.packbits`: in base64, or the file that holds them
+    images: int
+
+    def unpack(self) -> NDArray[np.bool_] | None:
+        """Returns [M] bool; None where the file is lost or damaged."""
+        import numpy as np
+
+        try:
+            packed = base64.b64decode(self.bits) if isinstance(self.bits, str) else self.bits.read_bytes()
+            return np.unpackbits(np.frombuffer(packed, np.uint8))[: self.images].reshape(self.images).view(np.bool_)
+        except (OSError, ValueError):
+            return None
+
+
 @dataclass
 class Trial:
     """One configuration's training so far."""
@@ -75,6 +93,7 @@ class Trial:
     state: TrialState = "running"
     attempt: int = 1  # starts so far: the first, each resume and each lost worker count
     reports: dict[int, dict[str, float | None]] = field(default_factory=dict)  # epoch → metrics
+    answers: dict[int, PackedAnswers] = field(default_factory=dict)  # epoch → on the validation images
     checkpoints: list[tuple[int, str]] = field(default_factory=list)  # epoch, path in the experiment; oldest first
     error: str | None = None
     node: str | None = None  # the machine that trains it, or did last; None until its first report
@@ -88,8 +107,13 @@ class Trial:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it is plain mixup or plain training: to be compared with, never the answer."""
+        """Whether it is plain mixup or plain training."""
         return self.control in BASELINES
+
+    @property
+    def uses_mentor(self) -> bool:
+        """Whether it trains with MentorMix: a mentor weights the examples."""
+        return not self.is_baseline and self.config.get("mentor") != "uniform"
 
     @property
     def has_ended(self) -> bool:
@@ -116,6 +140,13 @@ class Trial:
     def curve(self) -> dict[int, float | None]:
         """The validation accuracy by epoch, in order."""
         return {epoch: self.reports[epoch]["val_accuracy"] for epoch in sorted(self.reports)}
+
+    def correct_answers(self, epoch: int) -> NDArray[np.bool_] | None:
+        """Returns for each validation image whether it was classified as labelled after an epoch: [M] bool.
+
+        None where that was not kept: it is at rungs and at the last epoch, but not in journals of version 0.1.0.
+        """
+        return self.answers[epoch].unpack() if epoch in self.answers else None
 
     def record(self) -> TrialRecord:
         """Returns what `trials --json` shows."""
@@ -185,6 +216,7 @@ class Experiment:
             case events.Report():
                 trial = self.trials[event.trial]
                 trial.reports[event.epoch] = event.metrics
+                self._keep_answers(trial, event)
                 trial.attempt = event.attempt or trial.attempt
                 trial.node = event.node or trial.node
                 self.epochs_run += 1
@@ -220,6 +252,11 @@ class Experiment:
             for trial in self.unfinished():
                 trial.state = "pending"
 
+    def _keep_answers(self, trial: Trial, report: events.Report) -> None:
+        bits = self.path / report.val_correct_file if report.val_correct_file else report.val_correct
+        if bits and report.val_images:
+            trial.answers[report.epoch] = PackedAnswers(bits, report.val_images)
+
     def _add_usage(self, trial: Trial, report: events.Report) -> None:
         """Counts an epoch with the resources of its own run: a resume may give trials others than before."""
         seconds = report.metrics.get("epoch_seconds")
@@ -235,23 +272,27 @@ class Experiment:
         """Returns the trials that were proposed and have not come to an end, by number."""
         return [self.trials[n] for n in sorted(self.trials) if not self.trials[n].has_ended]
 
-    def best(self) -> Trial | None:
-        """Returns the trial with the highest validation accuracy at the last epoch.
+    def best(self, with_mentor: bool = False) -> Trial | None:
+        """Returns the trial with the highest validation accuracy at the last epoch, controls included.
 
         Only trials that ran to the end are compared, since accuracies at different epochs are not comparable;
-        while there are none, the latest reports are. The baselines (plain mixup, plain training) do not compete.
+        while there are none, the latest reports are. `with_mentor` leaves out trials without MentorMix.
         """
-        scored = [t for t in self.competing_trials() if t.val_accuracy is not None and t.state != "failed"]
+        scored = [
+            trial
+            for trial in self.trials.values()
+            if trial.val_accuracy is not None and trial.state != "failed" and (trial.uses_mentor or not with_mentor)
+        ]
         candidates = [t for t in scored if t.state == "finished"] or scored
         return max(candidates, key=lambda t: (t.val_accuracy, -t.number), default=None)
 
-    def competing_trials(self) -> list[Trial]:
-        """Returns all trials but the baselines, in the order in which they were proposed."""
-        return [trial for trial in self.trials.values() if not trial.is_baseline]
+    def finished_trials(self) -> list[Trial]:
+        """Returns the trials that ran to the end, controls included, in the order in which they were proposed."""
+        return [trial for trial in self.trials.values() if trial.state == "finished"]
 
     def ranked_trials(self) -> list[Trial]:
-        """Returns the competing trials that ran to the end, best first, each configuration once."""
-        finished = [trial for trial in self.competing_trials() if trial.state == "finished"]
+        """Returns the trials that ran to the end, controls included, best first, each configuration once."""
+        finished = self.finished_trials()
         finished.sort(key=lambda trial: (-(trial.val_accuracy or 0.0), trial.number))
         ranked: list[Trial] = []
         for trial in finished:

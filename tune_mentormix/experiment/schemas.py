@@ -60,6 +60,18 @@ class BestTrial(BaseModel):
     config: dict[str, Any]
 
 
+class Verdict(BaseModel):
+    """What a search found: how far the best is ahead of the best other control, and how far chance could put it."""
+
+    headline: str
+    is_gain: bool
+    """Whether a configuration that is no control is ahead of the controls by more than chance explains."""
+    lead: float | None
+    """A fraction of the validation images; None without another control that ran to its end."""
+    bound: float | None
+    """The largest lead that chance explains, with a probability of 95 %, in a search of as many trials."""
+
+
 class SearchOverview(BaseModel):
     """One search, as `list` shows it."""
 
@@ -78,6 +90,7 @@ class SearchOverview(BaseModel):
 class SearchStatus(SearchOverview):
     """One search, as `status` shows it."""
 
+    verdict: Verdict | None = None
     settings: dict[str, Any]
 
 

@@ -32,6 +32,7 @@ FIXED: dict[str, Any] = {
     "ema": 0.05,
 }
 
+_METHODS = {"mixup": "plain mixup", "plain": "neither mixup nor MentorMix"}  # of controls; all others use MentorMix
 _TEMPLATES = templates_of("tune_mentormix.export", html=False)  # Markdown and shell
 
 
@@ -41,6 +42,7 @@ def model_card(experiment: Experiment, trial: Trial, provenance: dict[str, Any])
     return _TEMPLATES.get_template("model_card.md").render(
         experiment=experiment,
         trial=trial,
+        method=_METHODS.get(str(trial.control), "MentorMix"),
         provenance=provenance,
         dataset=provenance["dataset"],
         model=provenance["model"],

@@ -49,14 +49,19 @@ class Exported:
     onnx_difference: float | None  # of a probability, between ONNX and PyTorch; None without an ONNX file
 
 
-def export_best(experiment: Experiment, out: Path, onnx: bool = False, which: Which = "last") -> Exported:
+def export_best(
+    experiment: Experiment, out: Path, onnx: bool = False, which: Which = "last", with_mentor: bool = False
+) -> Exported:
     """Exports the winner of the confirmation, else the best trial (so far, if the search is unfinished).
 
-    The weights are those of the trial's last epoch, by which it was chosen, or of its own best one; without an intact
-    checkpoint all else is written. An earlier export in `out` is replaced, but for its log of test set evaluations.
+    `with_mentor` exports the best that uses MentorMix where the winner, or the best, does not. The weights are those
+    of the trial's last epoch, by which it was chosen, or of its own best one; without an intact checkpoint all else
+    is written. An earlier export in `out` is replaced, but for its log of test set evaluations.
     Raises RequestError if no trial has reported yet, or a file cannot be written.
     """
     best, confirmation = confirmed_winner(experiment) or (experiment.best(), None)
+    if with_mentor and best and not best.uses_mentor:
+        best, confirmation = experiment.best(with_mentor=True), None
     if best is None:
         raise RequestError(f"{experiment.name} has no result to export yet: see status {experiment.name}")
     try:
@@ -214,8 +219,10 @@ def _how_chosen(experiment: Experiment, trial: Trial, confirmation: dict[str, An
         return f"by the highest mean {on} over {len(confirmation['seeds'])} fresh seeds, among {ran}"
     if trial.state != "finished":
         return f"by the highest {on} at each trial's latest epoch so far: no trial had run to the end"
-    finished = experiment.counts()["finished"]
-    chosen = f"by the highest {on} at the last epoch, among {finished} trials that ran to the end"
+    finished, kind = experiment.finished_trials(), "trials"
+    if trial is not experiment.best():  # export --method mentormix
+        finished, kind = [each for each in finished if each.uses_mentor], "trials with MentorMix"
+    chosen = f"by the highest {on} at the last epoch, among {len(finished)} {kind} that ran to the end"
     return chosen if experiment.state() == "finished" else f"{chosen}; the search was unfinished"
 
 

@@ -113,7 +113,7 @@ def mentor_curves(experiment: Experiment) -> list[Figure]:
     """Draws what the mentor selected by epoch, one figure for each metric reported; baselines have no mentor."""
     figures = []
     for metric, title in _MENTOR_METRICS.items():
-        trials = [t for t in experiment.competing_trials() if _points(t, metric)]
+        trials = [t for t in experiment.trials.values() if not t.is_baseline and _points(t, metric)]
 
         def plot(axes: Axes, trials: list[Trial] = trials, metric: str = metric, title: str = title) -> None:
             _plot_curves(axes, trials, metric, experiment.best())

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.experiment.schemas import SearchOverview
+from tune_mentormix.experiment.schemas import SearchOverview, Verdict
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.summary import CONTROL_TITLES, counts_in_words, summarize
 
@@ -19,6 +19,7 @@ class ComparedSearchRecord(SearchOverview):
     """One search of a comparison in JSON."""
 
     finding: str
+    verdict: Verdict
     cpu_hours: float
     gpu_hours: float
     seconds: float
@@ -61,9 +62,11 @@ def compare(experiments: list[Experiment]) -> Comparison:
 
 
 def _search_record(experiment: Experiment) -> ComparedSearchRecord:
+    summary = summarize(experiment)
     return ComparedSearchRecord(
-        **experiment.status().model_dump(exclude={"settings"}),
-        finding=summarize(experiment).headline,
+        **experiment.status().model_dump(exclude={"settings", "verdict"}),
+        finding=summary.headline,
+        verdict=summary.verdict(),
         cpu_hours=experiment.usage.cpu_hours,
         gpu_hours=experiment.usage.gpu_hours,
         seconds=experiment.seconds,

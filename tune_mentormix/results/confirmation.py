@@ -37,7 +37,7 @@ class Candidate:
     name: str  # of a control, or `trial 7`
     control: str | None
     trial: int | None  # its number in the search, if it ran there
-    search_rank: int | None  # among the trials that ran to the end; None for baselines, which do not compete
+    search_rank: int | None  # among the trials that ran to the end
     search_accuracy: float | None  # at the last epoch
     config: dict[str, Any]  # with the search's own seed
 
@@ -69,8 +69,8 @@ class Ablation(Candidate):
 def choose_candidates(experiment: Experiment, controls: dict[str, dict[str, Any]], top_k: int) -> list[Candidate]:
     """Returns the controls, then the `top_k` best trials (fewer where fewer ran to the end), none of them twice.
 
-    `controls` are whole configurations by name, for those that the search did not come to. The published setting
-    counts among the best where it is one.
+    `controls` are whole configurations by name, for those that the search did not come to. A control counts among
+    the best where it is one.
     """
     ranked = experiment.ranked_trials()
     rank_of = {trial.number: rank for rank, trial in enumerate(ranked, start=1)}

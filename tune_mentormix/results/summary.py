@@ -7,18 +7,34 @@ from math import hypot, sqrt
 from statistics import NormalDist
 
 from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.schemas import SearchStatus, Verdict
 from tune_mentormix.formatting import format_points
+from tune_mentormix.results.statistics import max_leads_by_chance, paired_standard_error, turning_point
 
 CONTROL_TITLES = {"published": "published setting", "mixup": "plain mixup", "plain": "plain training"}
 
 
 @dataclass(frozen=True)
 class ComparedTrial:
-    """The best found, or a control, as one line of the comparison."""
+    """The best found, or another as one line of the comparison."""
 
     title: str
     trial: Trial
     behind: float | None  # the best's accuracy minus this one's; None for the best itself
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far a trial is ahead of another, and how far chance could put it."""
+
+    points: float  # a fraction of the images
+    by_chance: float | None  # 95 % upper bound for trials that are equally good; None where nothing tells
+    images: int | None  # on which both were compared, image by image; None if only their accuracies were
+
+    @property
+    def is_beyond_chance(self) -> bool:
+        """Whether chance does not explain it."""
+        return self.by_chance is not None and self.points > self.by_chance
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,18 @@ class SearchSummary:
     headline: str
     explanation: str
     compared: list[ComparedTrial]  # the best first, then the controls that ran to the end
+    lead: Lead | None = None  # of the best over the best other control
+    is_gain: bool = False
+
+    def verdict(self) -> Verdict:
+        """Returns what `status --json` shows."""
+        points, by_chance = (self.lead.points, self.lead.by_chance) if self.lead else (None, None)
+        return Verdict(headline=self.headline, is_gain=self.is_gain, lead=points, bound=by_chance)
+
+
+def search_status(experiment: Experiment) -> SearchStatus:
+    """Returns what `status --json` shows."""
+    return experiment.status().model_copy(update={"verdict": summarize(experiment).verdict()})
 
 
 def summarize(experiment: Experiment) -> SearchSummary:
@@ -37,14 +65,28 @@ def summarize(experiment: Experiment) -> SearchSummary:
         if experiment.counts()["failed"]:
             return SearchSummary("Every trial failed", "There is no answer: the reasons stand below.", [])
         return SearchSummary("No result yet", "No trial that could be the answer has reported an accuracy.", [])
-    accuracy = best.val_accuracy or 0.0
-    controls = experiment.controls()
-    compared = [ComparedTrial("best found", best, None)] + [
-        ComparedTrial(title, controls[name], accuracy - (controls[name].val_accuracy or 0.0))
-        for name, title in CONTROL_TITLES.items()
-        if name in controls and controls[name].number != best.number
-    ]
-    return SearchSummary(*_verdict(experiment, best, compared[1:]), compared)
+    controls = {name: trial for name, trial in experiment.controls().items() if trial is not best}
+    rows = [(title, controls[name]) for name, title in CONTROL_TITLES.items() if name in controls]
+    mentormix = experiment.best(with_mentor=True)
+    if best.is_baseline and mentormix and not mentormix.control:
+        rows.append(("best with MentorMix", mentormix))
+    compared = [ComparedTrial("best found", best, None)]
+    compared += [ComparedTrial(title, trial, _accuracy(best) - _accuracy(trial)) for title, trial in rows]
+    if best.state != "finished":
+        explanation = "The best is by latest reports, at different epochs: not yet an answer."
+        return SearchSummary("No trial has run to the end yet", explanation, compared)
+    nearest = max(controls.values(), key=_accuracy, default=None)
+    lead = _lead(experiment, best, nearest, list(controls.values())) if nearest else None
+    if best.control:
+        headline, explanation = _control_is_best(experiment, best, mentormix)
+    elif nearest is None or lead is None:
+        headline = "A best configuration, with nothing to compare it with"
+        explanation = "No control ran to the end, so whether it is a gain is unknown."
+    else:
+        headline, explanation = _gain(experiment, lead, CONTROL_TITLES[str(nearest.control)])
+    is_gain = not best.control and lead is not None and lead.is_beyond_chance
+    explanation = " ".join([explanation, *_memorising(experiment, is_gain)])
+    return SearchSummary(headline, explanation, compared, lead, is_gain)
 
 
 def standard_error(experiment: Experiment, accuracy: float) -> float | None:
@@ -62,8 +104,8 @@ def standard_error(experiment: Experiment, accuracy: float) -> float | None:
 def max_lead_by_chance(experiment: Experiment, accuracy: float, other: float) -> float | None:
     """Returns a 95 % upper bound on the lead that the best of equally good trials shows by chance, if known.
 
-    Bonferroni over the finished trials, each against one other, with independent standard errors. That
-    trials share their validation images makes the true bound smaller, other seeds make it larger.
+    For journals without the answers to single images. Bonferroni over the finished trials, each against one other,
+    with independent standard errors. That trials share their validation images makes the true bound smaller.
     """
     error, other_error = standard_error(experiment, accuracy), standard_error(experiment, other)
     if error is None or other_error is None:
@@ -72,46 +114,22 @@ def max_lead_by_chance(experiment: Experiment, accuracy: float, other: float) ->
     return NormalDist().inv_cdf(1 - tail) * hypot(error, other_error)
 
 
-def _verdict(experiment: Experiment, best: Trial, controls: list[ComparedTrial]) -> tuple[str, str]:
-    if best.state != "finished":
-        return (
-            "No trial has run to the end yet",
-            "The best is by latest reports, at different epochs: not yet an answer.",
-        )
-    if best.control:
-        return (
-            f"The {CONTROL_TITLES.get(best.control, best.control)} is the best of this search",
-            "Nothing that was proposed beats it: the search found no gain.",
-        )
-    if not controls:
-        return (
-            "A best configuration, with nothing to compare it with",
-            "No control ran to the end, so whether it is a gain is unknown.",
-        )
-    nearest = min(controls, key=lambda control: control.behind or 0.0)
-    return _gain(experiment, best.val_accuracy or 0.0, nearest)
+def turning_epoch(experiment: Experiment, trial: Trial) -> int | None:
+    """Returns the epoch from which on a trial's smoothed accuracy falls by more than its error; None if it does not.
 
-
-def _gain(experiment: Experiment, accuracy: float, nearest: ComparedTrial) -> tuple[str, str]:
-    """Compares the best with the control that comes nearest to it."""
-    lead = nearest.behind or 0.0
-    if lead <= 0:
-        return (
-            "This search found no gain",
-            f"The best configuration is not better than the {nearest.title} ({format_points(lead)} points).",
-        )
-    ahead = f"{format_points(lead)[1:]} points ahead of the {nearest.title}"
-    by_chance = max_lead_by_chance(experiment, accuracy, accuracy - lead)
-    if by_chance is None:
-        return f"A lead: {ahead}", "How many images that was measured on is not recorded: it may be a gain or a tie."
-    images = f"the best of {experiment.counts()['finished']} finished trials on this many validation images"
-    if lead < by_chance:
-        return (
-            f"A small lead: {ahead}",
-            f"Luck alone can put {images} up to {format_points(by_chance)[1:]} points ahead. "
-            "It may be a gain or a tie: training both on fresh seeds tells.",
-        )
-    return f"A gain: {ahead}", f"That is more than luck would give {images}."
+    The error is that of a paired difference between the last epoch and a rung, where the answers to single images
+    are known.
+    """
+    curve = {epoch: accuracy for epoch, accuracy in trial.curve.items() if accuracy is not None}
+    last = trial.correct_answers(trial.epoch)
+    earlier = [trial.correct_answers(epoch) for epoch in trial.answers if epoch < trial.epoch]
+    pairs = [(answers, last) for answers in earlier if answers is not None and last is not None]
+    errors = [paired_standard_error(first.view("int8") - second.view("int8")) for first, second in pairs]
+    unpaired = standard_error(experiment, max(curve.values(), default=0.0))
+    if not errors and unpaired is None:
+        return None
+    index = turning_point(list(curve.values()), max(errors) if errors else sqrt(2) * (unpaired or 0.0))
+    return None if index is None else list(curve)[index]
 
 
 def counts_in_words(experiment: Experiment) -> str:
@@ -119,3 +137,107 @@ def counts_in_words(experiment: Experiment) -> str:
     counts = experiment.counts()
     shown = [f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count]
     return ", ".join(shown) + f" of {experiment.num_samples}"
+
+
+def _lead(experiment: Experiment, best: Trial, other: Trial, controls: list[Trial]) -> Lead:
+    """Compares the best with another trial, on the same images where the journal tells which were right.
+
+    The bound holds for all finished trials against `other` together, and for `other` against the other controls:
+    which of two controls is ahead was not known before either.
+    """
+    pairs = [(best, other)]
+    pairs += [(trial, other) for trial in experiment.finished_trials() if trial is not best and trial is not other]
+    pairs += [(other, control) for control in controls if control is not other]
+    pairs += [(other, best)] if best.control else []
+    accuracies = _accuracy(best), _accuracy(other)
+    points = accuracies[0] - accuracies[1]
+    paired = _paired_bound(pairs)
+    return Lead(points, *paired) if paired else Lead(points, max_lead_by_chance(experiment, *accuracies), None)
+
+
+def _paired_bound(pairs: list[tuple[Trial, Trial]]) -> tuple[float, int] | None:
+    """Returns how far chance puts the first of the first pair ahead, among all pairs, and the number of images.
+
+    None where the answers of a trial to single images are not known.
+    """
+    trials = {trial.number: trial for pair in pairs for trial in pair}
+    answers = {number: trial.correct_answers(trial.epoch) for number, trial in trials.items()}
+    known = {number: right.view("int8") for number, right in answers.items() if right is not None}
+    if len(known) < len(answers) or len({len(right) for right in known.values()}) > 1:
+        return None
+    import numpy as np
+
+    differences = np.stack([known[first.number] - known[second.number] for first, second in pairs])
+    return float(max_leads_by_chance(differences)[0]), differences.shape[1]
+
+
+def _memorising(experiment: Experiment, is_gain: bool) -> list[str]:
+    """Describes from which epoch on plain training memorises, or that it does not yet; nothing if it did not run.
+
+    MentorMix pays from there on, so without a gain, longer training is what to try.
+    """
+    plain = experiment.controls().get("plain")
+    if plain is None:
+        return []
+    epoch = turning_epoch(experiment, plain)
+    if epoch is None:
+        found = f"The accuracy of plain training has not turned down within {plain.epoch} epochs"
+        pays = "MentorMix pays where it does, because wrong labels are memorised"
+    else:
+        found = f"The accuracy of plain training turns down after epoch {epoch} of {plain.epoch}"
+        pays = "from there it memorises wrong labels, and MentorMix can pay"
+    return [f"{found}."] if is_gain else [f"{found}: {pays}. Try longer training (--epochs)."]
+
+
+def _gain(experiment: Experiment, lead: Lead, other: str) -> tuple[str, str]:
+    """Describes the lead of a configuration over the control that comes nearest to it."""
+    if lead.points <= 0:
+        return (
+            "This search found no gain",
+            f"The best configuration is not better than the {other} ({format_points(lead.points)} points).",
+        )
+    ahead = f"{_points(lead.points)} ahead of the {other}"
+    if lead.by_chance is None:
+        return f"A lead: {ahead}", "How many images that was measured on is not recorded: it may be a gain or a tie."
+    trials = experiment.counts()["finished"]
+    if lead.images is None:
+        images = f"the best of {trials} finished trials on this many validation images"
+        beyond = f"That is more than luck would give {images}."
+        within = f"Luck alone can put {images} up to {_points(lead.by_chance)} ahead."
+    else:
+        of = f"the best of {trials} finished trials, compared on the same {lead.images:,} validation images"
+        beyond = (
+            f"Chance alone puts {of}, at most {_points(lead.by_chance)} ahead. That is about these trained networks "
+            "and these labels; confirm trains on fresh seeds."
+        )
+        within = f"Chance alone can put {of}, up to {_points(lead.by_chance)} ahead."
+    if lead.is_beyond_chance:
+        return f"A gain: {ahead}", beyond
+    return f"A small lead: {ahead}", f"{within} It may be a gain or a tie: training both on fresh seeds tells."
+
+
+def _control_is_best(experiment: Experiment, best: Trial, mentormix: Trial | None) -> tuple[str, str]:
+    """Describes a search whose best is a control."""
+    title = CONTROL_TITLES.get(str(best.control), str(best.control))
+    if not best.is_baseline:
+        return (
+            f"The {title} is the best of this search",
+            "Nothing that was proposed beats it: the search found no gain.",
+        )
+    title = title[0].upper() + title[1:]
+    if mentormix is None or mentormix.state != "finished":
+        return f"{title} is best so far", "No trial with MentorMix has run to the end yet."
+    accuracies = _accuracy(best), _accuracy(mentormix)
+    points = accuracies[0] - accuracies[1]
+    bound, _ = _paired_bound([(best, mentormix)]) or (max_lead_by_chance(experiment, *accuracies), None)
+    behind = f"The best with MentorMix (trial {mentormix.number}) is {_points(points)} behind"
+    within = "" if bound is None or points > bound else ", which chance can explain"
+    return f"{title} is best here: on this budget MentorMix does not help", f"{behind}{within}."
+
+
+def _accuracy(trial: Trial) -> float:
+    return trial.val_accuracy or 0.0
+
+
+def _points(difference: float) -> str:
+    return f"{format_points(abs(difference))[1:]} points"

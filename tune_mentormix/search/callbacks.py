@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import time
 from collections import Counter
@@ -35,10 +36,12 @@ from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
 from tune_mentormix.search.searcher import JournaledSearcher, Run
 from tune_mentormix.search.stopper import SearchStopper
 from tune_mentormix.storage.journal import JOURNAL_FILE
-from tune_mentormix.storage.paths import relative_to, remove_folder, why_not_writable
+from tune_mentormix.storage.paths import relative_to, remove_folder, why_not_writable, write_atomically
 
 logger = logging.getLogger(__name__)
 
+ANSWERS_FOLDER = "answers"  # of an experiment with so many validation images that a line would become too long
+MAX_IMAGES_IN_JOURNAL = 2**17  # 22 kB a report
 REPORTED = (
     *("val_accuracy", "val_loss", "train_loss", "mean_weight", "epoch_seconds", "images_per_second"),
     "selected_clean_fraction",  # only where clean training labels are known
@@ -90,9 +93,29 @@ class JournalCallback(Callback):
             return
         if result["epoch"] > self._experiment.trials[number].epoch:
             self._searcher.reset_losses(number)
+        answers = self._answers(number, trial.config["attempt"], result)
         metrics = {name: result[name] for name in REPORTED if name in result}
         which = {"trial": number, "attempt": trial.config["attempt"], "node": result["hostname"]}
-        self._journal.record(Report(**which, epoch=result["epoch"], **metrics))
+        self._journal.record(Report(**which, epoch=result["epoch"], **metrics, **answers))
+
+    def _answers(self, number: int, attempt: int, result: dict[str, Any]) -> dict[str, Any]:
+        """Takes from a result which images were right, and returns what the journal keeps of it.
+
+        Trials are compared at rungs and at the last epoch. What is taken here, trackers do not see.
+        """
+        bits, images = result.pop("val_correct", None), result.pop("val_images", 0)
+        epoch = result["epoch"]
+        if bits is None or epoch not in (*self._early_stopping.rungs, self._run.settings.epochs):
+            return {}
+        if images > MAX_IMAGES_IN_JOURNAL:
+            path = f"{ANSWERS_FOLDER}/trial-{number:04d}-attempt-{attempt}-epoch-{epoch:04d}.bits"
+            try:
+                (self._experiment.path / ANSWERS_FOLDER).mkdir(exist_ok=True)
+                write_atomically(self._experiment.path / path, base64.b64decode(bits))
+                return {"val_images": images, "val_correct_file": path}
+            except OSError as error:  # the journal itself can wait for the storage
+                logger.warning("%s was not written, its bits go into the journal: %s", path, one_line(error))
+        return {"val_images": images, "val_correct": bits}
 
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **info: Any) -> None:
         """Records where a checkpoint is, relative to the experiment, so that the folder can be moved."""

@@ -131,7 +131,8 @@ def first_trials(path: Path, space: SearchSpace) -> list[dict[str, Any]]:
     is neither, or if nothing in it lies in the space.
     """
     if (path / SEARCH_FILE).is_file():
-        configs = [trial.config for trial in read_experiment(path.parent, path.name).ranked_trials()]
+        ranked = read_experiment(path.parent, path.name).ranked_trials()
+        configs = [trial.config for trial in ranked if not trial.is_baseline]
     else:
         configs = [read_exported(path).config.model_dump()]
     found: list[dict[str, Any]] = []

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from tune_mentormix.config.settings import NAME_PATTERN, RESUMABLE
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.experiment.schemas import TrialState
+from tune_mentormix.results.summary import search_status
 from tune_mentormix.service import schemas
 from tune_mentormix.service.admission import ALLOWED, admit, admit_changes, search_schema
 from tune_mentormix.service.artifacts import Kind
@@ -107,7 +108,7 @@ def list_searches(service: Shared, limit: Limit = 100, offset: Offset = 0) -> sc
 def status(service: Shared, name: Name) -> schemas.SearchStatus:
     """The state of one search."""
     with service.experiments.open(name) as cached:
-        return schemas.SearchStatus.model_validate(cached.experiment.status(), from_attributes=True)
+        return schemas.SearchStatus.model_validate(search_status(cached.experiment), from_attributes=True)
 
 
 @router.get("/experiments/{name}/trials")

@@ -37,7 +37,9 @@ REMOTE_SECONDS = 5.0  # between two reads of an object store, where each is a re
 NAMES_SECONDS = 1.0  # between two listings of the storage
 POLL_SECONDS = 10.0
 RATE_SECONDS = 60.0  # over which epochs a second are counted
-_REPORT_KEYS = ("time", "event", "trial", "attempt", "node", "epoch", "val_accuracy")  # the rest takes most memory
+_ANSWER_KEYS = ("val_images", "val_correct", "val_correct_file")
+# The other metrics take most memory.
+_REPORT_KEYS = ("time", "event", "trial", "attempt", "node", "epoch", "val_accuracy", *_ANSWER_KEYS)
 _LOGGED_EVENTS = ("run_started", "run_ended", "proposed", "stopped", "finished", "failed")
 
 Version = tuple[Any, ...]  # equal where nothing was written in between

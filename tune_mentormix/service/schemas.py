@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tune_mentormix.experiment.schemas import BestTrial, SearchOverview, SearchState, TrialState
+from tune_mentormix.experiment.schemas import BestTrial, SearchOverview, SearchState, TrialState, Verdict
 
 
 class Problem(BaseModel):
@@ -23,8 +23,9 @@ class SearchSummary(SearchOverview):
 
 
 class SearchStatus(SearchSummary):
-    """One search, with its settings."""
+    """One search, with its settings and what it found."""
 
+    verdict: Verdict | None
     settings: dict[str, Any]
 
 

@@ -222,12 +222,12 @@ def tune_storage(folder: Location) -> dict[str, Any]:
     return {"storage_path": str(folder.resolve())}
 
 
-def write_atomically(path: Location, text: str) -> None:
-    """Writes a text file, or replaces it; a crash leaves the old file or the new one. Raises OSError."""
+def write_atomically(path: Location, content: bytes | str) -> None:
+    """Writes a file, text as UTF-8, or replaces it; a crash leaves the old file or the new one. Raises OSError."""
     if isinstance(path, RemotePath):
-        path.write_bytes(text.encode())
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     else:
-        files.write_atomically(path, text)
+        files.write_atomically(path, content)
 
 
 def write_exclusively(path: Location, text: str) -> None:

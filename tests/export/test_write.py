@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.simulated_search import simulate_search
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.export.manifest import CONFIG_FILE
+from tune_mentormix.export.manifest import CARD_FILE, CONFIG_FILE, PROVENANCE_FILE
 from tune_mentormix.export.read import read_exported
 from tune_mentormix.export.train import train_in_full
 from tune_mentormix.export.write import export_best
@@ -31,6 +32,21 @@ def test_the_file_holds_the_best_trial_with_its_split_and_labels(finished_search
     assert (values["val_accuracy"], values["epoch"]) == (best.val_accuracy, best.epoch)
     assert (values["split"], values["labels"]) == ("validation", "noisy")
     assert set(values["controls"]) == {"published", "plain"}
+
+
+def test_where_plain_training_is_best_it_is_exported_unless_mentormix_is_asked_for(tmp_path: Path) -> None:
+    experiment = simulate_search(tmp_path, "short", 6, epochs=6)
+    plain = experiment.controls()["plain"]
+    plain.reports[plain.epoch]["val_accuracy"] = 0.9
+    folders = [
+        export_best(experiment, tmp_path / str(with_mentor), with_mentor=with_mentor).folder
+        for with_mentor in (False, True)
+    ]
+    values = [read_yaml(folder / CONFIG_FILE).values for folder in folders]
+    chosen = [json.loads((folder / PROVENANCE_FILE).read_text())["chosen"] for folder in folders]
+    assert [values[0]["config"]["mentor"], values[1]["config"]["mentor"] != "uniform"] == ["uniform", True]
+    assert ["with MentorMix" in how for how in chosen] == [False, True]
+    assert "trained with neither mixup nor MentorMix" in (folders[0] / CARD_FILE).read_text()
 
 
 def test_training_it_reproduces_the_searchs_accuracy_bit_for_bit(

@@ -13,6 +13,7 @@ import pytest
 from tests.service.conftest import READ, RUN, Serve, Served, sign_in
 from tests.support.simulated_search import simulate_search
 from tune_mentormix.experiment.experiment import read_experiment
+from tune_mentormix.results.summary import search_status
 from tune_mentormix.service import pages
 
 HTML = {"Accept": "text/html"}
@@ -27,7 +28,7 @@ def test_the_list_holds_every_search_and_the_reason_why_one_cannot_be_read(serve
 
 def test_status_is_what_the_command_prints_as_json(served: Served) -> None:
     answer = served.get("/api/v1/experiments/birds").json()
-    expected = json.loads(read_experiment(served.storage, "birds").status().model_dump_json())
+    expected = json.loads(search_status(read_experiment(served.storage, "birds")).model_dump_json())
     assert {key: answer[key] for key in expected} == expected
 
 

@@ -107,7 +107,7 @@ class Report(_Event):
     epoch: Count
     val_accuracy: Annotated[float, Field(ge=0, le=1)] | None
     """None where it was NaN."""
-    val_images: int | None = None
+    val_images: Count | None = None
     """How many validation images `val_correct` tells of."""
     val_correct: str | None = None
     """Which of them were given their own label: base64 of `numpy.packbits`. At rungs and the last epoch only."""

@@ -61,7 +61,7 @@ def test_what_is_appended_to_a_journal_is_seen_by_the_next_request(serve: Serve,
     simulate_search(tmp_path, "grows", 5)
     journal = tmp_path / "grows" / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join(lines[:40]) + lines[40][:10])  # a torn line, as while one is written
+    journal.write_text("".join(lines[:40]) + lines[40][:10])  # a truncated line, as while one is written
     served = serve(tmp_path)
     before = served.get("/api/v1/experiments/grows").json()["epochs_run"]
     with journal.open("a") as stream:

@@ -1,4 +1,4 @@
-"""A trial that was interrupted ends like one that was not; a torn checkpoint is known for what it is."""
+"""A trial that was interrupted ends like one that was not; a truncated checkpoint is recognized."""
 
 from __future__ import annotations
 

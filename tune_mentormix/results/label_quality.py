@@ -112,7 +112,7 @@ def clean_accuracy_by_rate(
 
     With noise of rate r, an accuracy c on clean labels is a = c (1 − r) + (1 − c) r / (K − 1) on noisy ones, solved
     for c here (as Lam and Stork 2003). `rate` was estimated on `rate_images`, or is known (None);
-    `source` says which. None where the noise leaves no signal.
+    `source` names it. None where the noise leaves no signal.
     """
     slope = 1 - rate * classes / (classes - 1)  # points on noisy labels that one point on clean labels is worth
     if slope * MAX_CORRECTION < 1:

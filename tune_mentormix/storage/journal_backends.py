@@ -101,7 +101,7 @@ class FileBackend:
                 stream.close()
 
     def _restore(self) -> None:
-        """Writes the file again after somebody removed it, from the open handle, which still reads it."""
+        """Writes the file again after it was removed, from the open handle, which still reads it."""
         if self._stream is None:
             raise LeaseLostError(f"{self._path} was removed while the storage failed")
         write_atomically(self._path, os.pread(self._stream.fileno(), self._intact, 0))
@@ -189,7 +189,7 @@ def journal_lines(path: Location) -> Iterator[bytes]:
 
 
 def rewrite_lines(path: Location, lines: list[bytes]) -> None:
-    """Replaces the journal `path`, which nobody else writes, by these lines. Raises OSError."""
+    """Replaces the journal `path`, which has no other writer, by these lines. Raises OSError."""
     content = b"".join(line.rstrip(b"\n") + b"\n" for line in lines)
     if isinstance(path, Path):
         write_atomically(path, content)

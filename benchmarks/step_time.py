@@ -56,10 +56,12 @@ def random_data() -> Dataset:
         train_labels=labels,
         validation_images=images[:1],
         validation_labels=labels[:1],
+        validation_given_labels=labels[:1],
         train_clean_labels=None,
         validation_clean_labels=None,
         validation_labels_kind="noisy",
         fingerprint="",
+        folds=1,
     )
 
 

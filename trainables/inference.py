@@ -70,15 +70,22 @@ def load_classifier(path: Path, threads: int) -> Classifier:
 
 
 def final_accuracy(
-    config: dict[str, Any], dataset: Dataset, checkpoint: str | None, images: Images, labels: Labels, threads: int
+    config: dict[str, Any],
+    dataset: Dataset,
+    checkpoint: str | None,
+    images: Images,
+    labels: Labels,
+    threads: int,
+    fold: int = 0,
 ) -> float:
     """Measures the accuracy, 0 … 1, of the weights a trial ends with, averaged as they are for validation.
 
-    `config` are the fields of `TrialSettings`, `checkpoint` is the folder or URI of the trial's newest checkpoint, if
-    it has one. Epochs that it lacks, because the driver died between the last report and the last checkpoint, are
-    trained again: on a CPU they end in the same weights. Raises CheckpointError if it does not fit the trial.
+    `config` are the fields of `TrialSettings`, `fold` the one of the dataset that the trial held out, `checkpoint` is
+    the folder or URI of the trial's newest checkpoint, if it has one. Epochs that it lacks, because the driver died
+    between the last report and the last checkpoint, are trained again: on a CPU they end in the same weights. Raises
+    CheckpointError if it does not fit the trial.
     """
-    trainer = begin_training(TrialSettings(**config), dataset, threads)
+    trainer = begin_training(TrialSettings(**config), dataset.fold(fold), threads)
     if checkpoint is not None:
         with local_copy(checkpoint) as folder:
             load_checkpoint(trainer, folder)

@@ -44,7 +44,8 @@ class MentorMixTrainable(Trainable):
 
     Use with `tune.with_parameters(MentorMixTrainable, dataset=..., threads=...)`; `threads` are torch's on the CPU.
     The configuration holds `settings`, the fields of `TrialSettings`; `resume_from`, the folder or the URI of a
-    checkpoint to continue from, or None; and, not used here, `trial` and `attempt`, its numbers.
+    checkpoint to continue from, or None; `fold`, as `Dataset.fold` takes it (none: 0); and, not used here, `trial`
+    and `attempt`, its numbers.
 
     A result is `Trainer.train_epoch`'s metrics, with `device` (`cuda` or `cpu`), `done` after the last epoch,
     `val_correct` (see `pack_answers`) and `val_images`, how many these are. A trial that fails reports `failure`, the
@@ -52,6 +53,7 @@ class MentorMixTrainable(Trainable):
     """
 
     _data: DeviceDataset | None
+    _fold: int  # that `_data` holds
     _trainer: Trainer | None  # None once the trial has failed
     _failure: str
     _epoch: int
@@ -130,8 +132,10 @@ class MentorMixTrainable(Trainable):
     def _build(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(self._threads)
         settings = TrialSettings(**config["settings"])
-        if self._data is None:
-            self._data = DeviceDataset(self._dataset, default_device())
+        fold = config.get("fold", 0)
+        if self._data is None or fold != self._fold:
+            self._data = None  # frees its memory for that of the other fold
+            self._data, self._fold = DeviceDataset(self._dataset.fold(fold), default_device()), fold
         self._trainer = Trainer(settings, self._data)
 
     def _save(self, checkpoint_dir: str, storage: StorageContext) -> Any:

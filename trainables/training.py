@@ -105,7 +105,7 @@ class Trainer:
         epoch: epochs done.
         metrics: those of the last epoch; empty before the first.
         validation: the evaluation of the last epoch on the validation images; None before the first.
-        best: the weights of the best epoch so far.
+        best: the weights of the best epoch so far. Without validation images both stay empty.
     """
 
     def __init__(self, settings: TrialSettings, data: DeviceDataset) -> None:
@@ -151,15 +151,15 @@ class Trainer:
         )
 
     def train_epoch(self) -> dict[str, float]:
-        """Trains for one epoch and evaluates on the validation images.
+        """Trains for one epoch and evaluates on the validation images, if there are any.
 
         The images are shuffled every epoch; a last batch that is not full is left out.
 
         Returns:
-            `val_accuracy`, `val_loss` (nats); `train_loss`, the mean of the objective; `mean_weight` of the
-            examples (step 3); `epoch`, epochs done; `epoch_seconds`, with evaluation; `images_per_second`
-            of training alone; and, if clean labels are known, `selected_clean_fraction`, the fraction of
-            all weight that lies on clean labels (0 if no example had any).
+            `val_accuracy`, `val_loss` (nats), if there are validation images; `train_loss`, the mean of the
+            objective; `mean_weight` of the examples (step 3); `epoch`, epochs done; `epoch_seconds`, with
+            evaluation; `images_per_second` of training alone; and, if clean labels are known,
+            `selected_clean_fraction`, the fraction of all weight that lies on clean labels (0 if no example had any).
 
         Raises:
             TrainingDiverged: if the training or the validation loss is not finite.
@@ -174,11 +174,13 @@ class Trainer:
 
         self.epoch += 1
         train_loss = self._finite("train_loss", loss_sum / self._steps_per_epoch)
-        validation = self.validation = self.evaluate(self.data.validation_images, self.data.validation_labels)
+        self.validation = self._validate()
         images = self._steps_per_epoch * self.settings.batch_size
-        self.metrics = {
-            "val_accuracy": validation.accuracy,
-            "val_loss": self._finite("val_loss", validation.loss),
+        self.metrics = {}
+        if self.validation:
+            val_loss = self._finite("val_loss", self.validation.loss)
+            self.metrics |= {"val_accuracy": self.validation.accuracy, "val_loss": val_loss}
+        self.metrics |= {
             "train_loss": train_loss,
             "mean_weight": weight_sum / images,
             "epoch": self.epoch,
@@ -187,7 +189,8 @@ class Trainer:
         }
         if self.data.is_clean is not None:
             self.metrics["selected_clean_fraction"] = clean_weight_sum / weight_sum if weight_sum > 0 else 0.0
-        self.best.update(self.metrics, self.weights())
+        if self.validation:
+            self.best.update(self.metrics, self.weights())
         return dict(self.metrics)
 
     def train_step(self, step: int, batch_index: Tensor) -> Tensor:
@@ -284,7 +287,11 @@ class Trainer:
         if self.data.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_generator"], self.data.device)
         if self.epoch:
-            self.validation = self.evaluate(self.data.validation_images, self.data.validation_labels)
+            self.validation = self._validate()
+
+    def _validate(self) -> Evaluation | None:
+        images, labels = self.data.validation_images, self.data.validation_labels
+        return self.evaluate(images, labels) if len(labels) else None
 
     def _batches(self) -> Iterator[Tensor]:
         """Returns the epoch's batches: indices [B] of training images, each image at most once."""

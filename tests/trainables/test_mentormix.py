@@ -13,9 +13,12 @@ import torch
 
 from trainables import files
 from trainables.data import Dataset
+from trainables.device import DeviceDataset
 from trainables.errors import CheckpointError, StorageUnavailableError, TrainingDiverged
 from trainables.files import MANIFEST_FILE, is_intact
 from trainables.mentormix import MentorMixTrainable, failure_reason
+from trainables.settings import TrialSettings
+from trainables.training import Trainer
 
 _WITHOUT_MEMORY = """
 import resource, psutil, torch
@@ -204,3 +207,33 @@ def test_a_cuda_error_leaves_the_trainable_unless_it_is_out_of_memory(error_code
     else:
         assert trainable.train()["failure"] == "AcceleratorError: CUDA error"
     trainable.stop()
+
+
+def test_a_trial_holds_out_its_own_fold_also_where_the_one_before_held_out_another(noisy_digits: Dataset) -> None:
+    def in_fold(number: int) -> dict[str, Any]:
+        return config(None) | {"fold": number}
+
+    split = Trainer(TrialSettings(epochs=2), DeviceDataset(noisy_digits.fold(2), "cpu")).train_epoch()
+    trainable: Any = DigitsTrainable(in_fold(0))
+    first = trainable.train()
+    trainable.reset(in_fold(2))
+    second = trainable.train()
+    trainable.reset(in_fold(0))
+
+    assert (second["val_accuracy"], second["train_loss"]) == (split["val_accuracy"], split["train_loss"])
+    assert second["train_loss"] != first["train_loss"]
+    assert trainable.train()["train_loss"] == first["train_loss"]
+    trainable.stop()
+
+
+def test_a_trial_resumed_in_its_fold_ends_like_one_never_stopped(tmp_path: Path) -> None:
+    whole: Any = DigitsTrainable(config(None) | {"fold": 3})
+    whole.train()
+    whole.save_checkpoint(str(tmp_path))
+    last = whole.train()
+    resumed: Any = DigitsTrainable(config(tmp_path) | {"fold": 3})
+
+    again = resumed.train()
+
+    assert again["epoch"] == 2
+    assert (again["val_accuracy"], again["train_loss"]) == (last["val_accuracy"], last["train_loss"])

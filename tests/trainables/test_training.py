@@ -186,3 +186,17 @@ def test_a_batch_larger_than_the_training_set_is_refused(data: DeviceDataset) ->
         Trainer(TrialSettings(batch_size=1151), data)
 
     assert trained(data, batch_size=1150, epochs=1).epoch == 1
+
+
+def test_without_validation_images_nothing_is_validated_and_training_is_the_same(noisy_digits: Dataset) -> None:
+    unvalidated = dataclasses.replace(
+        noisy_digits,
+        validation_images=noisy_digits.validation_images[:0],
+        validation_labels=noisy_digits.validation_labels[:0],
+    )
+    validated = trained(DeviceDataset(noisy_digits, "cpu"), epochs=3)
+    trainer = trained(DeviceDataset(unvalidated, "cpu"), epochs=3)
+
+    assert set(trainer.metrics) == REPORTED - {"val_accuracy", "val_loss"}
+    assert trainer.best.weights == {}
+    assert trainer.metrics["train_loss"] == validated.metrics["train_loss"]

@@ -28,7 +28,7 @@ from trainables.data.sources import (
     cifar_source,
     digits_source,
 )
-from trainables.data.splits import stratified_choice, stratified_split
+from trainables.data.splits import stratified_choice, stratified_folds, stratified_split
 from trainables.errors import DatasetError
 from trainables.metrics import confusion_matrix
 from trainables.settings import DatasetName, DataSettings, LabelsKind
@@ -44,6 +44,7 @@ DATASETS: dict[DatasetName, Callable[[DataSettings, Split], Source]] = {
 }
 
 _SPLIT_STREAM, _NOISE_STREAM, _SUBSET_STREAM = 0, 1, 2  # random streams: the split does not depend on the noise
+_FOLD_SEED = 0  # of every dataset: the folds follow from the data alone
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,57 @@ class Dataset:
     train_labels: Labels  # [N] int64 in [0, K), as given: noisy
     validation_images: Images  # [M, H, W, C] uint8
     validation_labels: Labels  # [M] int64 in [0, K)
+    validation_given_labels: Labels  # [M] as given, for training on these images in another fold
     train_clean_labels: Labels | None  # [N] where known; for reports only, never for training
     validation_clean_labels: Labels | None  # [M] where known
     validation_labels_kind: LabelsKind  # of `validation_labels`; every accuracy is printed with it
-    fingerprint: str  # sha256 over class names, images and labels; equal exactly if the data are equal
+    fingerprint: str  # sha256 over class names, images, labels and split; equal exactly if the data are equal
+    folds: int  # how many `fold` tells apart; 1 with `clean_validation`, which is never trained on
+
+    def fold(self, number: int) -> Dataset:
+        """Returns the dataset with other images held out: those of fold `number` mod `folds`.
+
+        Fold 0 is this split. The others partition its training images, stratified by given label, so that each image
+        is held out in one fold. Equal data have equal folds; the fingerprint stays that of fold 0.
+        """
+        number %= self.folds
+        if number == 0:
+            return self
+        generator = np.random.default_rng(_FOLD_SEED)
+        held_out = stratified_folds(self.train_labels, self.folds - 1, generator)[number - 1]
+        kept = np.setdiff1d(np.arange(len(self.train_labels)), held_out)
+        clean = self.train_clean_labels
+        labels = self.train_labels if clean is None or self.validation_labels_kind == "noisy" else clean
+        return replace(
+            self._train_on(kept),
+            validation_images=self.train_images[held_out],
+            validation_labels=labels[held_out],
+            validation_given_labels=self.train_labels[held_out],
+            validation_clean_labels=None if clean is None else clean[held_out],
+        )
+
+    def all_images(self) -> Dataset:
+        """Returns the dataset with all images, as they were labelled, to train on, and none to validate on."""
+        return replace(
+            self._train_on(np.arange(len(self.train_labels))),
+            validation_images=self.validation_images[:0],
+            validation_labels=self.validation_labels[:0],
+            validation_given_labels=self.validation_given_labels[:0],
+            validation_clean_labels=None,
+            folds=1,
+        )
+
+    def _train_on(self, kept: Labels) -> Dataset:
+        """Trains on these of the training images, and on all validation images."""
+        clean_labels = None
+        if self.train_clean_labels is not None and self.validation_clean_labels is not None:
+            clean_labels = np.concatenate([self.train_clean_labels[kept], self.validation_clean_labels])
+        return replace(
+            self,
+            train_images=np.concatenate([self.train_images[kept], self.validation_images]),
+            train_labels=np.concatenate([self.train_labels[kept], self.validation_given_labels]),
+            train_clean_labels=clean_labels,
+        )
 
     @property
     def noise_rate(self) -> float | None:
@@ -107,7 +155,9 @@ def load_dataset(settings: DataSettings) -> Dataset:
                     f"of {len(pool.labels)}"
                 )
         train, validation = pool.select(train_index), pool.select(validation_index)
+        folds = min(round(1 / settings.validation_fraction), len(train_index) + 1)
     else:
+        folds = 1
         train = pool.select(np.arange(len(pool.labels)))
         validation = _clean_split(settings, "clean_validation", pool.class_names)
         if validation.images.shape[1:] != pool.images.shape[1:]:
@@ -115,6 +165,7 @@ def load_dataset(settings: DataSettings) -> Dataset:
                 f"clean_validation {settings.clean_validation} has images of shape "
                 f"{list(validation.images.shape[1:])}, but data_dir of shape {list(pool.images.shape[1:])}"
             )
+    validation_given_labels = validation.labels
     if settings.validation_labels == "clean":
         if validation.clean_labels is None:
             raise DatasetError("validation_labels must be noisy: the clean labels of this dataset are not known")
@@ -127,10 +178,12 @@ def load_dataset(settings: DataSettings) -> Dataset:
         train_labels=train.labels,
         validation_images=validation.images,
         validation_labels=validation.labels,
+        validation_given_labels=validation_given_labels,
         train_clean_labels=train.clean_labels,
         validation_clean_labels=validation.clean_labels,
         validation_labels_kind="clean" if validation.is_clean else "noisy",
         fingerprint=_fingerprint(pool.class_names, train.images, train.labels, validation.images, validation.labels),
+        folds=folds,
     )
 
 

@@ -1,4 +1,4 @@
-"""Stratified, seeded choices: every class keeps its fraction, and the total is exact."""
+"""Stratified, seeded choices: every class keeps its fraction, and totals are exact."""
 
 from __future__ import annotations
 
@@ -34,3 +34,13 @@ def stratified_split(
     """
     held_out = stratified_choice(labels, round(fraction * len(labels)), generator)
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+def stratified_folds(labels: NDArray[np.int64], count: int, generator: Generator) -> list[NDArray[np.int64]]:
+    """Partitions N images into `count` folds of equal size, each with the same of every class, to the nearest image.
+
+    Returns the positions of each fold, ascending.
+    """
+    by_class = [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    dealt = np.concatenate(by_class)
+    return [np.sort(dealt[first::count]) for first in range(count)]

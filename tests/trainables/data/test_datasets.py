@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -169,3 +170,66 @@ def test_keys_that_do_not_fit_together_are_refused(settings: dict[str, object], 
 def test_a_split_that_leaves_no_validation_images_is_refused_by_name() -> None:
     with pytest.raises(DatasetError, match=r"validation_fraction 0.0001 leaves no validation images"):
         load_dataset(DataSettings(validation_fraction=0.0001))
+
+
+def labelled(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> set[tuple[bytes, int]]:
+    return {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
+
+
+def test_over_all_folds_every_image_is_held_out_once_and_never_trained_on_then() -> None:
+    dataset = load_dataset(NOISY_DIGITS)
+    everything = labelled(dataset.train_images, dataset.train_labels) | labelled(
+        dataset.validation_images, dataset.validation_labels
+    )
+    folds = [dataset.fold(number) for number in range(dataset.folds)]
+
+    assert dataset.folds == 5
+    held_out = [labelled(fold.validation_images, fold.validation_labels) for fold in folds]
+    assert sorted(map(len, held_out)) == [287, 287, 288, 288, 288]
+    assert set.union(*held_out) == everything
+    assert sum(map(len, held_out)) == len(everything)
+    for fold, out in zip(folds, held_out, strict=True):
+        assert labelled(fold.train_images, fold.train_labels) == everything - out
+        assert fold.noise_rate == pytest.approx(0.4, abs=0.05)
+        assert fold.fingerprint == dataset.fingerprint
+
+
+def test_the_first_fold_is_the_split_itself_and_numbers_wrap_around() -> None:
+    dataset, again = load_dataset(NOISY_DIGITS), load_dataset(NOISY_DIGITS)
+
+    assert dataset.fold(0) is dataset
+    assert dataset.fold(5) is dataset
+    np.testing.assert_array_equal(dataset.fold(3).validation_images, again.fold(8).validation_images)
+    np.testing.assert_array_equal(dataset.fold(3).train_labels, again.fold(8).train_labels)
+
+
+def test_a_fold_validates_on_clean_labels_where_the_split_does_and_trains_on_the_given_ones() -> None:
+    noisy, clean = load_dataset(NOISY_DIGITS), load_dataset(DataSettings(noise=0.4, validation_labels="clean"))
+
+    np.testing.assert_array_equal(clean.fold(2).validation_labels, noisy.fold(2).validation_clean_labels)
+    np.testing.assert_array_equal(clean.fold(2).train_labels, noisy.fold(2).train_labels)
+
+
+def test_all_images_are_those_of_training_and_validation_with_the_labels_they_were_given() -> None:
+    dataset = load_dataset(NOISY_DIGITS.model_copy(update={"validation_labels": "clean"}))
+    noisy = load_dataset(NOISY_DIGITS)
+    all_images = dataset.all_images()
+
+    assert len(all_images.train_images) == len(dataset.train_images) + len(dataset.validation_images)
+    assert len(all_images.validation_images) == len(all_images.validation_labels) == 0
+    assert labelled(all_images.train_images, all_images.train_labels) == labelled(
+        noisy.train_images, noisy.train_labels
+    ) | labelled(noisy.validation_images, noisy.validation_labels)
+
+
+def test_separate_validation_images_are_held_out_in_every_fold(tmp_path: Path) -> None:
+    images, labels = np.arange(6 * 4 * 4, dtype=np.uint8).reshape(6, 4, 4, 1), np.arange(6) % 2
+    for name, part in (("train", slice(0, 4)), ("validation", slice(4, 6))):
+        np.savez(tmp_path / name, images=images[part], labels=labels[part])
+    validation = tmp_path / "validation.npz"
+    dataset = load_dataset(
+        DataSettings(dataset="arrays", data_dir=tmp_path / "train.npz", clean_validation=validation)
+    )
+
+    assert dataset.folds == 1
+    assert dataset.fold(1) is dataset

@@ -125,7 +125,10 @@ class DataSettings(Settings):
     CIFAR-10 has a map already.
     """
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Fraction of the training images to validate on, the same in every class."""
+    """Fraction of the training images to validate on, the same in every class.
+
+    After the search, the best can be trained on [all images](export.md#weights-that-have-seen-all-images).
+    """
     validation_labels: LabelsKind = "noisy"
     """Labels to validate on: noisy as they are for training, or clean if they are known."""
     clean_validation: UserPath | None = None
@@ -137,6 +140,16 @@ class DataSettings(Settings):
     """Random seed of the validation split and of the label noise."""
     cache_dir: GivenPath = Path("~/.cache/tune-mentormix")
     """Folder for downloads and decoded images."""
+
+    @field_validator("validation_fraction", mode="before")
+    @classmethod
+    def _validate_on_something(cls, fraction: Any) -> Any:
+        if fraction == 0:
+            raise ValueError(
+                "must be above 0, since configurations are compared on these images; the best one can be trained on "
+                "all images after the search: export --refit, train --all-images"
+            )
+        return fraction
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Self:

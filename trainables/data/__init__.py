@@ -62,7 +62,7 @@ class Dataset:
     validation_clean_labels: Labels | None  # [M] where known
     validation_labels_kind: LabelsKind  # of `validation_labels`; every accuracy is printed with it
     fingerprint: str  # sha256 over class names, images, labels and split; equal exactly if the data are equal
-    folds: int  # how many `fold` tells apart; 1 with `clean_validation`, which is never trained on
+    folds: int  # how many `fold` tells apart; 1 with `clean_validation`: nothing rotates
 
     def fold(self, number: int) -> Dataset:
         """Returns the dataset with other images held out: those of fold `number` mod `folds`.

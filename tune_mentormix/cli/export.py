@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,11 @@ WEIGHTS_HELP = (
 )
 METHOD_HELP = "What to export: the best of all that was trained, or the best that uses MentorMix."
 STUDY_HELP = "Write all trials as an Optuna study (a journal file) for optuna-dashboard and optuna.load_study."
+ALL_IMAGES_HELP = "Train on the validation images too. No validation accuracy exists for such weights."
+REFIT_HELP = (
+    "First train the configuration on all images, also those of the validation split, and export these weights. "
+    "No validation accuracy exists for them."
+)
 app = Commands("Use the model")
 
 ExportFolder = Annotated[Path, argument("FOLDER", "Folder that export or train wrote.", parser=parse_path)]
@@ -28,7 +34,7 @@ LabelsFile = Annotated[Path | None, path_option("Where the label file is now. No
 EvaluationSplit = Literal["validation", "test"]
 
 
-@app.with_examples("export birds --out best", "export birds --out best --onnx", "export birds --study birds.log")
+@app.with_examples("export birds --out best", "export birds --out best --refit", "export birds --study birds.log")
 def export(
     name: Name,
     out: Annotated[Path | None, path_option("Folder to write into; not needed with --study.")] = None,
@@ -36,11 +42,14 @@ def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write an ONNX file, checked against PyTorch.")] = False,
     weights: Annotated[Literal["last", "best"], typer.Option(help=WEIGHTS_HELP)] = "last",
     method: Annotated[Literal["best", "mentormix"], typer.Option(help=METHOD_HELP)] = "best",
+    refit: Annotated[bool, typer.Option("--refit", help=REFIT_HELP)] = False,
     storage: Storage = STORAGE,
 ) -> None:
     """Write the best configuration of a search to a folder, with its weights and their provenance."""
     if out is None and study is None:
         raise RequestError("export needs --out FOLDER, or --study FILE, or both")
+    if refit and weights == "best":
+        raise RequestError("--refit trains without validation images, so no epoch is the best: leave out --weights")
     experiment = read_experiment(storage, name)
     if study is not None:
         from tune_mentormix.experiment.optuna_study import write_study  # imports Optuna
@@ -51,14 +60,17 @@ def export(
     from tune_mentormix.cli.tables import print_exported
     from tune_mentormix.export.write import export_best  # imports torch
 
-    print_exported(export_best(experiment, out, onnx, weights, method == "mentormix"), experiment.state())
+    with training_progress() if refit else nullcontext() as progress:
+        exported = export_best(experiment, out, onnx, weights, method == "mentormix", progress)
+    print_exported(exported, experiment.state())
 
 
-@app.with_examples("train best/best_config.yaml --out trained")
+@app.with_examples("train best/best_config.yaml --out trained", "train best --all-images --out trained")
 def train(
     config: Annotated[Path, argument("CONFIG", "Exported best_config.yaml, or its folder.", parser=parse_path)],
     out: Annotated[Path, path_option("Folder for checkpoints, metrics and weights.", True)] = Path("trained"),
     seed: Annotated[int | None, option("Random seed. Not set: as exported.")] = None,
+    all_images: Annotated[bool, typer.Option("--all-images", help=ALL_IMAGES_HELP)] = False,
     data_dir: DataDir = None,
     labels_file: LabelsFile = None,
 ) -> None:
@@ -69,9 +81,12 @@ def train(
     from tune_mentormix.export.train import train_in_full  # imports torch
 
     with training_progress() as progress:
-        report = train_in_full(exported, out, seed, progress)
-    accuracy = f"{format_accuracy(report['val_accuracy'])} on {exported.labels} validation labels"
-    console.stdout.print(f"accuracy {accuracy} at epoch {exported.config.epochs}, the last")
+        report = train_in_full(exported, out, seed, progress, all_images)
+    if all_images:
+        console.stdout.print("trained on all images: no validation accuracy exists for these weights")
+    else:
+        accuracy = f"{format_accuracy(report['val_accuracy'])} on {exported.labels} validation labels"
+        console.stdout.print(f"accuracy {accuracy} at epoch {exported.config.epochs}, the last")
     console.stdout.print(f"checkpoint and metrics are in {out}")
 
 

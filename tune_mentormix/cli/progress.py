@@ -105,7 +105,8 @@ def training_progress() -> Iterator[Callable[[dict[str, float], int], None]]:
         task = progress.add_task("", total=None)
 
         def show(report: dict[str, float], epochs: int) -> None:
-            text = f"validation accuracy {report['val_accuracy']:.4f}"
+            name = "validation accuracy" if "val_accuracy" in report else "training loss"
+            text = f"{name} {report.get('val_accuracy', report['train_loss']):.4f}"
             progress.update(task, completed=report["epoch"], total=epochs, description=text)
 
         yield show

@@ -135,6 +135,8 @@ def print_exported(exported: Exported, state: str) -> None:
     folder, model = exported.folder, exported.model
     unfinished = "" if state == "finished" else f" (from a search that is {state}: labelled so)"
     stdout.print(f"wrote {folder}{unfinished}")
+    if model and model.trained_on == "all images":
+        stdout.print(f"weights of epoch {model.epoch}, trained on all images: no validation accuracy exists for them")
     if model and model.which == "best":
         accuracy = format_accuracy(model.val_accuracy)
         stdout.print(f"weights of epoch {model.epoch}, the best by validation accuracy: {accuracy}")
@@ -144,7 +146,8 @@ def print_exported(exported: Exported, state: str) -> None:
         stdout.print(f"ONNX and PyTorch agree to {exported.onnx_difference:.1g} in every probability")
     commands = {"train": f"train {folder / CONFIG_FILE} --out trained"}
     if model:
-        commands |= {"evaluate": f"evaluate {folder}", "predict": f"predict {folder} IMAGES…"}
+        split = " --split test" if model.trained_on == "all images" else ""
+        commands |= {"evaluate": f"evaluate {folder}{split}", "predict": f"predict {folder} IMAGES…"}
     print_commands(commands)
 
 

@@ -68,8 +68,14 @@ class ExportEvaluation:
 def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportEvaluation:
     """Evaluates the weights of an exported folder; on the test split, its log is written before anything is measured.
 
-    Raises RequestError if the weights do not fit, the data are others than the search's, or there is no such split.
+    Raises RequestError if the weights do not fit or were trained on that split, the data are others than the
+    search's, or there is no such split.
     """
+    if split == "validation" and exported.model.trained_on == "all images":
+        raise RequestError(
+            f"the weights in {exported.path} were trained on all images, those of the validation split too: no "
+            "validation accuracy exists for them; --split test measures them on the test set"
+        )
     try:
         classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads)
         dataset = load_exported_data(exported.config)

@@ -1,4 +1,4 @@
-"""The files of an exported folder: their names, and the record of their digests.
+"""The files of an exported folder: their names, and what is recorded of them and of how they came about.
 
 `provenance.json` lists the files with their digests, so that damage and changes are noticed. It is no signature: a
 change that rewrites the digests too is not noticed. It is written last: a folder without it is an interrupted export.
@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from trainables.errors import one_line
 from tune_mentormix.config.settings import FORMAT, refuse_newer
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.provenance import git_commit, package_versions
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import YamlDocument
 
@@ -30,6 +35,15 @@ RECORDED_FILES = (CONFIG_FILE, MODEL_FILE, ONNX_FILE, FLAGS_FILE, CARD_FILE, SCR
 
 MAX_PROVENANCE_BYTES = 10_000_000
 
+# Metric → its split, and the labels it is measured on; None: the validation labels, noisy or clean.
+_MEASURED_ON: dict[str, tuple[str, str | None]] = {
+    "val_accuracy": ("validation", None),
+    "val_loss": ("validation", None),
+    "train_loss": ("train", "noisy"),
+    "mean_weight": ("train", "noisy"),
+    "selected_clean_fraction": ("train", "clean"),
+}
+
 
 class FileRecord(BaseModel):
     """A file as it was when it was exported."""
@@ -39,11 +53,12 @@ class FileRecord(BaseModel):
 
 
 class ModelRecord(BaseModel):
-    """What the weights scored when they were trained."""
+    """What the weights were trained on, and what they scored then."""
 
     which: Literal["last", "best"] = "last"  # epoch of those done; `best` was chosen by its own validation accuracy
     epoch: int
-    val_accuracy: float
+    trained_on: Literal["training split", "all images"] = "training split"
+    val_accuracy: float | None  # None for all images: none was left to validate on
 
 
 class ExportRecord(BaseModel):
@@ -59,6 +74,27 @@ def write_provenance(folder: Path, values: dict[str, Any]) -> None:
     records = {name: file_record(folder / name).model_dump() for name in RECORDED_FILES if (folder / name).is_file()}
     document = {"format": FORMAT, **values, "files": records}
     write_atomically(folder / PROVENANCE_FILE, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def metric_records(metrics: Mapping[str, float | None], epoch: int, labels: str) -> list[dict[str, Any]]:
+    """Returns each metric of an epoch but its speed, with its split and labels; `labels` are those of validation."""
+    return [
+        {"metric": name, "value": metrics[name], "split": split, "labels": kind or labels, "epoch": epoch}
+        for name, (split, kind) in _MEASURED_ON.items()
+        if name in metrics
+    ]
+
+
+def environment_record() -> dict[str, Any]:
+    """Returns when a record was written, with which versions, on what machine."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": package_versions(),
+        "commit": git_commit(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_cores": os.cpu_count(),
+    }
 
 
 def read_provenance(folder: Path) -> ExportRecord:

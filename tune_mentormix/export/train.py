@@ -13,58 +13,92 @@ from typing import Any
 
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.data import Dataset
-from trainables.errors import one_line
+from trainables.errors import TrainingDiverged, one_line
 from trainables.files import is_intact
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.training import Trainer, begin_training
 from tune_mentormix.config.settings import FORMAT
-from tune_mentormix.errors import RequestError
+from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.provenance import DatasetFacts
-from tune_mentormix.export.manifest import CONFIG_FILE, MODEL_FILE, ModelRecord, write_provenance
+from tune_mentormix.export.manifest import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    ModelRecord,
+    environment_record,
+    metric_records,
+    write_provenance,
+)
 from tune_mentormix.export.read import ExportedConfig, load_exported_data
-from tune_mentormix.export.write import environment_record, metric_records
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
 Report = dict[str, float]
+TrainingProgress = Callable[[Report, int], None]  # gets each epoch's report, and the number of epochs in all
 METRICS_FILE = "metrics.json"
 
 
 def train_in_full(
-    exported: ExportedConfig, out: Path, seed: int | None, progress: Callable[[Report, int], None]
+    exported: ExportedConfig, out: Path, seed: int | None, progress: TrainingProgress, all_images: bool = False
 ) -> Report:
     """Trains to the last epoch, leaves the weights in `out`, and returns the last epoch's report.
 
-    `seed` replaces the configuration's own; `progress` gets each epoch's report and the number of epochs in all.
+    `seed` replaces the configuration's own; `all_images` trains on the validation images too, and validates on none.
     Raises RequestError if the data are not those of the export, or `out` holds another training.
     """
     settings = exported.config if seed is None else exported.config.model_copy(update={"seed": seed})
     dataset = load_exported_data(exported)
+    if all_images:
+        dataset = dataset.all_images()
     exported = exported.model_copy(update={"config": settings})
-    _initialise_folder(out, exported)
-    trainer = begin_training(settings, dataset, exported.threads)
-    checkpoints = sorted(out.glob("checkpoint-*"))
+    _initialise_folder(out, exported, all_images)
+    trainer = train_to_the_end(exported, dataset, out, progress)
+    write_atomically(out / METRICS_FILE, json.dumps(trainer.metrics, indent=2) + "\n")
+    write_model(out / MODEL_FILE, trained_model(trainer, dataset))
+    write_provenance(out, _training_record(exported, trainer, dataset, all_images))
+    return trainer.metrics
+
+
+def train_to_the_end(exported: ExportedConfig, dataset: Dataset, folder: Path, progress: TrainingProgress) -> Trainer:
+    """Trains to the last epoch, from the newest intact checkpoint in `folder`, where only the newest is kept.
+
+    Raises SearchFailedError if the training diverges.
+    """
+    trainer = begin_training(exported.config, dataset, exported.threads)
+    checkpoints = sorted(folder.glob("checkpoint-*"))
     whole = [folder for folder in checkpoints if is_intact(folder)]
     if whole:
         load_checkpoint(trainer, whole[-1])
-    while trainer.epoch < settings.epochs:
-        report = trainer.train_epoch()
-        checkpoints.append(out / f"checkpoint-{trainer.epoch:06d}")
+    while trainer.epoch < exported.config.epochs:
+        try:
+            report = trainer.train_epoch()
+        except TrainingDiverged as error:
+            raise SearchFailedError(f"the training diverged: {error}") from error
+        checkpoints.append(folder / f"checkpoint-{trainer.epoch:06d}")
         save_checkpoint(trainer, checkpoints[-1])
         for old in checkpoints[:-1]:
             shutil.rmtree(old)
         del checkpoints[:-1]
-        progress(report, settings.epochs)
-    write_atomically(out / METRICS_FILE, json.dumps(trainer.metrics, indent=2) + "\n")
-    _write_weights(out, trainer, dataset)
-    write_provenance(out, _training_record(exported, trainer, dataset))
-    return trainer.metrics
+        progress(report, exported.config.epochs)
+    return trainer
 
 
-def _initialise_folder(out: Path, exported: ExportedConfig) -> None:
+def trained_model(trainer: Trainer, dataset: Dataset) -> ModelFile:
+    """Returns the averaged weights with their description."""
+    height, width, channels = dataset.train_images.shape[1:]
+    description = ModelDescription(
+        network=trainer.settings.network,
+        class_names=dataset.class_names,
+        input_shape=(height, width, channels),
+        precision=trainer.settings.precision,
+        epoch=trainer.epoch,
+    )
+    return ModelFile(description, trainer.weights())
+
+
+def _initialise_folder(out: Path, exported: ExportedConfig, all_images: bool) -> None:
     """Writes the configuration into `out`, or checks that an earlier run wrote the same one."""
     config = out / CONFIG_FILE
-    values = {"format": FORMAT, **exported.model_dump(mode="json")}
+    values = {"format": FORMAT, **exported.model_dump(mode="json")} | ({"all_images": True} if all_images else {})
     if config.is_file():
         if read_yaml(config).values != values:
             raise RequestError(f"{out} holds the training of another configuration; choose another --out")
@@ -76,21 +110,15 @@ def _initialise_folder(out: Path, exported: ExportedConfig) -> None:
         raise RequestError(f"cannot write to {out}: {one_line(error)} (--out)") from error
 
 
-def _write_weights(out: Path, trainer: Trainer, dataset: Dataset) -> None:
-    height, width, channels = dataset.train_images.shape[1:]
-    description = ModelDescription(
-        network=trainer.settings.network,
-        class_names=dataset.class_names,
-        input_shape=(height, width, channels),
-        precision=trainer.settings.precision,
-        epoch=trainer.epoch,
-    )
-    write_model(out / MODEL_FILE, ModelFile(description, trainer.weights()))
-
-
-def _training_record(exported: ExportedConfig, trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
+def _training_record(
+    exported: ExportedConfig, trainer: Trainer, dataset: Dataset, all_images: bool
+) -> dict[str, Any]:
     """Returns what `provenance.json` holds of a training in full, besides the files' digests."""
-    model = ModelRecord(epoch=trainer.epoch, val_accuracy=trainer.metrics["val_accuracy"])
+    model = ModelRecord(
+        epoch=trainer.epoch,
+        trained_on="all images" if all_images else "training split",
+        val_accuracy=trainer.metrics.get("val_accuracy"),
+    )
     return {
         "model": model.model_dump(),
         "metrics": metric_records(trainer.metrics, trainer.epoch, exported.labels),

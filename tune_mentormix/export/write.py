@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import platform
-from collections.abc import Mapping
+import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +15,28 @@ from trainables.checkpoint import Which, local_copy, read_weights
 from trainables.errors import CheckpointError, MissingPackageError, ModelFileError, one_line
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.onnx_export import check_onnx_packages, write_onnx
+from trainables.settings import TrialSettings
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import ComputeUsage, Experiment, Trial, newest_checkpoint
-from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, git_commit, package_versions
+from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.export import manifest
-from tune_mentormix.export.manifest import PROVENANCE_FILE, RECORDED_FILES, ModelRecord
+from tune_mentormix.export.manifest import (
+    PROVENANCE_FILE,
+    RECORDED_FILES,
+    ModelRecord,
+    environment_record,
+    metric_records,
+)
 from tune_mentormix.export.model_card import model_card, reference_flags, reproduce_script
+from tune_mentormix.export.read import ExportedConfig, load_exported_data
+from tune_mentormix.export.train import TrainingProgress, train_to_the_end, trained_model
 from tune_mentormix.results.confirmation_summary import confirmed_winner
 from tune_mentormix.results.evaluation_log import EVALUATION_LOG, OLD_EXPORT_LOG
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import write_yaml
 
-# Metric → its split, and the labels it is measured on; None: the validation labels, noisy or clean.
-_MEASURED_ON: dict[str, tuple[str, str | None]] = {
-    "val_accuracy": ("validation", None),
-    "val_loss": ("validation", None),
-    "train_loss": ("train", "noisy"),
-    "mean_weight": ("train", "noisy"),
-    "selected_clean_fraction": ("train", "clean"),
-}
+REFIT_PREFIX = ".refit-"  # of the folder that holds the checkpoint of an interrupted refit
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,19 @@ class Exported:
 
 
 def export_best(
-    experiment: Experiment, out: Path, onnx: bool = False, which: Which = "last", with_mentor: bool = False
+    experiment: Experiment,
+    out: Path,
+    onnx: bool = False,
+    which: Which = "last",
+    with_mentor: bool = False,
+    refit: TrainingProgress | None = None,
 ) -> Exported:
     """Exports the winner of the confirmation, else the best trial (so far, if the search is unfinished).
 
     `with_mentor` exports the best that uses MentorMix where the winner, or the best, does not. The weights are those
     of the trial's last epoch, by which it was chosen, or of its own best one; without an intact checkpoint all else
-    is written. An earlier export in `out` is replaced, but for its log of test set evaluations.
+    is written. With `refit`, which gets each epoch's report, the configuration is trained on all images first, and
+    the weights are those. An earlier export in `out` is replaced, but for its log of test set evaluations.
     Raises RequestError if no trial has reported yet, or a file cannot be written.
     """
     best, confirmation = confirmed_winner(experiment) or (experiment.best(), None)
@@ -64,9 +70,12 @@ def export_best(
         best, confirmation = experiment.best(with_mentor=True), None
     if best is None:
         raise RequestError(f"{experiment.name} has no result to export yet: see status {experiment.name}")
+    why_no_model = None
     try:
-        model, record = _model_of(experiment, best, which)
-        why_no_model = None
+        if refit:
+            model, record = _refit(experiment, best, out, refit)
+        else:
+            model, record = _model_of(experiment, best, which)
     except CheckpointError as error:
         model, record, why_no_model = None, None, str(error)
     try:
@@ -85,6 +94,8 @@ def export_best(
         write_atomically(out / manifest.SCRIPT_FILE, reproduce_script(provenance))
         (out / manifest.SCRIPT_FILE).chmod(0o755)
         manifest.write_provenance(out, provenance)
+        for folder in out.glob(f"{REFIT_PREFIX}*"):
+            shutil.rmtree(folder)
     except (MissingPackageError, ModelFileError) as error:
         raise RequestError(f"{error} (--onnx)") from error
     except OSError as error:
@@ -92,34 +103,37 @@ def export_best(
     return Exported(out, record, why_no_model, difference)
 
 
-def metric_records(metrics: Mapping[str, float | None], epoch: int, labels: str) -> list[dict[str, Any]]:
-    """Returns each metric of an epoch but its speed, with its split and labels; `labels` are those of validation."""
-    return [
-        {"metric": name, "value": metrics[name], "split": split, "labels": kind or labels, "epoch": epoch}
-        for name, (split, kind) in _MEASURED_ON.items()
-        if name in metrics
-    ]
+def _refit(
+    experiment: Experiment, trial: Trial, out: Path, progress: TrainingProgress
+) -> tuple[ModelFile, ModelRecord]:
+    """Trains a trial's configuration on all images; interrupted, it resumes from a checkpoint in `out`."""
+    exported = ExportedConfig(
+        config=TrialSettings.model_validate(trial.config),
+        data=experiment.settings.data_settings(),
+        threads=experiment.settings.threads(),
+        fingerprint=experiment.provenance.dataset.fingerprint,
+        labels=experiment.labels_kind,
+    )
+    _check_folder(out)
+    dataset = load_exported_data(exported).all_images()
+    digest = hashlib.sha256(exported.model_dump_json().encode()).hexdigest()
+    trainer = train_to_the_end(exported, dataset, out / f"{REFIT_PREFIX}{digest[:16]}", progress)
+    record = ModelRecord(epoch=trainer.epoch, trained_on="all images", val_accuracy=None)
+    return trained_model(trainer, dataset), record
 
 
-def environment_record() -> dict[str, Any]:
-    """Returns when a record was written, with which versions, on what machine."""
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": package_versions(),
-        "commit": git_commit(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cpu_cores": os.cpu_count(),
-    }
+def _check_folder(out: Path) -> None:
+    """Raises RequestError if the folder holds files that are no export's."""
+    ours = {*RECORDED_FILES, PROVENANCE_FILE, EVALUATION_LOG, OLD_EXPORT_LOG}
+    names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    foreign = [name for name in names if name not in ours and name[0] != "."]
+    if foreign:
+        raise RequestError(f"{out} holds {foreign[0]}, which is no part of an export; choose another --out")
 
 
 def _prepare_folder(out: Path) -> None:
     """Creates the folder, or removes an earlier export from it. Raises RequestError if it holds other files."""
-    ours = {*RECORDED_FILES, PROVENANCE_FILE, EVALUATION_LOG, OLD_EXPORT_LOG}
-    if out.is_dir():
-        foreign = sorted(path.name for path in out.iterdir() if path.name not in ours and path.name[0] != ".")
-        if foreign:
-            raise RequestError(f"{out} holds {foreign[0]}, which is no part of an export; choose another --out")
+    _check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     for name in (PROVENANCE_FILE, *RECORDED_FILES):  # in this order: without provenance it is no export
         (out / name).unlink(missing_ok=True)

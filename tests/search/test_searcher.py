@@ -29,7 +29,7 @@ def journal_and_searcher(tmp_path: Path) -> tuple[EventJournal, JournaledSearche
     journal.record(RunStarted(run=1, num_samples=1, rungs=[]))
     stopper = SearchStopper(experiment, journal, settings, quiet)
     run = Run(experiment, journal, settings, load_dataset(settings.data_settings()), quiet)
-    proposals: Iterator[TrialStart | None] = iter([TrialStart(Trial(0, {"burn_in": 10}))])
+    proposals: Iterator[TrialStart | None] = iter([TrialStart(Trial(0, {"burn_in": 10}, fold=3))])
     return journal, JournaledSearcher(run, proposals, stopper, lambda: ROOM)
 
 
@@ -47,7 +47,7 @@ def test_a_lost_trial_is_the_next_attempt_from_its_newest_whole_checkpoint(
 
     again = searcher.suggest("second")
     assert isinstance(again, dict)
-    assert (again["trial"], again["attempt"]) == (0, 2)
+    assert (again["trial"], again["attempt"], again["fold"]) == (0, 2, 3)
     assert again["resume_from"] == str(tmp_path / "1")
 
 

@@ -77,6 +77,8 @@ class Proposed(_Event):
     control: str | None = None
     enqueued: bool | None = Field(default=None, validation_alias="given", serialization_alias="given")
     """Whether it is a control or a warm start, not the sampler's choice; None in journals that do not tell."""
+    fold: int | None = None
+    """Which fold of the images the trial holds out; None: the validation split."""
     config: dict[str, Any]
 
     @field_validator("config")

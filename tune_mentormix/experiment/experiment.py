@@ -99,6 +99,7 @@ class Trial:
     node: str | None = None  # the machine that trains it, or did last; None until its first report
     usage: ComputeUsage = field(default_factory=ComputeUsage)
     noise: NoiseEstimate | None = None  # of the validation labels, as its network sees it; None before its end
+    fold: int | None = None  # of the images that it holds out; None: the validation split of the search
 
     @property
     def epoch(self) -> int:
@@ -229,7 +230,7 @@ class Experiment:
                     raise ValueError(f"the configuration of trial {event.trial} has no {missing}")
                 self.runs = max(self.runs, event.run or 0)
                 trial = self.trials.setdefault(
-                    event.trial, Trial(event.trial, event.config, event.control, event.is_enqueued)
+                    event.trial, Trial(event.trial, event.config, event.control, event.is_enqueued, fold=event.fold)
                 )
                 trial.state, trial.attempt, trial.node = "running", event.attempt or trial.attempt, None
             case events.NoiseEstimated():

@@ -144,11 +144,13 @@ class JournaledSearcher(Searcher):
                 control=trial.control,
                 enqueued=trial.enqueued,
                 config=trial.config,
+                **({} if trial.fold is None else {"fold": trial.fold}),
             )
         )
         return {
             "trial": trial.number,
             "attempt": trial.attempt,
             "settings": trial.config,
+            "fold": trial.fold or 0,
             "resume_from": start.checkpoint,
         }

@@ -38,13 +38,13 @@ def test_baselines_are_controls_and_ranked_like_all_others() -> None:
         ("trial 2", 2, 3),
     ]
     assert chosen[0].config == {"alpha": 8}
-    assert [c.is_baseline for c in chosen] == [False, True, True, False]
+    assert [c.uses_mentor for c in chosen] == [True, False, False, True]
 
 
 def test_the_published_setting_among_the_best_is_one_candidate() -> None:
     search = search_with((0.6, "finished", "published"), (0.7, "finished", None), (0.5, "finished", None))
     chosen = choose_candidates(search, CONTROLS, top_k=2)
-    assert [(c.name, c.search_rank) for c in chosen if not c.is_baseline] == [("published", 2), ("trial 1", 1)]
+    assert [(c.name, c.search_rank) for c in chosen if c.uses_mentor] == [("published", 2), ("trial 1", 1)]
 
 
 def test_a_configuration_proposed_twice_is_one_candidate() -> None:

@@ -91,10 +91,57 @@ def test_a_control_that_wins_is_called_a_control() -> None:
     assert len(sentences(confirmation)) == 2
 
 
-def test_a_baseline_never_wins() -> None:
-    winner = told({BEST: [*GOOD], PLAIN: [*BETTER]}).winner()
+def test_plain_training_can_win_and_is_compared_with_the_best_that_uses_mentormix() -> None:
+    confirmation = told({PUBLISHED: [*POOR], PLAIN: [*BETTER], BEST: [*GOOD], "trial 9": [*POOR]})
+    winner = confirmation.winner()
     assert winner is not None
-    assert winner.name == BEST
+    assert winner.name == PLAIN
+    assert [rival.name for rival in confirmation.rivals(winner)] == [BEST, PUBLISHED]
+    first, beats, *_, last = sentences(confirmation)
+    assert first == "Plain training is best here: on this budget MentorMix does not help."
+    assert beats.startswith("It beats trial 7 by 5.0 points")
+    assert last.startswith("Longer training may change this")
+    assert [row["confirmed_rank"] for row in confirmation_record(confirmation)["candidates"]] == [3, 1, 2, 4]
+
+
+def test_where_the_published_setting_is_the_best_with_mentormix_it_is_compared_once() -> None:
+    confirmation = told({PUBLISHED: [*GOOD], PLAIN: [*BETTER], BEST: [*POOR]})
+    assert [rival.name for rival in confirmation.rivals(confirmation.ranking()[0])] == [PUBLISHED]
+
+
+def test_a_test_evaluation_holds_for_a_winner_that_it_measured_beside_another() -> None:
+    """Versions before this one named the best that uses MentorMix, and measured the controls beside it."""
+    confirmation = told({BEST: [*GOOD], PLAIN: [*BETTER]})
+    results = {name: dict(zip(map(str, SEEDS), POOR, strict=True)) for name in (BEST, PLAIN)}
+    seeds = {BEST: SEEDS, PLAIN: SEEDS}
+    confirmation.test_evaluations.append({"winner": BEST, "seeds": seeds, "results": results})
+    assert confirmation.test_evaluation is not None
+
+
+def test_the_table_has_the_accuracy_at_each_runs_best_epoch_beside_the_last() -> None:
+    confirmation = Confirmation(Experiment(Path("nowhere"), SearchSettings()), [], seeds=SEEDS[:2])
+    candidate = Candidate(BEST, None, 7, None, None, {})
+    confirmation.candidates.append(candidate)
+    for run, curve in enumerate(([0.5, 0.7, 0.6], [0.4, 0.5, 0.52])):
+        confirmation.apply(Proposed(trial=run, config={}))
+        for epoch, accuracy in enumerate(curve, start=1):
+            confirmation.apply(Report(trial=run, epoch=epoch, val_accuracy=accuracy))
+        confirmation.apply(Finished(trial=run))
+    assert confirmation.best_epoch_accuracies(candidate) == {11: 0.7, 12: 0.52}
+    assert str(confirmation.best_and_last(candidate)).startswith("0.6100 / 0.5600 ± ")
+    assert confirmation_record(confirmation)["candidates"][0]["validation_best_epoch"]["by_seed"] == {
+        11: 0.7,
+        12: 0.52,
+    }
+
+
+def test_each_seed_holds_out_the_next_fold_and_a_confirmation_of_an_earlier_version_none() -> None:
+    confirmation = told({BEST: [*GOOD]})
+    assert [confirmation.fold(seed) for seed in SEEDS] == [None, None, None]
+    assert "over seeds, on the same images" in confirmation.about_intervals()
+    confirmation.folds = 2
+    assert [confirmation.fold(seed) for seed in SEEDS] == [0, 1, 0]
+    assert "over seeds and images: each seed holds out another of 2 folds" in confirmation.about_intervals()
 
 
 def test_there_is_no_winner_before_every_run_ended() -> None:
@@ -105,12 +152,12 @@ def test_a_candidate_eliminated_leaves_nothing_to_run_and_cannot_win() -> None:
     confirmation = told({BEST: [*GOOD], "trial 9": [0.9, 0.9], PLAIN: [*POOR]})
     assert confirmation.winner() is None
     confirmation.apply(Eliminated(rounds=2, candidates={"trial 9": "far behind"}))
-    assert [candidate.name for candidate in confirmation.ranking()] == [BEST, "trial 9"]
+    assert [candidate.name for candidate in confirmation.ranking()] == [BEST, PLAIN, "trial 9"]
     assert confirmation_record(confirmation)["winner"] == BEST
 
 
 def test_where_a_run_of_every_candidate_failed_there_is_no_winner() -> None:
-    confirmation = told({BEST: [0.6, None, 0.6], PLAIN: [*POOR]})
+    confirmation = told({BEST: [0.6, None, 0.6], PLAIN: [0.4, None, 0.4]})
     assert confirmation.failure(confirmation.candidates[0]) == "failed on seed 12: val_loss is nan"
     assert confirmation.winner() is None
 

@@ -10,6 +10,9 @@ import pytest
 
 from tests.search.test_interruptions import reports, start, wait_for_reports
 from tests.support.searches import SEEDS, TOP_K, SearchRunner, confirmation_of, copy_of, quiet
+from trainables.data import load_dataset
+from trainables.settings import TrialSettings
+from trainables.training import begin_training
 from tune_mentormix.cli.app import run
 from tune_mentormix.cli.tables import print_confirmation
 from tune_mentormix.errors import DONE, WRONG_REQUEST, RequestError
@@ -20,6 +23,7 @@ from tune_mentormix.results.confirmation_summary import confirmation_record
 from tune_mentormix.results.evaluation_log import EVALUATION_LOG
 from tune_mentormix.search.confirm import confirm_search
 from tune_mentormix.storage.journal import read_events
+from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +43,36 @@ def test_every_candidate_is_trained_in_full_on_the_same_fresh_seeds(confirmed: E
         for seed, ran in runs.items():
             assert ran.config == candidate.config | {"seed": seed}
             assert (ran.state, list(ran.curve)) == ("finished", [1, 2, 3, 4])
+
+
+def test_every_seed_holds_out_another_fold_which_all_candidates_share(confirmed: Experiment) -> None:
+    confirmation = confirmation_of(confirmed)
+    assert confirmation.folds == 5
+    for number, seed in enumerate(confirmation.seeds):
+        runs = [confirmation.runs_of(candidate)[seed] for candidate in confirmation.candidates]
+        assert [run.fold for run in runs] == [number] * len(runs)
+
+
+def test_a_confirmation_of_an_earlier_version_is_extended_without_rotating(
+    confirmed: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = copy_of(confirmed, tmp_path)
+    folder = storage / "done" / "confirmation"
+    values = read_yaml(folder / "confirmation.yaml").values
+    write_yaml(folder / "confirmation.yaml", {key: value for key, value in values.items() if key != "folds"})
+    events = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    without = [{key: value for key, value in event.items() if key != "fold"} for event in events]
+    (folder / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in without))
+    assert confirmation_of(read_experiment(storage, "done")).folds == 1
+
+    assert run(["confirm", "done", "--seeds", "3", "--storage", str(storage)]) == DONE
+    assert "Validation intervals (95 %) are over seeds, on the same images." in capsys.readouterr().out
+    extended = confirmation_of(read_experiment(storage, "done"))
+    assert [event for event in journal_of(extended, "proposed") if "fold" in event] == []
+    plain = next(candidate for candidate in extended.candidates if candidate.name == "plain")
+    last = extended.runs_of(plain)[extended.seeds[2]]
+    trainer = begin_training(TrialSettings(**last.config), load_dataset(confirmed.settings.data_settings()), 1)
+    assert [trainer.train_epoch()["val_accuracy"] for _ in last.curve] == list(last.curve.values())
 
 
 def test_the_test_set_is_used_once_after_the_last_run_ended(confirmed: Experiment) -> None:
@@ -101,6 +135,7 @@ def test_interrupted_and_resumed_it_ends_the_same_and_the_test_set_is_not_used_b
     resumed = confirm_search(storage, "done", None, None, {}, quiet)
     whole = confirmation_of(confirmed)
     assert {n: t.curve for n, t in resumed.runs.trials.items()} == {n: t.curve for n, t in whole.runs.trials.items()}
+    assert {t.fold for t in resumed.runs.trials.values()} == {0, 1}
     assert resumed.test_evaluations[-1]["results"] == whole.test_evaluations[-1]["results"]
     assert len(resumed.test_evaluations) == 1
 

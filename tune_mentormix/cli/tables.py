@@ -78,12 +78,15 @@ def print_confirmation(confirmation: Confirmation, experiment: Experiment, as_js
         stdout.print()
         _print_ablations(confirmation, ablations)
     elif winner and confirmation.ablate:
-        reason = "is a control" if winner.control else "has the published value of every hyperparameter"
+        reason = "has the published value of every hyperparameter"
+        if winner.control or not winner.uses_mentor:
+            reason = "is a control" if winner.control else "does not use a mentor"
         stdout.print(f"The winner {reason}: there is nothing to ablate.")
-    evaluation = confirmation.test_evaluation
-    if evaluation:
+    if winner:
+        stdout.print(confirmation.about_intervals())
+    if evaluation := confirmation.test_evaluation:
         stdout.print(
-            f"Intervals are over seeds, at 95 %, on the same images: {evaluation['images']} in the test set, which "
+            f"Test intervals (95 %) are over seeds, on the same {evaluation['images']} images of the test set, which "
             f"was used at {evaluation['opened']}, after the winner was chosen on validation."
         )
     later = experiment.ended_trials() - confirmation.searched
@@ -105,16 +108,16 @@ def leader_so_far(confirmation: Confirmation) -> str:
 
 
 def _print_candidates(confirmation: Confirmation, winner: Candidate | None) -> None:
-    """Prints every candidate, those that compete first, by rank."""
+    """Prints every candidate, by rank."""
     candidates, labels = confirmation.in_order(), f"{confirmation.runs.labels_kind} labels"
-    headings = ["", "rank by search", "rank confirmed", "seeds", f"validation, {labels}"]
+    headings = ["", "rank by search", "rank confirmed", "seeds", f"validation, {labels}: best / last epoch"]
     if confirmation.test_evaluation:
         headings.append("test, clean labels")
     rows = []
     for candidate in candidates:
         ranks = (format_value(candidate.search_rank), format_value(confirmation.rank(candidate)))
-        seeds, validation = len(confirmation.accuracies(candidate)), confirmation.validation(candidate)
-        rows.append([candidate.title, *ranks, str(seeds), str(validation or NOTHING)])
+        seeds, validation = len(confirmation.accuracies(candidate)), confirmation.best_and_last(candidate)
+        rows.append([candidate.title, *ranks, str(seeds), validation or NOTHING])
         if confirmation.test_evaluation:
             rows[-1].append(str(confirmation.test(candidate) or NOTHING))
     print_table(headings, rows, bold=candidates.index(winner) if winner else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -42,9 +42,9 @@ class Candidate:
     config: dict[str, Any]  # with the search's own seed
 
     @property
-    def is_baseline(self) -> bool:
-        """Whether it is plain mixup or plain training, which the winner is compared with and which cannot win."""
-        return self.control in BASELINES
+    def uses_mentor(self) -> bool:
+        """Whether it trains with MentorMix; plain mixup and plain training do not."""
+        return self.control not in BASELINES and self.config.get("mentor") != "uniform"
 
     @property
     def title(self) -> str:
@@ -69,8 +69,9 @@ class Ablation(Candidate):
 def choose_candidates(experiment: Experiment, controls: dict[str, dict[str, Any]], top_k: int) -> list[Candidate]:
     """Returns the controls, then the `top_k` best trials (fewer where fewer ran to the end), none of them twice.
 
-    `controls` are whole configurations by name, for those that the search did not come to. A control counts among
-    the best where it is one.
+    `controls` are whole configurations by name, for those that the search did not come to. The published setting
+    counts among the best where it is one; plain mixup and plain training do not, so that MentorMix is tried too
+    where they are ahead.
     """
     ranked = experiment.ranked_trials()
     rank_of = {trial.number: rank for rank, trial in enumerate(ranked, start=1)}
@@ -81,8 +82,13 @@ def choose_candidates(experiment: Experiment, controls: dict[str, dict[str, Any]
         else Candidate(name, name, None, None, None, config)
         for name, config in controls.items()
     ]
-    best = [trial for trial in ranked[:top_k] if trial.control is None]
-    return candidates + [_candidate(f"trial {trial.number}", trial, rank_of[trial.number]) for trial in best]
+    best = [trial for trial in ranked if not trial.is_baseline][:top_k]
+    chosen = {candidate.trial for candidate in candidates}
+    return candidates + [
+        replace(_candidate(f"trial {trial.number}", trial, rank_of[trial.number]), control=None)
+        for trial in best
+        if trial.number not in chosen
+    ]
 
 
 def _candidate(name: str, trial: Trial, rank: int | None) -> Candidate:
@@ -101,7 +107,8 @@ class Confirmation:
     """What was asked for, and the runs that answer it.
 
     Run number n is candidate n mod C on seed n div C, C candidates; a candidate that is eliminated leaves gaps. The
-    runs of ablations are numbered from `ABLATION_RUNS` in the order in which they start.
+    runs of ablations are numbered from `ABLATION_RUNS` in the order in which they start. Each seed holds out another
+    fold of the images, the same for all candidates, so that differences stay paired.
     """
 
     runs: Experiment  # the runs are its trials; it lies in the folder of the confirmation
@@ -109,6 +116,7 @@ class Confirmation:
     seeds: list[int]  # one a round, the same for all candidates
     top_k: int = 0
     searched: int = 0  # trials of the search that had ended when the candidates were chosen
+    folds: int = 1  # of the images; 1: every run validates on the validation split of the search
     ablate: bool = False  # whether ablations of the winner were requested
     eliminated: dict[str, str] = field(default_factory=dict)  # name → why
     rounds_decided: set[int] = field(default_factory=set)  # after how many rounds a candidate was eliminated
@@ -142,6 +150,10 @@ class Confirmation:
         """Returns the number of a candidate's run in a round, counted from 0."""
         return round_number * len(self.candidates) + self.candidates.index(candidate)
 
+    def fold(self, seed: int) -> int | None:
+        """Returns which fold of the images the runs on a seed hold out; None where nothing rotates."""
+        return self.seeds.index(seed) % self.folds if self.folds > 1 else None
+
     def runs_of(self, candidate: Candidate) -> dict[int, Trial]:
         """Returns the runs that were started, by seed."""
         if isinstance(candidate, Ablation):
@@ -156,6 +168,13 @@ class Confirmation:
         finished = {seed: run for seed, run in self.runs_of(candidate).items() if run.state == "finished"}
         return {seed: run.val_accuracy for seed, run in finished.items() if run.val_accuracy is not None}
 
+    def best_epoch_accuracies(self, candidate: Candidate) -> Accuracies:
+        """Returns the validation accuracies of the same runs, each at its own best epoch, by seed."""
+        runs = self.runs_of(candidate)
+        return {
+            seed: max(filter(None, runs[seed].curve.values()), default=0.0) for seed in self.accuracies(candidate)
+        }
+
     def failure(self, candidate: Candidate) -> str | None:
         """Returns why a run of the candidate failed, if one did."""
         runs = self.runs_of(candidate).items()
@@ -168,36 +187,37 @@ class Confirmation:
         return bool(runs) and self._planned_for_candidates() == len(runs) and all(run.has_ended for run in runs)
 
     def ranking(self) -> list[Candidate]:
-        """Returns those that compete, best first: by the mean over seeds, those eliminated after the others."""
-        scored = [c for c in self.candidates if not c.is_baseline and self.accuracies(c)]
+        """Returns those with results, best first: by the mean over seeds, those eliminated after the others."""
+        scored = [candidate for candidate in self.candidates if self.accuracies(candidate)]
         return sorted(scored, key=lambda c: (c.name in self.eliminated, -fmean(self.accuracies(c).values())))
 
     def winner(self) -> Candidate | None:
-        """Returns the best on validation of those that ran on every seed, once nothing is left to run."""
+        """Returns the best on validation of all that ran on every seed, once nothing is left to run."""
         if not self.is_complete:
             return None
         ran_in_full = (c for c in self.ranking() if len(self.accuracies(c)) == len(self.seeds))
         return next(ran_in_full, None)
 
     def in_order(self) -> list[Candidate]:
-        """Returns every candidate: those that compete by rank, then the others."""
+        """Returns every candidate: by rank, then those without results."""
         ranked = self.ranking()
         return [*ranked, *(candidate for candidate in self.candidates if candidate not in ranked)]
 
     def rank(self, candidate: Candidate) -> int | None:
-        """Returns the rank of a candidate that is no baseline, counted from 1."""
+        """Returns the rank of a candidate that has results, counted from 1."""
         ranked = self.ranking()
         return ranked.index(candidate) + 1 if candidate in ranked else None
 
     def ablations(self) -> list[Ablation]:
         """Returns the winner with one searched hyperparameter at a time set back, where the value differs.
 
-        There are none before there is a winner, none if they were not requested, and none if a control won.
+        There are none before there is a winner, none if they were not requested, and none if a control or a
+        configuration without MentorMix won.
         """
         winner = self.winner() if self.ablate else None
-        if winner is None or winner.control:
+        published = next((candidate.config for candidate in self.candidates if candidate.name == "published"), None)
+        if winner is None or published is None or winner.control or not winner.uses_mentor:
             return []
-        published = next(candidate.config for candidate in self.candidates if candidate.name == "published")
         return [
             Ablation(
                 name=f"{winner.name}, {name} {format_value(published[name])}",
@@ -220,27 +240,43 @@ class Confirmation:
         runs = (self.runs_of(ablation).values() for ablation in self.ablations())
         return any(sum(run.has_ended for run in by_seed) < len(self.seeds) for by_seed in runs)
 
-    def controls_beside(self, winner: Candidate) -> list[Candidate]:
-        """Returns the controls to compare the winner with: all, but for itself."""
-        return [c for c in self.candidates if c.control and c != winner]
+    def rivals(self, winner: Candidate) -> list[Candidate]:
+        """Returns whom to compare the winner with: the controls, and the best with MentorMix where that lost."""
+        rivals = [candidate for candidate in self.candidates if candidate.control and candidate != winner]
+        best = next((candidate for candidate in self.ranking() if candidate.uses_mentor), winner)
+        return rivals if winner.uses_mentor or best in rivals else [best, *rivals]
 
     def validation(self, candidate: Candidate) -> ConfidenceInterval | None:
-        """Returns the mean accuracy over the candidate's seeds."""
+        """Returns the mean accuracy over the candidate's seeds, at the last epoch."""
         return _interval(self.accuracies(candidate).values())
+
+    def best_and_last(self, candidate: Candidate) -> str | None:
+        """Formats the mean accuracy at each run's best epoch, and at the last: `0.5921 / 0.5868 ± 0.0053`."""
+        best, last = _interval(self.best_epoch_accuracies(candidate).values()), self.validation(candidate)
+        return f"{best.mean:.4f} / {last}" if best else None
+
+    def about_intervals(self) -> str:
+        """Describes what the intervals of validation accuracies are about."""
+        if self.folds == 1:
+            return "Validation intervals (95 %) are over seeds, on the same images."
+        return (
+            f"Validation intervals (95 %) are over seeds and images: each seed holds out another of {self.folds} "
+            "folds of the images, the same one for all."
+        )
 
     @property
     def test_evaluation(self) -> Evaluation | None:
-        """The evaluation of this winner and the controls on all these seeds; None before it was made."""
+        """The evaluation of this winner and its rivals on all these seeds; None before it was made."""
         winner = self.winner()
         if winner is None or not self.test_evaluations:
             return None
         last = self.test_evaluations[-1]
-        asked = (winner.name, {c.name: sorted(self.accuracies(c)) for c in self.compared(winner)})
-        return last if "results" in last and (last["winner"], last["seeds"]) == asked else None
+        seeds = {candidate.name: sorted(self.accuracies(candidate)) for candidate in self.compared(winner)}
+        return last if "results" in last and seeds.items() <= last["seeds"].items() else None
 
     def compared(self, winner: Candidate) -> list[Candidate]:
-        """Returns those that are evaluated on the test set: the winner and the controls that have results."""
-        return [c for c in [winner, *self.controls_beside(winner)] if self.accuracies(c)]
+        """Returns those that are evaluated on the test set: the winner and its rivals that have results."""
+        return [candidate for candidate in [winner, *self.rivals(winner)] if self.accuracies(candidate)]
 
     def test_accuracies(self, candidate: Candidate) -> Accuracies:
         """Returns accuracies on the clean labels of the test split, by seed; none where it was not tested."""
@@ -276,6 +312,7 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
         seeds=values["seeds"],
         top_k=values["top_k"],
         searched=values["searched"],
+        folds=values.get("folds", 1),  # earlier versions validated on the same images in every run
         ablate=values.get("ablate", False),
         test_evaluations=read_evaluations(path),
     )

@@ -8,7 +8,7 @@ from typing import Any
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.results.confirmation import Ablation, Accuracies, Candidate, Confirmation, read_confirmation
-from tune_mentormix.results.statistics import ConfidenceInterval
+from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval
 
 
 def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
@@ -19,14 +19,16 @@ def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
         "ended": confirmation.runs.ended,
         "top_k": confirmation.top_k,
         "seeds": confirmation.seeds,
+        "folds": confirmation.folds,
         "labels": {"validation": confirmation.runs.labels_kind, "test": "clean"},
         "candidates": [
             asdict(candidate)
             | {
                 "confirmed_rank": confirmation.rank(candidate),
                 "ruled_out": confirmation.eliminated.get(candidate.name),
-                "validation": _measured(confirmation.validation(candidate), confirmation.accuracies(candidate)),
-                "test": _measured(confirmation.test(candidate), confirmation.test_accuracies(candidate)),
+                "validation": _measured(confirmation.accuracies(candidate)),
+                "validation_best_epoch": _measured(confirmation.best_epoch_accuracies(candidate)),
+                "test": _measured(confirmation.test_accuracies(candidate)),
             }
             for candidate in confirmation.candidates
         ],
@@ -47,7 +49,7 @@ def _ablation_record(confirmation: Confirmation, ablation: Ablation) -> dict[str
         "winner": ablation.winner_value,
         "published": ablation.published_value,
         "config": ablation.config,
-        "validation": _measured(confirmation.validation(ablation), confirmation.accuracies(ablation)),
+        "validation": _measured(confirmation.accuracies(ablation)),
         "difference": difference and difference.as_json(),
     }
 
@@ -66,6 +68,7 @@ def confirmed_winner(experiment: Experiment) -> tuple[Trial, dict[str, Any]] | N
         raise RequestError(f"{name} won the confirmation, but the search has no trial of it; its setting: {show}")
     record = {
         "seeds": confirmation.seeds,
+        "folds": confirmation.folds,
         "candidates": len(confirmation.candidates),
         "accuracies": [
             {"split": split, "labels": labels, **interval.as_json()}
@@ -83,42 +86,50 @@ def confirmed_winner(experiment: Experiment) -> tuple[Trial, dict[str, Any]] | N
 
 
 def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:
-    """Describes what the winner is worth against each control, on the test set if it was evaluated there."""
+    """Describes what the winner is worth against its rivals, on the test set if it was evaluated there."""
     validation, test = f"the {confirmation.runs.labels_kind} validation labels", "the clean test labels"
-    honest = ", a control itself: nothing found beats it" if winner.control else ""
-    sentences = [f"The winner is {winner.in_a_sentence}{honest}."]
-    for control in confirmation.controls_beside(winner):
+    if not winner.uses_mentor:
+        sentences = [f"{winner.title.capitalize()} is best here: on this budget MentorMix does not help."]
+    else:
+        honest = ", a control itself: nothing found beats it" if winner.control else ""
+        sentences = [f"The winner is {winner.in_a_sentence}{honest}."]
+    for rival in confirmation.rivals(winner):
         for where, on_test in ((test, True), (validation, False)):
-            gain = confirmation.gain(winner, control, on_test)
+            gain = confirmation.gain(winner, rival, on_test)
             if gain is not None:
-                sentences.append(_verdict(gain, control.in_a_sentence, where))
+                sentences.append(_verdict(gain, rival.in_a_sentence, where))
+    if not winner.uses_mentor:
+        sentences.append(
+            "Longer training may change this: MentorMix helps once plain training memorises wrong labels, so that "
+            "its accuracy falls after its best epoch."
+        )
     return sentences
 
 
 def _gains(confirmation: Confirmation, winner: Candidate) -> list[dict[str, Any]]:
     return [
-        {"over": control.name, "split": split, "labels": labels, **gain.as_json()}
-        for control in confirmation.controls_beside(winner)
+        {"over": rival.name, "split": split, "labels": labels, **gain.as_json()}
+        for rival in confirmation.rivals(winner)
         for split, labels in (("validation", confirmation.runs.labels_kind), ("test", "clean"))
-        if (gain := confirmation.gain(winner, control, on_test=split == "test"))
+        if (gain := confirmation.gain(winner, rival, on_test=split == "test"))
     ]
 
 
-def _verdict(gain: ConfidenceInterval, control: str, where: str) -> str:
+def _verdict(gain: ConfidenceInterval, rival: str, where: str) -> str:
     points = f"{abs(100 * gain.mean):.1f} points"
     if gain.low is None or gain.high is None:
         if gain.n == 1:
-            return f"On {where} only one seed can be compared with {control}: that is too little to judge."
-        differs = f"it differs from {control} by {points} on each of {gain.n} seeds"
+            return f"On {where} only one seed can be compared with {rival}: that is too little to judge."
+        differs = f"it differs from {rival} by {points} on each of {gain.n} seeds"
         return f"On {where} {differs}: without spread there is no interval."
     interval = f"95 % interval {100 * gain.low:.2f} … {100 * gain.high:.2f}, {gain.n} seeds"
     if gain.is_above_zero:
-        return f"It beats {control} by {points} ({interval}) on {where}."
+        return f"It beats {rival} by {points} ({interval}) on {where}."
     if gain.is_below_zero:
-        return f"It is worse than {control} by {points} ({interval}) on {where}."
+        return f"It is worse than {rival} by {points} ({interval}) on {where}."
     difference = f"difference {100 * gain.mean:+.1f} points, {interval}"
-    return f"It is not better than {control}: a tie ({difference}) on {where}."
+    return f"It is not better than {rival}: a tie ({difference}) on {where}."
 
 
-def _measured(interval: ConfidenceInterval | None, accuracies: Accuracies) -> dict[str, Any] | None:
-    return {**interval.as_json(), "by_seed": accuracies} if interval else None
+def _measured(accuracies: Accuracies) -> dict[str, Any] | None:
+    return {**confidence_interval([*accuracies.values()]).as_json(), "by_seed": accuracies} if accuracies else None

@@ -124,6 +124,7 @@ def _begin_or_extend(
             seeds=confirmation_seeds(request.settings.seed, seeds or SEEDS),
             top_k=top_k or TOP_K,
             searched=experiment.ended_trials(),
+            folds=request.dataset.folds,
             ablate=ablate,
         )
     elif (seeds and seeds > len(confirmation.seeds)) or (ablate and not confirmation.ablate):
@@ -137,6 +138,7 @@ def _begin_or_extend(
         "top_k": confirmation.top_k,
         "seeds": confirmation.seeds,
         "searched": confirmation.searched,
+        "folds": confirmation.folds,
         "candidates": [asdict(candidate) for candidate in confirmation.candidates],
         "provenance": Provenance.collect(request.dataset).model_dump(mode="json"),
     }
@@ -205,7 +207,8 @@ def confirmation_proposals(run: Run, confirmation: Confirmation) -> Iterator[Tri
             eliminate_failed(confirmation, run.journal)
             number = confirmation.run_number(candidate, round_number)
             if number not in confirmation.runs.trials and candidate.name not in confirmation.eliminated:
-                yield TrialStart(Trial(number, candidate.config | {"seed": seed}, candidate.control))
+                config, fold = candidate.config | {"seed": seed}, confirmation.fold(seed)
+                yield TrialStart(Trial(number, config, candidate.control, fold=fold))
 
 
 def ablation_proposals(run: Run, confirmation: Confirmation) -> Iterator[TrialStart]:
@@ -215,7 +218,8 @@ def ablation_proposals(run: Run, confirmation: Confirmation) -> Iterator[TrialSt
         for ablation in confirmation.ablations():
             if seed not in confirmation.runs_of(ablation):
                 number = max(ABLATION_RUNS, max(confirmation.runs.trials) + 1)
-                yield TrialStart(Trial(number, ablation.config | {"seed": seed}))
+                config = ablation.config | {"seed": seed}
+                yield TrialStart(Trial(number, config, fold=confirmation.fold(seed)))
 
 
 def _has_started(confirmation: Confirmation, round_number: int) -> bool:
@@ -228,7 +232,7 @@ def _has_started(confirmation: Confirmation, round_number: int) -> bool:
 
 def _eliminate_worse(confirmation: Confirmation, rounds: int, journal: EventJournal) -> None:
     """Eliminates candidates by a paired test over all rounds so far; never the controls."""
-    race = [c for c in confirmation.candidates if not c.is_baseline and c.name not in confirmation.eliminated]
+    race = [c for c in confirmation.candidates if c.name not in confirmation.eliminated]
     accuracies = {c.name: confirmation.accuracies(c) for c in race if confirmation.accuracies(c)}
     kept = [c.name for c in race if c.control]
     reasons = eliminated_candidates(accuracies, kept) if accuracies else {}
@@ -247,7 +251,7 @@ def eliminate_failed(confirmation: Confirmation, journal: EventJournal) -> None:
 def evaluate_on_test_set(
     confirmation: Confirmation, winner: Candidate, settings: SearchSettings, dataset: Dataset
 ) -> None:
-    """Measures every run of the winner and the controls on the test split, and records the results.
+    """Measures every run of the winner and its rivals on the test split, and records the results.
 
     The evaluation is recorded before anything is measured, so that an interrupted one is on record too. Raises
     DatasetError, and writes nothing, if the dataset has no test split.
@@ -271,7 +275,13 @@ def _measure(
     tasks = {
         candidate.name: {
             str(seed): measure.remote(
-                run.config, dataset, newest_checkpoint(confirmation.runs, run), images, labels, settings.threads()
+                run.config,
+                dataset,
+                newest_checkpoint(confirmation.runs, run),
+                images,
+                labels,
+                settings.threads(),
+                run.fold or 0,
             )
             for seed, run in confirmation.runs_of(candidate).items()
             if run.state == "finished"

@@ -57,7 +57,8 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="+", default=[0.4, 0.6])
     arguments = parser.parse_args()
 
-    rows, ratios = [], {}
+    rows: list[dict[str, Any]] = []
+    ratios: dict[str, float] = {}
     for noise in arguments.noise:
         differences = []
         for seed in range(arguments.seeds):

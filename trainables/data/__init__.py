@@ -70,21 +70,30 @@ class Dataset:
         Fold 0 is this split. The others partition its training images, stratified by given label, so that each image
         is held out in one fold. Equal data have equal folds; the fingerprint stays that of fold 0.
         """
-        number %= self.folds
-        if number == 0:
+        if number % self.folds == 0:
             return self
-        generator = np.random.default_rng(_FOLD_SEED)
-        held_out = stratified_folds(self.train_labels, self.folds - 1, generator)[number - 1]
+        held_out, clean = self._held_out(number), self.train_clean_labels
         kept = np.setdiff1d(np.arange(len(self.train_labels)), held_out)
-        clean = self.train_clean_labels
-        labels = self.train_labels if clean is None or self.validation_labels_kind == "noisy" else clean
         return replace(
             self._train_on(kept),
             validation_images=self.train_images[held_out],
-            validation_labels=labels[held_out],
+            validation_labels=self.fold_labels(number),
             validation_given_labels=self.train_labels[held_out],
             validation_clean_labels=None if clean is None else clean[held_out],
         )
+
+    def fold_labels(self, number: int) -> Labels:
+        """Returns the validation labels of a fold, without a copy of its images."""
+        if number % self.folds == 0:
+            return self.validation_labels
+        clean = self.train_clean_labels
+        labels = self.train_labels if clean is None or self.validation_labels_kind == "noisy" else clean
+        return labels[self._held_out(number)]
+
+    def _held_out(self, number: int) -> Labels:
+        """Positions of the training images that a fold, but for the first, holds out."""
+        folds = stratified_folds(self.train_labels, self.folds - 1, np.random.default_rng(_FOLD_SEED))
+        return folds[number % self.folds - 1]
 
     def all_images(self) -> Dataset:
         """Returns the dataset with all images, as they were labelled, to train on, and none to validate on."""

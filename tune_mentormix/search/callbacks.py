@@ -166,7 +166,7 @@ def record_end(run: Run, early_stopping: AsyncSuccessiveHalving, number: int) ->
 
 def _record_noise(run: Run, trial: Trial) -> None:
     """Records the label noise as the trial's network sees it, if its probabilities are there and labels are noisy."""
-    labels = run.dataset.validation_labels
+    labels = run.dataset.fold_labels(trial.fold or 0)
     if trial.noise or run.dataset.validation_labels_kind == "clean":
         return
     probabilities = validation_probabilities(run.experiment, trial)

@@ -136,6 +136,7 @@ class JournaledSearcher(Searcher):
     def _record(self, start: TrialStart) -> dict[str, Any]:
         """Records that a trial starts, and returns what Tune hands to the trainable."""
         trial = start.trial
+        only_in_folds: dict[str, Any] = {} if trial.fold is None else {"fold": trial.fold}
         self._run.journal.record(
             Proposed(
                 trial=trial.number,
@@ -144,7 +145,7 @@ class JournaledSearcher(Searcher):
                 control=trial.control,
                 enqueued=trial.enqueued,
                 config=trial.config,
-                **({} if trial.fold is None else {"fold": trial.fold}),
+                **only_in_folds,
             )
         )
         return {

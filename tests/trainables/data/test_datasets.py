@@ -208,6 +208,7 @@ def test_a_fold_validates_on_clean_labels_where_the_split_does_and_trains_on_the
 
     np.testing.assert_array_equal(clean.fold(2).validation_labels, noisy.fold(2).validation_clean_labels)
     np.testing.assert_array_equal(clean.fold(2).train_labels, noisy.fold(2).train_labels)
+    np.testing.assert_array_equal(noisy.fold_labels(7), noisy.fold(2).validation_labels)
 
 
 def test_all_images_are_those_of_training_and_validation_with_the_labels_they_were_given() -> None:

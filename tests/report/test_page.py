@@ -233,6 +233,17 @@ def test_report_and_compare_import_neither_torch_nor_ray(tmp_path: Path) -> None
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, stdout=subprocess.DEVNULL)
 
 
+def test_the_estimated_noise_stands_beside_the_known_one(finished_search: Experiment, tmp_path: Path) -> None:
+    text = words(Page(write_report(finished_search, tmp_path / "report.html").read_text(encoding="utf-8")))
+    reference = max(
+        (trial for trial in finished_search.trials.values() if trial.noise), key=lambda t: t.val_accuracy or 0
+    )
+    assert reference.noise is not None
+    assert f"{100 * reference.noise.rate:.1f} % of the validation labels are wrong" in text
+    assert f"from the predictions of trial {reference.number}, the most accurate one" in text
+    assert "of the training labels are wrong, as the true ones are known" in text
+
+
 def test_the_noise_rate_has_an_upper_bound_without_true_labels(
     searched: Experiment, built: Report, page: Page
 ) -> None:

@@ -1,4 +1,4 @@
-"""The noise rate and the transition matrix of the training labels, where the true labels are known."""
+"""The noise rate and the transition matrix of the labels: known, where the true labels are, and estimated."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.report.figures import Figure, draw_figure
+from tune_mentormix.results.clean_terms import noise_reference
+from tune_mentormix.results.label_quality import Z_95, standard_error
 
 _MAX_CLASSES_NAMED = 20  # the names of more would overlap
 _MAX_CELLS_LABELLED = 12  # classes; of more, numbers would not fit their cells
@@ -38,6 +40,34 @@ def label_noise(experiment: Experiment) -> LabelNoise | None:
     if rate is None:
         return None
     return LabelNoise(rate, len(names), _transition_matrix(names, matrix) if matrix else None)
+
+
+@dataclass(frozen=True)
+class EstimatedNoise:
+    """The noise of the validation labels, as the most accurate network sees it."""
+
+    rate: float
+    error: float  # half of the 95 % interval
+    images: int
+    trial: int
+    figure: Figure | None
+
+
+def estimated_noise(experiment: Experiment) -> EstimatedNoise | None:
+    """Returns the estimate of the noise; None where no trial that ran to the end has one."""
+    reference = noise_reference(list(experiment.trials.values()))
+    if reference is None:
+        return None
+    noise = reference.noise
+    try:
+        facts = json.loads((experiment.path / LABEL_NOISE_FILE).read_text(encoding="utf-8"))
+        names = [str(name) for name in facts["class_names"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        names = []
+    fits = noise.transition is not None and len(names) == len(noise.transition)
+    figure = _transition_matrix(names, noise.transition) if noise.transition and fits else None
+    error = Z_95 * standard_error(noise.rate, noise.images)
+    return EstimatedNoise(noise.rate, error, noise.images, reference.trial.number, figure)
 
 
 def noise_rate_bound(experiment: Experiment) -> float | None:

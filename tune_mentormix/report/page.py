@@ -16,7 +16,8 @@ from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.experiment.optuna_study import rebuild_study
 from tune_mentormix.formatting import templates_of
 from tune_mentormix.report import figures, plots
-from tune_mentormix.report.label_noise import label_noise, noise_rate_bound
+from tune_mentormix.report.label_noise import estimated_noise, label_noise, noise_rate_bound
+from tune_mentormix.results.clean_terms import noise_warning
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
 from tune_mentormix.results.confirmation import read_confirmation
 from tune_mentormix.results.confirmation_summary import verdicts
@@ -59,7 +60,9 @@ class Report:
         self.slices = plots.slices(study, searched, best)
         self.mentor_curves = plots.mentor_curves(experiment)
         self.label_noise = label_noise(experiment)
+        self.estimated_noise = estimated_noise(experiment)
         self.noise_rate_bound = noise_rate_bound(experiment)
+        self.noise_warning = noise_warning(experiment)
         self.settings = dump_yaml(experiment.search_record(), width=100)
 
 

@@ -120,8 +120,8 @@ def clean_accuracy_by_rate(
     clean = (accuracy - rate / (classes - 1)) / slope
     # The slope of c by r; errors of rate and accuracy add up, though they cancel in part on the same images.
     by_rate = (clean * classes - 1) / (classes - 1) / slope
-    rate_error = _standard_error(rate, rate_images) if rate_images else 0.0
-    error = sqrt((_standard_error(accuracy, images) / slope) ** 2 + (by_rate * rate_error) ** 2)
+    rate_error = standard_error(rate, rate_images) if rate_images else 0.0
+    error = sqrt((standard_error(accuracy, images) / slope) ** 2 + (by_rate * rate_error) ** 2)
     return _clean_estimate(
         clean, error, f"wrong labels fall evenly on all other classes, {100 * rate:.0f} % of them {source}"
     )
@@ -157,8 +157,8 @@ def _product(first: Matrix, second: Matrix) -> list[list[float]]:
     return [[sum(a * b for a, b in zip(row, column, strict=True)) for column in columns] for row in first]
 
 
-def _standard_error(fraction: float, images: int) -> float:
-    """Of a fraction of images, with two right and two wrong ones added (Agresti and Coull 1998)."""
+def standard_error(fraction: float, images: int) -> float:
+    """Returns the standard error of a fraction of images, with two of each kind added (Agresti and Coull 1998)."""
     adjusted = (fraction * images + 2) / (images + 4)
     return sqrt(adjusted * (1 - adjusted) / (images + 4))
 

@@ -177,7 +177,7 @@ def test_importances_are_not_estimated_from_too_few_trials(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("num_samples", "failures", "headline"),
     [
-        (1, NO_FAILURES, "The published setting is the best of this search"),
+        (1, NO_FAILURES, "The published setting for 40 % noise is the best of this search"),
         (4, SimulatedFailures(dict.fromkeys(range(4), "train_loss is nan in epoch 3")), "Every trial failed"),
         (3, SimulatedFailures({}, unfinished=(0, 1, 2)), "No trial has run to the end yet"),
     ],

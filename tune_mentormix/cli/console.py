@@ -23,7 +23,7 @@ from tune_mentormix.cli.options import command
 from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
-from tune_mentormix.results.summary import CONTROL_TITLES, counts_in_words, summarize
+from tune_mentormix.results.summary import control_title, counts_in_words, summarize
 from tune_mentormix.storage.paths import Location
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
@@ -157,15 +157,22 @@ def _print_finding(experiment: Experiment) -> None:
     finding = summarize(experiment)
     if finding.compared:
         best = finding.compared[0].trial
-        values = CONTROL_TITLES[str(best.control)] if best.is_baseline else hyperparameters(best.config)
+        values = control_title(best) if best.is_baseline else hyperparameters(best.config)
         stdout.print(f"best configuration (trial {best.number}): {values}")
+        columns = ["", f"accuracy, {experiment.labels_kind} validation labels", "on clean labels", "epoch", "trial"]
         rows = []
         for compared in finding.compared:
             trial = compared.trial
+            clean = f"about {compared.clean}" if compared.clean else NOTHING
             epoch = f"{trial.epoch}/{trial.config['epochs']}"
-            rows.append((compared.title, format_accuracy(trial.val_accuracy), epoch, str(trial.number)))
-        print_table(("", f"accuracy, {experiment.labels_kind} validation labels", "epoch", "trial"), rows, bold=0)
+            rows.append([compared.title, format_accuracy(trial.val_accuracy), clean, epoch, str(trial.number)])
+        if not finding.clean_note:
+            for cells in (columns, *rows):
+                del cells[2]
+        print_table(columns, rows, bold=0)
     stdout.print(f"{finding.headline}. {finding.explanation}")
+    if finding.clean_note:
+        stdout.print(finding.clean_note)
     if finding.compared and best.best_epoch is not None and best.curve[best.best_epoch] != best.val_accuracy:
         peak = f"{format_accuracy(best.curve[best.best_epoch])}, at epoch {best.best_epoch}"
         stdout.print(f"The best is by its last epoch; its highest was {peak} (export --weights best).")

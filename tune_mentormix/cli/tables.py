@@ -138,6 +138,7 @@ def print_exported(exported: Exported, state: str) -> None:
     folder, model = exported.folder, exported.model
     unfinished = "" if state == "finished" else f" (from a search that is {state}: labelled so)"
     stdout.print(f"wrote {folder}{unfinished}")
+    stdout.print(f"accuracy in the search: {exported.accuracy}")
     if model and model.trained_on == "all images":
         stdout.print(f"weights of epoch {model.epoch}, trained on all images: no validation accuracy exists for them")
     if model and model.which == "best":

@@ -40,6 +40,10 @@ class CleanEstimate(BaseModel):
     high: float
     assumption: str
 
+    def __str__(self) -> str:
+        """Formats it in percent: `93.5 % [91.0, 95.8]`."""
+        return f"{100 * self.accuracy:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
 
 class TrialCounts(BaseModel):
     """Trials by state; they add up to `num_samples`."""
@@ -58,6 +62,7 @@ class BestTrial(BaseModel):
     val_accuracy: float | None
     epoch: int
     config: dict[str, Any]
+    clean_estimate: CleanEstimate | None = None
 
 
 class Verdict(BaseModel):
@@ -85,6 +90,8 @@ class SearchOverview(BaseModel):
     labels: str = "noisy"
     best: BestTrial | None = None
     controls: dict[str, float | None] = {}
+    clean_estimates: dict[str, CleanEstimate | None] = {}
+    """Of the controls."""
 
 
 class SearchStatus(SearchOverview):

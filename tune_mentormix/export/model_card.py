@@ -14,7 +14,8 @@ from trainables.schedules import STEP_DECAY, STEP_DECAYS
 from trainables.settings import TrialSettings
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.formatting import format_value, templates_of
-from tune_mentormix.results.summary import CONTROL_TITLES, summarize
+from tune_mentormix.results.clean_terms import clean_estimate, explain_clean_terms
+from tune_mentormix.results.summary import control_title, summarize
 
 REFERENCE_DATASETS = ("cifar10", "cifar100")
 
@@ -39,6 +40,8 @@ _TEMPLATES = templates_of("tune_mentormix.export", html=False)  # Markdown and s
 def model_card(experiment: Experiment, trial: Trial, provenance: dict[str, Any]) -> str:
     """Returns the card of a trial in Markdown; `provenance` is the folder's own record."""
     others = [control for control in experiment.controls().values() if control.number != trial.number]
+    titled = [("this trial", trial), *((control_title(control), control) for control in others)]
+    rows = [(title, row, clean_estimate(experiment, row)) for title, row in titled]
     return _TEMPLATES.get_template("model_card.md").render(
         experiment=experiment,
         trial=trial,
@@ -48,7 +51,8 @@ def model_card(experiment: Experiment, trial: Trial, provenance: dict[str, Any])
         model=provenance["model"],
         confirmation=provenance["confirmation"],
         hyperparameters=[name for name in experiment.space if name in trial.config],
-        rows=[("this trial", trial), *((CONTROL_TITLES[str(control.control)], control) for control in others)],
+        rows=rows,
+        clean_note=explain_clean_terms([clean for _, _, clean in rows]),
         summary=summarize(experiment),
     )
 

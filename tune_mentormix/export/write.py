@@ -31,6 +31,8 @@ from tune_mentormix.export.manifest import (
 from tune_mentormix.export.model_card import model_card, reference_flags, reproduce_script
 from tune_mentormix.export.read import ExportedConfig, load_exported_data
 from tune_mentormix.export.train import TrainingProgress, train_to_the_end, trained_model
+from tune_mentormix.formatting import format_accuracy
+from tune_mentormix.results.clean_terms import clean_estimate
 from tune_mentormix.results.confirmation_summary import confirmed_winner
 from tune_mentormix.results.evaluation_log import EVALUATION_LOG, OLD_EXPORT_LOG
 from tune_mentormix.storage.paths import write_atomically
@@ -47,6 +49,7 @@ class Exported:
     model: ModelRecord | None
     why_no_model: str | None
     onnx_difference: float | None  # of a probability, between ONNX and PyTorch; None without an ONNX file
+    accuracy: str  # of the trial on the validation labels, and what that is on clean ones
 
 
 def export_best(
@@ -100,7 +103,11 @@ def export_best(
         raise RequestError(f"{error} (--onnx)") from error
     except OSError as error:
         raise RequestError(f"cannot write to {out}: {one_line(error)} (--out)") from error
-    return Exported(out, record, why_no_model, difference)
+    accuracy = f"{format_accuracy(best.val_accuracy)} on {experiment.labels_kind} validation labels"
+    clean = clean_estimate(experiment, best)
+    if clean:
+        accuracy += f", about {clean} on clean ones (estimated; see {manifest.CARD_FILE})"
+    return Exported(out, record, why_no_model, difference, accuracy)
 
 
 def _refit(

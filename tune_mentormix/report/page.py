@@ -17,7 +17,6 @@ from tune_mentormix.experiment.optuna_study import rebuild_study
 from tune_mentormix.formatting import templates_of
 from tune_mentormix.report import figures, plots
 from tune_mentormix.report.label_noise import estimated_noise, label_noise, noise_rate_bound
-from tune_mentormix.results.clean_terms import noise_warning
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
 from tune_mentormix.results.confirmation import read_confirmation
 from tune_mentormix.results.confirmation_summary import verdicts
@@ -62,7 +61,6 @@ class Report:
         self.label_noise = label_noise(experiment)
         self.estimated_noise = estimated_noise(experiment)
         self.noise_rate_bound = noise_rate_bound(experiment)
-        self.noise_warning = noise_warning(experiment)
         self.settings = dump_yaml(experiment.search_record(), width=100)
 
 

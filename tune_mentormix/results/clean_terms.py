@@ -9,7 +9,7 @@ from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.experiment.schemas import CleanEstimate, NoiseEstimate
 from tune_mentormix.results.label_quality import clean_accuracy_by_rate, clean_accuracy_by_transition
 
-FLATTERY = "This flatters networks that memorise labels, and noise that depends on the image"
+FLATTERY = "This flatters networks that memorise, and is too high where wrong labels depend on the image"
 MISLEADING = (
     "The wrong labels fall mostly on few classes, so the ranking by noisy validation labels may mislead. Images with "
     "checked labels decide: clean_validation (docs/concepts.md)."
@@ -54,7 +54,7 @@ def clean_estimate(experiment: Experiment, trial: Trial, trials: list[Trial] | N
     if accuracy is None or experiment.labels_kind == "clean" or not images or not classes:
         return None
     if (rate := known_symmetric_rate(experiment.settings, classes)) is not None:
-        return clean_accuracy_by_rate(accuracy, images, classes, rate, None, "as it was set")
+        return clean_accuracy_by_rate(accuracy, images, classes, rate, None, "as set")
     reference = noise_reference(list(experiment.trials.values()) if trials is None else trials)
     if reference is None:
         return None

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import SearchOverview, Verdict
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
+from tune_mentormix.results.clean_terms import clean_estimate
 from tune_mentormix.results.summary import CONTROL_TITLES, counts_in_words, summarize
 
 _NOT_COMPARED = ("format", "name", "storage", "cache_dir")  # without influence on what a search finds
@@ -137,11 +138,13 @@ def verdict(comparison: Comparison) -> str:
 def _results(experiment: Experiment) -> dict[str, str]:
     best = experiment.best()
     controls = experiment.controls()
+    clean = clean_estimate(experiment, best) if best else None
     return {
         "state": experiment.state(),
         "trials": counts_in_words(experiment),
         "accuracies on": f"{experiment.labels_kind} validation labels",
         "best found": format_accuracy(best.val_accuracy) if best else NOTHING,
+        "best, on clean labels": f"about {clean}" if clean else NOTHING,
         "at epoch": f"{best.epoch}/{best.config['epochs']} (trial {best.number})" if best else NOTHING,
         **{
             title: format_accuracy(controls[name].val_accuracy if name in controls else None)

@@ -122,9 +122,8 @@ def clean_accuracy_by_rate(
     by_rate = (clean * classes - 1) / (classes - 1) / slope
     rate_error = standard_error(rate, rate_images) if rate_images else 0.0
     error = sqrt((standard_error(accuracy, images) / slope) ** 2 + (by_rate * rate_error) ** 2)
-    return _clean_estimate(
-        clean, error, f"wrong labels fall evenly on all other classes, {100 * rate:.0f} % of them {source}"
-    )
+    spread = f"{100 * rate:.0f} % of the labels are wrong ({source}), spread evenly over the other classes"
+    return _clean_estimate(clean, error, spread)
 
 
 def clean_accuracy_by_transition(confusion: Matrix, noise: NoiseEstimate, source: str) -> CleanEstimate | None:
@@ -149,7 +148,9 @@ def clean_accuracy_by_transition(confusion: Matrix, noise: NoiseEstimate, source
         mean = sum(row[g] * gradient[g][y] for g in classes)
         spread = sum(row[g] * gradient[g][y] ** 2 for g in classes) - mean**2
         variance += max(0.0, spread) / max(1.0, noise.images * of_true[y])
-    return _clean_estimate(clean, sqrt(max(0.0, variance)), f"wrong labels depend on the true class alone, {source}")
+    return _clean_estimate(
+        clean, sqrt(max(0.0, variance)), f"a wrong label depends on the true class alone ({source})"
+    )
 
 
 def _product(first: Matrix, second: Matrix) -> list[list[float]]:

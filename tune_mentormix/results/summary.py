@@ -6,12 +6,21 @@ from dataclasses import dataclass
 from math import hypot, sqrt
 from statistics import NormalDist
 
+from tune_mentormix.config.controls import published_row
 from tune_mentormix.experiment.experiment import Experiment, Trial
-from tune_mentormix.experiment.schemas import SearchStatus, Verdict
+from tune_mentormix.experiment.schemas import CleanEstimate, SearchStatus, Verdict
 from tune_mentormix.formatting import format_points
+from tune_mentormix.results.clean_terms import clean_estimate, explain_clean_terms, noise_warning
 from tune_mentormix.results.statistics import max_leads_by_chance, paired_standard_error, turning_point
 
 CONTROL_TITLES = {"published": "published setting", "mixup": "plain mixup", "plain": "plain training"}
+
+
+def control_title(control: Trial) -> str:
+    """Returns the name of a control in words; of the published setting, for which noise it was published."""
+    title = CONTROL_TITLES.get(str(control.control), str(control.control))
+    row = published_row(control.config) if control.control == "published" else None
+    return title if row is None else f"{title} for {100 * row:.0f} % noise"
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,7 @@ class ComparedTrial:
     title: str
     trial: Trial
     behind: float | None  # the best's accuracy minus this one's; None for the best itself
+    clean: CleanEstimate | None = None  # its accuracy on clean labels
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,11 @@ class SearchSummary:
     lead: Lead | None = None  # of the best over the best other control
     is_gain: bool = False
 
+    @property
+    def clean_note(self) -> str | None:
+        """What the accuracies on clean labels assume; None if there are none."""
+        return explain_clean_terms([row.clean for row in self.compared])
+
     def verdict(self) -> Verdict:
         """Returns what `status --json` shows."""
         points, by_chance = (self.lead.points, self.lead.by_chance) if self.lead else (None, None)
@@ -55,7 +70,12 @@ class SearchSummary:
 
 def search_status(experiment: Experiment) -> SearchStatus:
     """Returns what `status --json` shows."""
-    return experiment.status().model_copy(update={"verdict": summarize(experiment).verdict()})
+    status, best = experiment.status(), experiment.best()
+    if status.best and best:
+        status.best.clean_estimate = clean_estimate(experiment, best)
+    controls = experiment.controls().items()
+    status.clean_estimates = {name: clean_estimate(experiment, control) for name, control in controls}
+    return status.model_copy(update={"verdict": summarize(experiment).verdict()})
 
 
 def summarize(experiment: Experiment) -> SearchSummary:
@@ -66,12 +86,15 @@ def summarize(experiment: Experiment) -> SearchSummary:
             return SearchSummary("Every trial failed", "There is no answer: the reasons stand below.", [])
         return SearchSummary("No result yet", "No trial that could be the answer has reported an accuracy.", [])
     controls = {name: trial for name, trial in experiment.controls().items() if trial is not best}
-    rows = [(title, controls[name]) for name, title in CONTROL_TITLES.items() if name in controls]
+    rows = [(control_title(controls[name]), controls[name]) for name in CONTROL_TITLES if name in controls]
     mentormix = experiment.best(with_mentor=True)
     if best.is_baseline and mentormix and not mentormix.control:
         rows.append(("best with MentorMix", mentormix))
-    compared = [ComparedTrial("best found", best, None)]
-    compared += [ComparedTrial(title, trial, _accuracy(best) - _accuracy(trial)) for title, trial in rows]
+    compared = [ComparedTrial("best found", best, None, clean_estimate(experiment, best))]
+    compared += [
+        ComparedTrial(title, trial, _accuracy(best) - _accuracy(trial), clean_estimate(experiment, trial))
+        for title, trial in rows
+    ]
     if best.state != "finished":
         explanation = "The best is by latest reports, at different epochs: not yet an answer."
         return SearchSummary("No trial has run to the end yet", explanation, compared)
@@ -83,9 +106,10 @@ def summarize(experiment: Experiment) -> SearchSummary:
         headline = "A best configuration, with nothing to compare it with"
         explanation = "No control ran to the end, so whether it is a gain is unknown."
     else:
-        headline, explanation = _gain(experiment, lead, CONTROL_TITLES[str(nearest.control)])
+        headline, explanation = _gain(experiment, lead, control_title(nearest))
     is_gain = not best.control and lead is not None and lead.is_beyond_chance
-    explanation = " ".join([explanation, *_memorising(experiment, is_gain)])
+    warning = noise_warning(experiment)
+    explanation = " ".join([explanation, *_memorising(experiment, is_gain), *([warning] if warning else [])])
     return SearchSummary(headline, explanation, compared, lead, is_gain)
 
 
@@ -218,7 +242,7 @@ def _gain(experiment: Experiment, lead: Lead, other: str) -> tuple[str, str]:
 
 def _control_is_best(experiment: Experiment, best: Trial, mentormix: Trial | None) -> tuple[str, str]:
     """Describes a search whose best is a control."""
-    title = CONTROL_TITLES.get(str(best.control), str(best.control))
+    title = control_title(best)
     if not best.is_baseline:
         return (
             f"The {title} is the best of this search",

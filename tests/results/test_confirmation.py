@@ -107,6 +107,8 @@ def test_plain_training_can_win_and_is_compared_with_the_best_that_uses_mentormi
 def test_where_the_published_setting_is_the_best_with_mentormix_it_is_compared_once() -> None:
     confirmation = told({PUBLISHED: [*GOOD], PLAIN: [*BETTER], BEST: [*POOR]})
     assert [rival.name for rival in confirmation.rivals(confirmation.ranking()[0])] == [PUBLISHED]
+    alone = told({PLAIN: [*GOOD]})
+    assert alone.rivals(alone.ranking()[0]) == []
 
 
 def test_a_test_evaluation_holds_for_a_winner_that_it_measured_beside_another() -> None:

@@ -243,8 +243,8 @@ class Confirmation:
     def rivals(self, winner: Candidate) -> list[Candidate]:
         """Returns whom to compare the winner with: the controls, and the best with MentorMix where that lost."""
         rivals = [candidate for candidate in self.candidates if candidate.control and candidate != winner]
-        best = next((candidate for candidate in self.ranking() if candidate.uses_mentor), winner)
-        return rivals if winner.uses_mentor or best in rivals else [best, *rivals]
+        best = next((candidate for candidate in self.ranking() if candidate.uses_mentor), None)
+        return rivals if winner.uses_mentor or best is None or best in rivals else [best, *rivals]
 
     def validation(self, candidate: Candidate) -> ConfidenceInterval | None:
         """Returns the mean accuracy over the candidate's seeds, at the last epoch."""

@@ -73,6 +73,10 @@ def test_a_lead_on_the_same_images_is_a_gain_where_accuracies_alone_could_not_te
     assert "Luck alone can put the best of 4 finished trials on this many validation images" in unpaired.explanation
 
 
+def test_a_control_is_named_as_in_a_sentence() -> None:
+    assert summarize(search_of(180, 200, 216)).headline == "A gain: 4.0 points ahead of plain training"
+
+
 def test_a_lead_that_few_images_make_is_small_and_the_bound_grows_with_the_trials_compared() -> None:
     few = summarize(search_of(200, 180, 204))
     many = summarize(search_of(200, 180, 204, *range(170, 190)))

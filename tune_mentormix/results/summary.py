@@ -106,7 +106,7 @@ def summarize(experiment: Experiment) -> SearchSummary:
         headline = "A best configuration, with nothing to compare it with"
         explanation = "No control ran to the end, so whether it is a gain is unknown."
     else:
-        headline, explanation = _gain(experiment, lead, control_title(nearest))
+        headline, explanation = _gain(experiment, lead, _in_a_sentence(nearest))
     is_gain = not best.control and lead is not None and lead.is_beyond_chance
     warning = noise_warning(experiment)
     explanation = " ".join([explanation, *_memorising(experiment, is_gain), *([warning] if warning else [])])
@@ -218,9 +218,9 @@ def _gain(experiment: Experiment, lead: Lead, other: str) -> tuple[str, str]:
     if lead.points <= 0:
         return (
             "This search found no gain",
-            f"The best configuration is not better than the {other} ({format_points(lead.points)} points).",
+            f"The best configuration is not better than {other} ({format_points(lead.points)} points).",
         )
-    ahead = f"{_points(lead.points)} ahead of the {other}"
+    ahead = f"{_points(lead.points)} ahead of {other}"
     if lead.by_chance is None:
         return f"A lead: {ahead}", "How many images that was measured on is not recorded: it may be a gain or a tie."
     trials = experiment.counts()["finished"]
@@ -257,6 +257,11 @@ def _control_is_best(experiment: Experiment, best: Trial, mentormix: Trial | Non
     behind = f"The best with MentorMix (trial {mentormix.number}) is {_points(points)} behind"
     within = "" if bound is None or points > bound else ", which chance can explain"
     return f"{title} is best here: on this budget MentorMix does not help", f"{behind}{within}."
+
+
+def _in_a_sentence(control: Trial) -> str:
+    title = control_title(control)
+    return f"the {title}" if control.control == "published" else title
 
 
 def _accuracy(trial: Trial) -> float:

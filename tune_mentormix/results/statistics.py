@@ -108,7 +108,8 @@ def max_leads_by_chance(differences: NDArray[np.int8], level: float = 1 - CONFID
     root = np.linalg.cholesky(correlations).astype(np.float32)
     normals = np.random.default_rng(0).standard_normal((BOUND_DRAWS, pairs), dtype=np.float32)
     maxima = (normals @ root.T).max(axis=1)
-    return float(np.quantile(maxima, 1 - level)) * errors
+    sampling_error = math.sqrt(level * (1 - level) / BOUND_DRAWS)  # of the probability, at a quantile of the draws
+    return float(np.quantile(maxima, 1 - level + 2 * sampling_error)) * errors
 
 
 def paired_standard_error(difference: NDArray[np.int8]) -> float:

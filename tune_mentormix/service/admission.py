@@ -14,7 +14,13 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from search_spaces import shipped_spaces
-from tune_mentormix.config.settings import NAME_PATTERN, RESUMABLE, SearchSettings, settings_schema, with_noise
+from tune_mentormix.config.settings import (
+    NAME_PATTERN,
+    RESUMABLE,
+    SearchSettings,
+    settings_schema,
+    with_demonstration,
+)
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
@@ -77,7 +83,7 @@ def admit(submitted: Mapping[str, Any], server: ServerSettings) -> SearchSetting
     if not submitted.get("name"):
         raise NotAllowedError("name must be given")
     _check_space(submitted.get("space", "default"))
-    return _bounded(with_noise(dict(submitted)), server)
+    return _bounded(with_demonstration(dict(submitted)), server)
 
 
 def admit_changes(experiment: Experiment, changes: Mapping[str, Any], server: ServerSettings) -> dict[str, Any]:

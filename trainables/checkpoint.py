@@ -6,7 +6,7 @@ Files are written atomically, and read without executing anything in them (`weig
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -30,10 +30,11 @@ class TrainedWeights(NamedTuple):
     epoch: int
 
 
-def save_checkpoint(trainer: Trainer, folder: Path) -> None:
+def save_checkpoint(trainer: Trainer, folder: Path, identity: Mapping[str, int] | None = None) -> None:
     """Writes the trainer's state to `folder`, which is created if missing. Raises OSError.
 
-    Beside it lie the validation probabilities of the last epoch, which the driver of a search reads without torch.
+    `identity` are the trial's numbers in its search. Beside the state lie the validation probabilities of the last
+    epoch, which the driver of a search reads without torch.
     """
     writers: dict[str, Callable[[BinaryIO], object]] = {
         STATE_FILE: lambda file: _write_state(trainer.state_dict(), file)
@@ -41,7 +42,7 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> None:
     if trainer.validation is not None:
         probabilities = trainer.validation.probabilities.cpu().numpy()
         writers[PROBABILITIES_FILE] = lambda file: np.save(file, probabilities)
-    write_checkpoint(folder, writers)
+    write_checkpoint(folder, writers, {**(identity or {}), "epoch": trainer.epoch})
 
 
 def load_checkpoint(trainer: Trainer, folder: Path) -> None:

@@ -25,6 +25,7 @@ FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 1.0, 30.0
 STATE_FILE = "trial.pt"
 PROBABILITIES_FILE = "validation_probabilities.npy"  # [M, K] float16, of the checkpoint's epoch
 MANIFEST_FILE = "manifest.json"
+IDENTITY = ("trial", "attempt", "epoch")  # in a manifest: of the search's trial; not in those of version 0.1.0
 
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095  # of Linux and its usual filesystems
 
@@ -99,31 +100,35 @@ def retry_with_backoff(work: Callable[[], Result]) -> Result:
 def is_intact(folder: Path) -> bool:
     """Whether `folder` holds a complete checkpoint, unchanged since it was written. Raises OSError if unreadable."""
     try:
-        return (folder / MANIFEST_FILE).read_bytes() == _manifest(folder)
-    except (FileNotFoundError, NotADirectoryError):
+        recorded = json.loads((folder / MANIFEST_FILE).read_bytes())
+        return bool({key: value for key, value in recorded.items() if key not in IDENTITY} == _digests(folder))
+    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
         return False
 
 
-def write_checkpoint(folder: Path, writers: Mapping[str, Callable[[BinaryIO], object]]) -> None:
+def write_checkpoint(
+    folder: Path, writers: Mapping[str, Callable[[BinaryIO], object]], identity: Mapping[str, int] | None = None
+) -> None:
     """Writes files and then their manifest, so that an incomplete checkpoint is never taken for an intact one.
 
-    `writers` are by file name: `STATE_FILE`, and `PROBABILITIES_FILE` if there are any. The folder is created if
-    missing; a checkpoint already there is replaced. Raises OSError.
+    `writers` are by file name: `STATE_FILE`, and `PROBABILITIES_FILE` if there are any. `identity` tells whose
+    checkpoint it is, by the names of `IDENTITY`. The folder is created if missing; a checkpoint already there is
+    replaced. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PROBABILITIES_FILE).unlink(missing_ok=True)
     for name, write in writers.items():
         with atomic_path(folder / name) as temporary, temporary.open("wb") as file:
             write(file)
-    write_atomically(folder / MANIFEST_FILE, _manifest(folder))
+    write_atomically(folder / MANIFEST_FILE, json.dumps({**_digests(folder), **(identity or {})}))
 
 
-def _manifest(folder: Path) -> bytes:
+def _digests(folder: Path) -> dict[str, object]:
     """Describes the state file and, below `probabilities`, that of the probabilities; older checkpoints have none."""
     manifest: dict[str, object] = _digest(folder / STATE_FILE)
     with suppress(FileNotFoundError):
         manifest["probabilities"] = _digest(folder / PROBABILITIES_FILE)
-    return json.dumps(manifest).encode()
+    return manifest
 
 
 def _digest(path: Path) -> dict[str, object]:

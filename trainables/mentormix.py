@@ -44,8 +44,8 @@ class MentorMixTrainable(Trainable):
 
     Use with `tune.with_parameters(MentorMixTrainable, dataset=..., threads=...)`; `threads` are torch's on the CPU.
     The configuration holds `settings`, the fields of `TrialSettings`; `resume_from`, the folder or the URI of a
-    checkpoint to continue from, or None; `fold`, as `Dataset.fold` takes it (none: 0); and, not used here, `trial`
-    and `attempt`, its numbers.
+    checkpoint to continue from, or None; `fold`, as `Dataset.fold` takes it (none: 0); and `trial` and `attempt`, its
+    numbers, which its checkpoints get.
 
     A result is `Trainer.train_epoch`'s metrics, with `device` (`cuda` or `cpu`), `done` after the last epoch,
     `val_correct` (see `pack_answers`) and `val_images`, how many these are. A trial that fails reports `failure`, the
@@ -57,6 +57,7 @@ class MentorMixTrainable(Trainable):
     _trainer: Trainer | None  # None once the trial has failed
     _failure: str
     _epoch: int
+    _identity: dict[str, int]  # of the trial in its search
 
     def setup(self, config: dict[str, Any], dataset: Dataset | None = None, threads: int = 1) -> None:
         """Copies the dataset to the device and starts the trial. Raises ValueError without a dataset."""
@@ -88,7 +89,7 @@ class MentorMixTrainable(Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the trial's whole state; a failed trial has none."""
         if self._trainer is not None:
-            save_checkpoint(self._trainer, Path(checkpoint_dir))
+            save_checkpoint(self._trainer, Path(checkpoint_dir), self._identity)
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Writes a checkpoint that Tune uploads, with retries while the storage is full or unreachable.
@@ -122,6 +123,7 @@ class MentorMixTrainable(Trainable):
         self._trainer = None
         self._failure = ""
         self._epoch = 0
+        self._identity = {name: config[name] for name in ("trial", "attempt") if name in config}
         with ExitStack() as stack:
             resume_from = config["resume_from"]
             checkpoint = stack.enter_context(local_copy(resume_from)) if resume_from is not None else None

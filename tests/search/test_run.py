@@ -212,8 +212,20 @@ def test_a_torn_newest_checkpoint_is_passed_over(copied_search: Experiment) -> N
     assert newest_checkpoint(copied_search, trial) == str(copied_search.path / trial.checkpoints[-2][1])
 
 
+def test_the_checkpoint_of_another_trial_is_not_used(
+    copied_search: Experiment, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial, other = (copied_search.trials[number] for number in (0, 1))
+    taken, given = (folder_of(copied_search) / of.checkpoints[-1][1] for of in (trial, other))
+    shutil.rmtree(taken)
+    shutil.copytree(given, taken)
+    assert newest_checkpoint(copied_search, trial) == str(copied_search.path / trial.checkpoints[-2][1])
+    assert f"it is the checkpoint of trial 1, epoch {other.epoch}, and should be of trial 0" in caplog.text
+
+
 def test_a_search_whose_data_changed_is_not_resumed(copied_search: Experiment) -> None:
     written = read_yaml(copied_search.path / "search.yaml").values
-    write_yaml(copied_search.path / "search.yaml", written | {"data_seed": 5})
+    written["provenance"]["dataset"]["fingerprint"] = "that of other data"
+    write_yaml(copied_search.path / "search.yaml", written)
     with pytest.raises(RequestError, match="data of done changed"):
         resume_search(copied_search.path.parent, "done", {"num_samples": 6}, quiet)

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import json
+import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 if TYPE_CHECKING:  # NumPy is imported where answers or probabilities are read
     import numpy as np
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 SEARCH_FILE = "search.yaml"
 CHECKPOINTS_KEPT = 2  # of a trial: should the newest be truncated, the one before it is intact
@@ -358,16 +361,29 @@ def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
 
     Raises StorageError if the storage cannot be read now.
     """
-    for _, path in reversed(trial.checkpoints):
+    for epoch, path in reversed(trial.checkpoints):
         folder = experiment.path.resolve() / path
         try:
-            if is_intact(folder) if isinstance(folder, Path) else _is_uploaded(folder):
+            intact = is_intact(folder) if isinstance(folder, Path) else _is_uploaded(folder)
+            if intact and _belongs(folder, trial.number, epoch):
                 return str(folder)
         except StorageError:
             raise
         except OSError as error:
             raise StorageError(f"{folder} cannot be read: {one_line(error)}") from error
     return None
+
+
+def _belongs(folder: Location, trial: int, epoch: int) -> bool:
+    """Whether an intact checkpoint is of this trial and epoch; those of version 0.1.0 do not tell."""
+    recorded = json.loads((folder / MANIFEST_FILE).read_text())
+    found = recorded.get("trial", trial), recorded.get("epoch", epoch)
+    if found != (trial, epoch):
+        logger.warning(
+            "%s is not used: it is the checkpoint of trial %s, epoch %s, and should be of trial %s, epoch %s",
+            *(folder, *found, trial, epoch),
+        )
+    return bool(found == (trial, epoch))
 
 
 def _is_uploaded(folder: Location) -> bool:

@@ -112,9 +112,8 @@ def _note_lines(
         key_path = (*path, str(key.value))
         line = key.start_mark.line + 1
         if key.tag != "tag:yaml.org,2002:str":
-            raise RequestError(
-                f"{source}, line {line}: a key must be text, got {str(key.value)[:60]!r} without quotes"
-            )
+            got = f"{key.value[:60]!r} without quotes" if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+            raise RequestError(f"{source}, line {line}: a key must be text, got {got}")
         if key_path in lines:
             raise RequestError(f"{source}, line {line}: {key.value!r} stands twice (first on line {lines[key_path]})")
         lines[key_path] = line

@@ -8,6 +8,7 @@ import pytest
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import Eliminated, Failed, Finished, Proposed, Report
 from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.provenance import DatasetFacts, Provenance
 from tune_mentormix.results.confirmation import (
     ABLATION_RUNS,
     Candidate,
@@ -212,3 +213,18 @@ def test_ablations_are_paired_with_the_winner_and_never_compete() -> None:
     assert record["ablations"][0]["validation"]["by_seed"] == {12: 0.91, 13: 0.93}
     assert record["ablations"][0]["difference"]["mean"] == pytest.approx(0.305)
     assert len(record["candidates"]) == 2
+
+
+def test_the_mean_accuracy_on_clean_labels_is_known_where_the_noise_is() -> None:
+    confirmation = told({BEST: [*BETTER], PLAIN: [*POOR]})
+    settings = SearchSettings(noise=0.3, noise_kind="symmetric_exclusive")
+    provenance = Provenance(dataset=DatasetFacts(validation_images=288, classes=10))
+    confirmation.runs = replace(confirmation.runs, settings=settings, provenance=provenance)
+    estimate = confirmation.clean_estimate(confirmation.candidates[0])
+    assert estimate is not None
+    assert estimate.accuracy == pytest.approx((0.61 - 0.3 / 9) / (0.7 - 0.3 / 9))
+    confirmation.folds = 3  # on three times as many images
+    sharper = confirmation.clean_estimate(confirmation.candidates[0])
+    assert sharper is not None
+    assert sharper.high - sharper.low == pytest.approx((estimate.high - estimate.low) / 3**0.5, rel=0.05)
+    assert "30 % of the labels are wrong (as set)" in sharper.assumption

@@ -10,6 +10,7 @@ from tune_mentormix.results.label_quality import (
     clean_accuracy_by_rate,
     clean_accuracy_by_transition,
     estimate_noise,
+    pool_noise,
 )
 
 CLASSES = 5
@@ -150,3 +151,18 @@ def test_there_is_no_estimate_where_the_noise_leaves_no_signal() -> None:
     assert noise.confusion is not None
     assert noise.correction is None
     assert clean_accuracy_by_transition(noise.confusion, noise, "") is None
+
+
+def test_estimates_of_several_folds_are_pooled_into_a_sharper_one() -> None:
+    estimates = [estimate_noise(*draw(PAIR_FLIP, 300, seed=seed)[:2]) for seed in range(5)]
+    known = [estimate for estimate in estimates if estimate]
+
+    pooled = pool_noise(known)
+
+    assert pooled is not None
+    assert (pooled.images, pooled.is_symmetric) == (1500, False)
+    errors = [np.abs(np.array(each.transition) - PAIR_FLIP).max() for each in (pooled, *known)]
+    assert errors[0] < max(errors[1:])
+    assert pooled.confusion is not None
+    assert np.sum(pooled.confusion) == 1500
+    assert pool_noise([]) is None

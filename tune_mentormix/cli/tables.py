@@ -24,6 +24,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export.manifest import CONFIG_FILE
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
+from tune_mentormix.results.clean_terms import explain_clean_terms
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
 from tune_mentormix.results.confirmation import Ablation, Candidate, Confirmation
 from tune_mentormix.results.confirmation_summary import confirmation_record, verdicts
@@ -113,14 +114,23 @@ def _print_candidates(confirmation: Confirmation, winner: Candidate | None) -> N
     headings = ["", "rank by search", "rank confirmed", "seeds", f"validation, {labels}: best / last epoch"]
     if confirmation.test_evaluation:
         headings.append("test, clean labels")
+    estimates = {candidate.name: confirmation.clean_estimate(candidate) for candidate in candidates}
+    note = explain_clean_terms(list(estimates.values()))
+    if note:
+        headings.insert(5, "on clean labels")
     rows = []
     for candidate in candidates:
         ranks = (format_value(candidate.search_rank), format_value(confirmation.rank(candidate)))
         seeds, validation = len(confirmation.accuracies(candidate)), confirmation.best_and_last(candidate)
         rows.append([candidate.title, *ranks, str(seeds), validation or NOTHING])
+        if note:
+            estimate = estimates[candidate.name]
+            rows[-1].append(f"about {estimate}" if estimate else NOTHING)
         if confirmation.test_evaluation:
             rows[-1].append(str(confirmation.test(candidate) or NOTHING))
     print_table(headings, rows, bold=candidates.index(winner) if winner else None)
+    if note:
+        stdout.print(note)
 
 
 def _print_ablations(confirmation: Confirmation, ablations: list[Ablation]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.experiment import Experiment, Trial
 from tune_mentormix.experiment.schemas import CleanEstimate, NoiseEstimate
-from tune_mentormix.results.label_quality import clean_accuracy_by_rate, clean_accuracy_by_transition
+from tune_mentormix.results.label_quality import clean_accuracy_by_rate, clean_accuracy_by_transition, pool_noise
 
 FLATTERY = "This flatters networks that memorise, and is too high where wrong labels depend on the image"
 MISLEADING = (
@@ -64,6 +66,33 @@ def clean_estimate(experiment: Experiment, trial: Trial, trials: list[Trial] | N
     if trial.noise is None or trial.noise.confusion is None:
         return None
     return clean_accuracy_by_transition(trial.noise.confusion, noise, source)
+
+
+def clean_estimate_over_runs(
+    experiment: Experiment, runs: Sequence[Trial], reference: Sequence[Trial], folds: int
+) -> CleanEstimate | None:
+    """Returns what the mean accuracy of a candidate's runs would be on clean labels.
+
+    `reference` are the runs of the most accurate candidate, whose estimates of the noise are pooled. With `folds`
+    above 1 the runs are on different images. None as for a single trial.
+    """
+    facts, accuracies = (
+        experiment.provenance.dataset,
+        [run.val_accuracy for run in runs if run.val_accuracy is not None],
+    )
+    if not accuracies or experiment.labels_kind == "clean" or not facts.validation_images or not facts.classes:
+        return None
+    accuracy, images = fmean(accuracies), facts.validation_images * min(len(accuracies), folds)
+    if (rate := known_symmetric_rate(experiment.settings, facts.classes)) is not None:
+        return clean_accuracy_by_rate(accuracy, images, facts.classes, rate, None, "as set")
+    noise = pool_noise([run.noise for run in reference if run.noise])
+    own = pool_noise([run.noise for run in runs if run.noise])
+    if noise is None or own is None:
+        return None
+    source = f"estimated from {len(reference)} runs"
+    if noise.is_symmetric:
+        return clean_accuracy_by_rate(accuracy, images, facts.classes, noise.rate, images, source)
+    return None if own.confusion is None else clean_accuracy_by_transition(own.confusion, noise, source)
 
 
 def noise_warning(experiment: Experiment) -> str | None:

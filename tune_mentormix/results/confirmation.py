@@ -13,7 +13,9 @@ from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import refuse_newer
 from tune_mentormix.experiment.events import Eliminated, Event, replay
 from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.schemas import CleanEstimate
 from tune_mentormix.formatting import format_value
+from tune_mentormix.results.clean_terms import clean_estimate_over_runs
 from tune_mentormix.results.evaluation_log import Evaluation, read_evaluations
 from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval, paired_differences
 from tune_mentormix.results.summary import CONTROL_TITLES
@@ -254,6 +256,14 @@ class Confirmation:
         """Formats the mean accuracy at each run's best epoch, and at the last: `0.5921 / 0.5868 ± 0.0053`."""
         best, last = _interval(self.best_epoch_accuracies(candidate).values()), self.validation(candidate)
         return f"{best.mean:.4f} / {last}" if best else None
+
+    def clean_estimate(self, candidate: Candidate) -> CleanEstimate | None:
+        """Returns what the mean accuracy would be on clean labels; the leader's runs estimate the noise."""
+        leader = next(iter(self.ranking()), candidate)
+        runs, reference = (
+            [run for run in self.runs_of(which).values() if run.state == "finished"] for which in (candidate, leader)
+        )
+        return clean_estimate_over_runs(self.runs, runs, reference, self.folds)
 
     def about_intervals(self) -> str:
         """Describes what the intervals of validation accuracies are about."""

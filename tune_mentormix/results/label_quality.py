@@ -57,9 +57,7 @@ def estimate_noise(labels: NDArray[np.int64], probabilities: NDArray[np.floating
         # A class of which no image is certain counts as labelled rightly.
         matrix = np.where(of_true > 0, joint / np.where(of_true > 0, of_true, 1.0), np.eye(classes)).round(5)
         transition = matrix.tolist()
-        if np.linalg.matrix_rank(matrix) == classes:
-            inverse = np.linalg.inv(matrix)
-            correction = inverse.round(5).tolist() if np.abs(inverse).max() <= MAX_CORRECTION else None
+        correction = _inverse(matrix)
     rate = float(1 - np.trace(joint))
     return NoiseEstimate(
         images=images,
@@ -70,6 +68,39 @@ def estimate_noise(labels: NDArray[np.int64], probabilities: NDArray[np.floating
         correction=correction,
         confusion=confusion,
     )
+
+
+def pool_noise(estimates: Sequence[NoiseEstimate]) -> NoiseEstimate | None:
+    """Pools estimates from different images, such as the folds of a confirmation, weighted by their images."""
+    if not estimates:
+        return None
+    import numpy as np
+
+    images = [estimate.images for estimate in estimates]
+    concentration = float(np.average([estimate.concentration for estimate in estimates], weights=images))
+    symmetric = sum(estimate.images for estimate in estimates if estimate.is_symmetric)
+    transitions = [estimate.transition for estimate in estimates if estimate.transition]
+    confusions = [estimate.confusion for estimate in estimates if estimate.confusion]
+    matrix = np.average(transitions, axis=0, weights=images) if len(transitions) == len(images) else None
+    return NoiseEstimate(
+        images=sum(images),
+        rate=float(np.average([estimate.rate for estimate in estimates], weights=images)),
+        concentration=concentration,
+        is_symmetric=concentration < MIN_CONCENTRATION or 2 * symmetric > sum(images),
+        transition=None if matrix is None else matrix.tolist(),
+        correction=None if matrix is None else _inverse(matrix),
+        confusion=np.sum(confusions, axis=0).tolist() if matrix is not None else None,
+    )
+
+
+def _inverse(matrix: NDArray[np.float64]) -> list[list[float]] | None:
+    import numpy as np
+
+    if np.linalg.matrix_rank(matrix) < len(matrix):
+        return None
+    inverse = np.linalg.inv(matrix)
+    rows: list[list[float]] = inverse.round(5).tolist()
+    return rows if np.abs(inverse).max() <= MAX_CORRECTION else None
 
 
 def _count(rows: NDArray[np.int64], columns: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from simulation import Proposal
 
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import Event, Finished, Proposed, Report, Stopped
-from tune_mentormix.experiment.experiment import Trial
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, rung_epochs
 from tune_mentormix.search.plan import EPOCHS_AFTER_BURN_IN
 from tune_mentormix.search.study import SearchStudy

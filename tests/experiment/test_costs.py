@@ -6,7 +6,8 @@ import pytest
 
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import Event, Proposed, RunStarted, parse_event
-from tune_mentormix.experiment.experiment import ComputeUsage, Experiment
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.trial import ComputeUsage
 
 
 def cost_of_events(*events: Event) -> ComputeUsage:

@@ -12,8 +12,9 @@ from tests.support.simulated_search import SimulatedFailures, simulate_search
 from tune_mentormix.cli.app import run
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import DONE, WRONG_REQUEST
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.optuna_study import rebuild_study, write_study
+from tune_mentormix.experiment.trial import Trial
 
 REPOSITORY = Path(__file__).parents[2]
 

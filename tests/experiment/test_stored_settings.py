@@ -7,7 +7,8 @@ import pytest
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import resumed_settings
 from tune_mentormix.experiment.events import RunStarted
-from tune_mentormix.experiment.experiment import Experiment, Trial, read_experiment
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.storage.yaml_files import write_yaml
 
 

@@ -12,8 +12,9 @@ from trainables.data import load_dataset
 from tune_mentormix.config.controls import published_row
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import EventJournal, Finished, NoiseEstimated, Proposed, Report, replay
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import NoiseEstimate
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.search.plan import read_space
 from tune_mentormix.search.proposals import search_proposals
 from tune_mentormix.search.searcher import Run, TrialStart

@@ -11,7 +11,8 @@ from trainables.data import load_dataset
 from trainables.files import STATE_FILE, write_checkpoint
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import Checkpoint, EventJournal, Proposed, RunStarted
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.search.searcher import JournaledSearcher, Run, TrialStart
 from tune_mentormix.search.stopper import SearchStopper
 from tune_mentormix.storage.journal import JOURNAL_FILE

@@ -8,7 +8,7 @@ from trainables.settings import TrialSettings
 from tune_mentormix.config.search_space import SearchSpace, load_space, parse_space
 from tune_mentormix.config.settings import SamplerName
 from tune_mentormix.experiment.events import Event, Failed, Finished, Proposed, Report, Stopped
-from tune_mentormix.experiment.experiment import Trial
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.search.study import SAMPLERS, SearchStudy
 
 SPACE = parse_space(load_space("default"))

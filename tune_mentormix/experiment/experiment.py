@@ -6,7 +6,6 @@ up to date while it runs, a reader builds one from the file.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
@@ -14,13 +13,12 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
 from trainables.errors import one_line
 from trainables.files import MANIFEST_FILE, PROBABILITIES_FILE, is_intact
-from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import FORMAT, SearchSettings, check_name, refuse_newer
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
@@ -28,19 +26,18 @@ from tune_mentormix.experiment import events
 from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.experiment.schemas import (
     BestTrial,
-    NoiseEstimate,
     SearchState,
     SearchStatus,
     TrialCounts,
-    TrialRecord,
     TrialState,
 )
+from tune_mentormix.experiment.trial import ComputeUsage, PackedAnswers, Trial
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, StorageError, check_bucket, folders_holding
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
-if TYPE_CHECKING:  # NumPy is imported where answers or probabilities are read
+if TYPE_CHECKING:  # NumPy is imported where probabilities are read
     import numpy as np
     from numpy.typing import NDArray
 
@@ -48,123 +45,7 @@ logger = logging.getLogger(__name__)
 
 SEARCH_FILE = "search.yaml"
 CHECKPOINTS_KEPT = 2  # of a trial: should the newest be truncated, the one before it is intact
-SECONDS_PER_HOUR = 3600.0
-
 ENDED_EARLY = ("patience", "exhausted")  # why a search may be over before `num_samples` trials
-
-
-@dataclass
-class ComputeUsage:
-    """Training time by the trials' own clocks; starting workers and waiting are not in it."""
-
-    training_seconds: float = 0.0
-    cpu_hours: float = 0.0  # CPU cores held by training, times hours
-    gpu_hours: float = 0.0  # GPUs, or fractions of them, held by training, times hours
-
-    def add(self, seconds: float, cpus: float, gpus: float) -> None:
-        """Adds one epoch."""
-        self.training_seconds += seconds
-        self.cpu_hours += seconds * cpus / SECONDS_PER_HOUR
-        self.gpu_hours += seconds * gpus / SECONDS_PER_HOUR
-
-
-class PackedAnswers(NamedTuple):
-    """Which validation images a trial classified as labelled, after one epoch."""
-
-    bits: str | Location  # of `numpy.packbits`: in base64, or the file that holds them
-    images: int
-
-    def unpack(self) -> NDArray[np.bool_] | None:
-        """Returns [M] bool; None where the file is lost or damaged."""
-        import numpy as np
-
-        try:
-            packed = base64.b64decode(self.bits) if isinstance(self.bits, str) else self.bits.read_bytes()
-            return np.unpackbits(np.frombuffer(packed, np.uint8))[: self.images].reshape(self.images).view(np.bool_)
-        except (OSError, ValueError):
-            return None
-
-
-@dataclass
-class Trial:
-    """One configuration's training so far."""
-
-    number: int
-    config: dict[str, Any]
-    control: str | None = None
-    enqueued: bool = False  # a control or a warm start, not the sampler's choice
-    state: TrialState = "running"
-    attempt: int = 1  # starts so far: the first, each resume and each lost worker count
-    reports: dict[int, dict[str, float | None]] = field(default_factory=dict)  # epoch → metrics
-    answers: dict[int, PackedAnswers] = field(default_factory=dict)  # epoch → on the validation images
-    checkpoints: list[tuple[int, str]] = field(default_factory=list)  # epoch, path in the experiment; oldest first
-    error: str | None = None
-    node: str | None = None  # the machine that trains it, or did last; None until its first report
-    usage: ComputeUsage = field(default_factory=ComputeUsage)
-    noise: NoiseEstimate | None = None  # of the validation labels, as its network sees it; None before its end
-    fold: int | None = None  # of the images that it holds out; None: the validation split of the search
-
-    @property
-    def epoch(self) -> int:
-        """The epochs that were reported."""
-        return max(self.reports, default=0)
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether it is plain mixup or plain training."""
-        return self.control in BASELINES
-
-    @property
-    def uses_mentor(self) -> bool:
-        """Whether it trains with MentorMix: a mentor weights the examples."""
-        return not self.is_baseline and self.config.get("mentor") != "uniform"
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing of it is left to run."""
-        return self.state not in ("pending", "running")
-
-    @property
-    def restarts(self) -> int:
-        """Starts after the first."""
-        return self.attempt - 1
-
-    @property
-    def val_accuracy(self) -> float | None:
-        """The validation accuracy at the latest epoch that was reported."""
-        return self.reports[self.epoch]["val_accuracy"] if self.reports else None
-
-    @property
-    def best_epoch(self) -> int | None:
-        """The first epoch with the highest validation accuracy."""
-        scored = {epoch: accuracy for epoch, accuracy in self.curve.items() if accuracy is not None}
-        return max(scored, key=lambda epoch: scored[epoch], default=None)
-
-    @property
-    def curve(self) -> dict[int, float | None]:
-        """The validation accuracy by epoch, in order."""
-        return {epoch: self.reports[epoch]["val_accuracy"] for epoch in sorted(self.reports)}
-
-    def correct_answers(self, epoch: int) -> NDArray[np.bool_] | None:
-        """Returns for each validation image whether it was classified as labelled after an epoch: [M] bool.
-
-        None where that was not kept: it is at rungs and at the last epoch, but not in journals of version 0.1.0.
-        """
-        return self.answers[epoch].unpack() if epoch in self.answers else None
-
-    def record(self) -> TrialRecord:
-        """Returns what `trials --json` shows."""
-        return TrialRecord(
-            trial=self.number,
-            state=self.state,
-            control=self.control,
-            config=self.config,
-            curve=self.curve,
-            best_epoch=self.best_epoch,
-            restarts=self.restarts,
-            node=self.node,
-            error=self.error,
-        )
 
 
 @dataclass

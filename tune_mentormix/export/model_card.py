@@ -12,7 +12,8 @@ from typing import Any
 
 from trainables.schedules import STEP_DECAY, STEP_DECAYS
 from trainables.settings import TrialSettings
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.formatting import format_value, templates_of
 from tune_mentormix.results.clean_terms import clean_estimate, explain_clean_terms
 from tune_mentormix.results.summary import control_title, summarize

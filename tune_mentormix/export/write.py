@@ -18,8 +18,9 @@ from trainables.onnx_export import check_onnx_packages, write_onnx
 from trainables.settings import TrialSettings
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import ComputeUsage, Experiment, Trial, newest_checkpoint
+from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
+from tune_mentormix.experiment.trial import ComputeUsage, Trial
 from tune_mentormix.export import manifest
 from tune_mentormix.export.manifest import (
     PROVENANCE_FILE,

@@ -19,7 +19,8 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tune_mentormix.config.controls import BASELINES
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.formatting import format_accuracy, format_value
 from tune_mentormix.report.figures import (
     BEST,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import CleanEstimate, NoiseEstimate
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.label_quality import clean_accuracy_by_rate, clean_accuracy_by_transition, pool_noise
 
 FLATTERY = "This flatters networks that memorise, and is too high where wrong labels depend on the image"

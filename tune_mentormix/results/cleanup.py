@@ -14,14 +14,9 @@ from contextlib import contextmanager
 from pydantic import BaseModel, ConfigDict
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import (
-    CHECKPOINTS_KEPT,
-    Experiment,
-    Trial,
-    list_experiments,
-    read_experiment,
-)
+from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment, list_experiments, read_experiment
 from tune_mentormix.experiment.schemas import SearchState
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER, TOP_K, Confirmation, read_confirmation
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, list_folder, remove_folder, sizes_below

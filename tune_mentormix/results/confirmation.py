@@ -12,8 +12,9 @@ import numpy as np
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import refuse_newer
 from tune_mentormix.experiment.events import Eliminated, Event, replay
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import CleanEstimate
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.formatting import format_value
 from tune_mentormix.results.clean_terms import clean_estimate_over_runs
 from tune_mentormix.results.evaluation_log import Evaluation, read_evaluations

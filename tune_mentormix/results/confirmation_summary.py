@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.confirmation import Ablation, Accuracies, Candidate, Confirmation, read_confirmation
 from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval
 

@@ -7,8 +7,9 @@ from math import hypot, sqrt
 from statistics import NormalDist
 
 from tune_mentormix.config.controls import published_row
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import CleanEstimate, SearchStatus, Verdict
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.formatting import format_points
 from tune_mentormix.results.clean_terms import clean_estimate, explain_clean_terms, noise_warning
 from tune_mentormix.results.statistics import max_leads_by_chance, paired_standard_error, turning_point

@@ -29,7 +29,8 @@ from tune_mentormix.experiment.events import (
     Report,
     Stopped,
 )
-from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment, Trial, validation_probabilities
+from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment, validation_probabilities
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.formatting import format_duration
 from tune_mentormix.results.label_quality import estimate_noise
 from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving

@@ -8,7 +8,7 @@ from typing import Any
 from trainables.settings import TrialSettings
 from tune_mentormix.config.controls import control_configs, published_row
 from tune_mentormix.config.search_space import SearchSpace
-from tune_mentormix.experiment.experiment import Trial
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.search.searcher import Run, TrialStart
 from tune_mentormix.search.stopper import Plateau
 from tune_mentormix.search.study import SearchStudy

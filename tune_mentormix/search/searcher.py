@@ -18,7 +18,8 @@ from ray.tune.search import Searcher
 from trainables.data import Dataset
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import EventJournal, Proposed
-from tune_mentormix.experiment.experiment import Experiment, Trial, newest_checkpoint
+from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.search.stopper import SearchStopper
 
 

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.search_space import SearchSpace, grid_points, grid_values
 from tune_mentormix.experiment.events import Event, Failed, Finished, Proposed, Report, Stopped
-from tune_mentormix.experiment.experiment import Trial
+from tune_mentormix.experiment.trial import Trial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

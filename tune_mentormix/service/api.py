@@ -14,8 +14,9 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from tune_mentormix.config.settings import NAME_PATTERN, RESUMABLE
-from tune_mentormix.experiment.experiment import Experiment, Trial
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import TrialState
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.summary import search_status
 from tune_mentormix.service import schemas
 from tune_mentormix.service.admission import ALLOWED, admit, admit_changes, search_schema

@@ -125,7 +125,7 @@ class DataSettings(Settings):
     CIFAR-10 has a map already.
     """
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Fraction of the training images to validate on, the same in every class. Not set: 0.33 for `digits`, else 0.2.
+    """Fraction of the training images to validate on, the same in every class. Not set: 0.5 for `digits`, else 0.2.
 
     After the search, the best can be trained on [all images](export.md#weights-that-have-seen-all-images).
     """

@@ -40,7 +40,7 @@ def test_an_experiments_file_of_an_earlier_version_is_read_where_it_packed_no_tr
 
 def test_only_the_demonstration_adds_noise_unasked(tmp_path: Path) -> None:
     settings = read_settings(None, {})
-    assert (settings.noise, settings.validation_fraction, settings.epochs) == (0.6, 0.33, 40)
+    assert (settings.noise, settings.validation_fraction, settings.epochs, settings.num_samples) == (0.6, 0.5, 40, 40)
     assert read_settings(None, {"epochs": 7}).epochs == 7
     assert read_settings(None, {"dataset": "folder", "data_dir": str(tmp_path)}).noise == 0
     assert read_settings(None, {"noise": 0.0}).noise == 0

@@ -63,7 +63,7 @@ ENVIRONMENT = {  # variables for what is the same in every command
 STORAGE = Path("results")  # where experiments are kept by default
 KEYS_PAGE = "docs/search.md and docs/method.md"
 # Of the digits, where nothing else is set: wrong labels that are memorised, and enough images to tell trials apart.
-DEMONSTRATION = {"noise": 0.6, "validation_fraction": 0.33, "epochs": 40}
+DEMONSTRATION = {"noise": 0.6, "validation_fraction": 0.5, "epochs": 40, "num_samples": 40}
 RAY_RESOLUTION = 0.0001  # of a CPU or a GPU; Ray rounds to it
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION_PATTERN = r"([0-9]+(?:\.[0-9]+)?) *([smhd]?)"
@@ -146,7 +146,7 @@ class SearchSettings(DataSettings):
     first_trials: list[dict[str, Any]] = Field(default_factory=list)
     """Configurations to try first. `start_from` fills it in."""
     num_samples: Count = 20
-    """Number of trials, including the controls."""
+    """Number of trials, including the controls. Not set: 40 for dataset `digits`, otherwise 20."""
     controls: list[ControlName] = Field(default=["published", "plain"])
     """Controls, which train first and to the end: `published`, `mixup`, `plain`.
 

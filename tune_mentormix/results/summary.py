@@ -110,7 +110,7 @@ def summarize(experiment: Experiment) -> SearchSummary:
         headline, explanation = _gain(experiment, lead, _in_a_sentence(nearest))
     is_gain = not best.control and lead is not None and lead.is_beyond_chance
     warning = noise_warning(experiment)
-    explanation = " ".join([explanation, *_memorising(experiment, is_gain), *([warning] if warning else [])])
+    explanation = " ".join([explanation, *_memorising(experiment, best, is_gain), *([warning] if warning else [])])
     return SearchSummary(headline, explanation, compared, lead, is_gain)
 
 
@@ -196,10 +196,10 @@ def _paired_bound(pairs: list[tuple[Trial, Trial]]) -> tuple[float, int] | None:
     return float(max_leads_by_chance(differences)[0]), differences.shape[1]
 
 
-def _memorising(experiment: Experiment, is_gain: bool) -> list[str]:
+def _memorising(experiment: Experiment, best: Trial, is_gain: bool) -> list[str]:
     """Describes from which epoch on plain training memorises, or that it does not yet; nothing if it did not run.
 
-    MentorMix pays from there on, so without a gain, longer training is what to try.
+    MentorMix pays from there on, so longer training is what to try where it does not pay yet.
     """
     plain = experiment.controls().get("plain")
     if plain is None:
@@ -211,7 +211,10 @@ def _memorising(experiment: Experiment, is_gain: bool) -> list[str]:
     else:
         found = f"The accuracy of plain training turns down after epoch {epoch} of {plain.epoch}"
         pays = "from there it memorises wrong labels, and MentorMix can pay"
-    return [f"{found}."] if is_gain else [f"{found}: {pays}. Try longer training (--epochs)."]
+    if is_gain:
+        return [f"{found}."]
+    to_try = " Try longer training (--epochs)." if epoch is None or best.is_baseline else ""
+    return [f"{found}: {pays}.{to_try}"]
 
 
 def _gain(experiment: Experiment, lead: Lead, other: str) -> tuple[str, str]:

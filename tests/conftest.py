@@ -51,6 +51,8 @@ def ray_session() -> Iterator[None]:
 def small_settings() -> Callable[..., SearchSettings]:
     def make(storage: Path, **options: object) -> SearchSettings:
         small: dict[str, object] = {
+            "noise": 0.4,
+            "validation_fraction": 0.2,
             "max_images": 300,
             "epochs": 4,
             "num_samples": 5,

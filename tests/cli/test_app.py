@@ -337,7 +337,7 @@ def test_a_dry_run_estimates_the_cost_and_creates_nothing(
     words = ["search", "--dry-run", "--name", "birds", "--storage", str(tmp_path / "s"), "--set", "max_images=300"]
     assert run([*words, "--epochs", "10", "--trials", "8"]) == DONE
     shown = capsys.readouterr().out
-    assert "240 training and 60 validation images of 8×8×1, 10 classes" in shown
+    assert "150 training and 150 validation images of 8×8×1, 10 classes" in shown
     assert "small_cnn, 131,178 parameters" in shown
     assert re.search(r"about \d+ with early stopping, at most 80 \(8 trials of 10\)", shown)
     assert list(tmp_path.iterdir()) == []

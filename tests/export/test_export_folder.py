@@ -80,7 +80,7 @@ def test_provenance_holds_the_data_and_the_cost_of_the_search(folder: Path, fini
     assert 0 < provenance["compute"]["trial"]["cpu_hours"] < provenance["compute"]["search"]["cpu_hours"]
     dataset = finished_search.provenance.dataset
     assert provenance["dataset"]["fingerprint"] == dataset.fingerprint
-    assert provenance["dataset"]["noise"] == 0.6
+    assert provenance["dataset"]["noise"] == 0.4
     assert set(provenance["seeds"]) == {"trial", "search", "data"}
     assert provenance["search"]["num_samples"] == finished_search.num_samples
 

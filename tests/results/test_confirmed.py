@@ -21,7 +21,7 @@ from tune_mentormix.storage.yaml_files import read_yaml
 pytestmark = pytest.mark.slow
 
 
-def test_confirming_again_reads_what_is_there_and_opens_nothing(
+def test_confirming_again_reads_what_is_there_and_does_not_use_the_test_set(
     confirmed: Experiment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path.name: path.read_bytes() for path in (confirmed.path / "confirmation").iterdir() if path.is_file()}

@@ -21,7 +21,10 @@ from tune_mentormix.search.run import resume_search, start_search
 from tune_mentormix.storage.journal import read_events
 
 REPOSITORY = Path(__file__).parents[2]
-SEARCH = {"max_images": 800, "epochs": 20, "num_samples": 6, "checkpoint_every": 2, "max_concurrent": 1}
+SEARCH = {
+    **{"noise": 0.4, "validation_fraction": 0.2, "max_images": 800},
+    **{"epochs": 20, "num_samples": 6, "checkpoint_every": 2, "max_concurrent": 1},
+}
 PATIENCE_SECONDS = 120
 
 

@@ -35,7 +35,7 @@ from tune_mentormix.report.figures import (
     label_epochs,
     show_legend,
 )
-from tune_mentormix.results.summary import CONTROL_TITLES
+from tune_mentormix.results.summary import control_title
 
 MIN_TRIALS = 30  # of fewer, the best tenth is one or two trials, and what sets them apart is luck
 BOOTSTRAPS = 40
@@ -261,8 +261,8 @@ def _plot_curves(axes: Axes, trials: list[Trial], metric: str, best: Trial | Non
     for control, style in _CONTROL_STYLES.items():
         for trial in rest:
             if trial.control == control:
-                title = CONTROL_TITLES[control]
-                axes.plot(*np.transpose(_points(trial, metric)), color=CONTROL, linewidth=1.3, ls=style, label=title)
+                points, title = np.transpose(_points(trial, metric)), control_title(trial)
+                axes.plot(*points, color=CONTROL, linewidth=1.3, ls=style, label=title)
     if best in trials:
         points = np.transpose(_points(best, metric))
         axes.plot(*points, color=BEST, linewidth=2.2, zorder=4, label=f"best, trial {best.number}")

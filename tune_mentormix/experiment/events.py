@@ -140,7 +140,8 @@ class Checkpoint(_Event):
     event: Literal["checkpoint"] = "checkpoint"
     trial: TrialNumber
     attempt: Count | None = None
-    epoch: Count
+    epoch: Annotated[int, Field(ge=0)]
+    """0 where the trial failed in its first epoch; nothing is in the checkpoint then."""
     path: Annotated[str, AfterValidator(_inside)]
 
 

@@ -17,7 +17,7 @@ import pytest
 import ray
 
 from tests.support.object_store import ObjectStore
-from tests.support.searches import SEEDS, TOP_K, SearchRunner, copy_of, quiet
+from tests.support.searches import SEEDS, SMALL, TOP_K, SearchRunner, copy_of, quiet
 from tests.support.stand_in_head import StandInHead, stand_in_head
 from tune_mentormix.config.settings import SearchSettings, read_settings
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
@@ -50,17 +50,7 @@ def ray_session() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_settings() -> Callable[..., SearchSettings]:
     def make(storage: Path, **options: object) -> SearchSettings:
-        small: dict[str, object] = {
-            "noise": 0.4,
-            "validation_fraction": 0.2,
-            "max_images": 300,
-            "epochs": 4,
-            "num_samples": 5,
-            "checkpoint_every": 1,
-            "max_concurrent": 1,  # starting a worker is most of what a small search costs
-            "storage": str(storage),
-        }
-        return read_settings(None, small | options)
+        return read_settings(None, {**SMALL, "storage": str(storage), **options})
 
     return make
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.object_store import ObjectStore
+from tests.support.searches import SMALL
 from tune_mentormix.cli.app import run
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.search.run import resume_search
@@ -59,8 +60,7 @@ def disturbed_search(
     """The small search on an object store: its driver is killed, and the store is gone for a while in the resume."""
     storage = RemotePath(object_store.uri("team/searches"))
     config = tmp_path_factory.mktemp("request") / "search.yaml"
-    small = {"max_images": 300, "epochs": 4, "num_samples": 5, "checkpoint_every": 1, "max_concurrent": 1}
-    write_yaml(config, small)
+    write_yaml(config, SMALL)
     command = ["search", "--config", str(config), "--name", "done", "--storage", str(storage)]
     kill_after(KILLED_AFTER, command, storage / "done" / JOURNAL_FILE)
     assert read_experiment(storage, "done").state() == "interrupted"

@@ -11,6 +11,15 @@ from tune_mentormix.results.confirmation import Confirmation, read_confirmation
 
 SearchRunner = Callable[..., Experiment]
 TOP_K, SEEDS = 1, 2  # of the confirmed search
+SMALL: dict[str, object] = {
+    "noise": 0.4,
+    "validation_fraction": 0.2,
+    "max_images": 300,
+    "epochs": 4,
+    "num_samples": 5,
+    "checkpoint_every": 1,
+    "max_concurrent": 1,  # starting a worker is most of what a small search costs
+}
 
 
 def quiet(_progress: object) -> None:

@@ -1,4 +1,4 @@
-"""What every benchmark needs: alternating the contestants, and recording what was measured, and on what machine."""
+"""Alternates the contestants of a benchmark, and records its figures with the machine and the versions."""
 
 from __future__ import annotations
 

@@ -260,6 +260,14 @@ def test_a_reader_that_leaves_the_pipe_ends_a_command_quietly(finished_search: E
     assert "Traceback" not in done.stderr
 
 
+def test_output_that_cannot_be_written_is_one_line(finished_search: Experiment) -> None:
+    words = [sys.executable, "-m", "tune_mentormix", "trials", "done", *storage_of(finished_search)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False, cwd=REPOSITORY)
+    assert done.returncode == FAILED
+    assert done.stderr == "error: cannot write: No space left on device; free space, or send the output elsewhere\n"
+
+
 def test_trials_are_sorted_limited_and_written_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trials = simulate_search(tmp_path, "birds", 6, epochs=4).trials.values()
     words = ["trials", "birds", "--storage", str(tmp_path)]

@@ -57,6 +57,8 @@ def test_what_older_journals_lack_has_a_default_and_what_is_unknown_is_kept() ->
     proposed = parse_event({"event": "proposed", "trial": 0, "config": {}, "control": "plain", "mood": "good"})
     assert isinstance(proposed, Proposed)
     assert (proposed.is_enqueued, proposed.model_extra) == (True, {"mood": "good"})
+    failed_early = parse_event({"event": "checkpoint", "trial": 0, "epoch": 0, "path": "runs/1/trial-0000/a"})
+    assert failed_early.model_dump()["epoch"] == 0  # of a trial that failed in its first epoch
     assert parse_event({"event": "failed", "trial": 0}) == Failed(trial=0, error="", worker_lost=False)
 
 

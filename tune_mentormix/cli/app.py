@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from trainables.errors import one_line
 from tune_mentormix import __version__
 from tune_mentormix.cli import admin, choices, console, export, jobs, results, search
 from tune_mentormix.cli.options import examples
@@ -73,6 +75,12 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has left, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        console.print_error(f"cannot write: {one_line(error)}; free space, or send the output elsewhere")
         return FAILED
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from trainables import data as datasets
 from trainables.data import load_dataset
-from trainables.data.sources import Source, Split
+from trainables.data.sources import Source, Split, positions_as_names
 from trainables.device import DeviceDataset
 from trainables.settings import DatasetName, DataSettings, TrialSettings
 from trainables.training import Trainer
@@ -46,7 +46,7 @@ def _stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
         images = random.integers(0, 256, size=(IMAGES, SIDE, SIDE, 3), dtype=np.uint8)
         labels = np.arange(IMAGES) % count
         names = tuple(f"class {number}" for number in range(count))
-        return Source(IMAGES, names, labels, labels, None, lambda index: images[index])
+        return Source(IMAGES, names, labels, labels, positions_as_names(IMAGES), lambda index: images[index])
 
     sources: dict[DatasetName, object] = {"cifar10": cifar, "cifar100": cifar}
     for name, source in sources.items():

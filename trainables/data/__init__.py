@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,15 @@ from trainables.errors import DatasetError
 from trainables.metrics import confusion_matrix
 from trainables.settings import DatasetName, DataSettings, LabelsKind
 
-__all__ = ["DATASETS", "Dataset", "DatasetError", "load_dataset", "load_test_split"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetError",
+    "ImageNames",
+    "load_dataset",
+    "load_named_dataset",
+    "load_test_split",
+]
 
 DATASETS: dict[DatasetName, Callable[[DataSettings, Split], Source]] = {
     "digits": digits_source,
@@ -72,7 +81,7 @@ class Dataset:
         """
         if number % self.folds == 0:
             return self
-        held_out, clean = self._held_out(number), self.train_clean_labels
+        held_out, clean = self.held_out_positions(number), self.train_clean_labels
         kept = np.setdiff1d(np.arange(len(self.train_labels)), held_out)
         return replace(
             self._train_on(kept),
@@ -88,10 +97,15 @@ class Dataset:
             return self.validation_labels
         clean = self.train_clean_labels
         labels = self.train_labels if clean is None or self.validation_labels_kind == "noisy" else clean
-        return labels[self._held_out(number)]
+        return labels[self.held_out_positions(number)]
 
-    def _held_out(self, number: int) -> Labels:
-        """Positions of the training images that a fold, but for the first, holds out."""
+    def held_out_positions(self, number: int) -> Labels:
+        """Returns the positions of the images that a fold holds out, as it validates on them, one by one.
+
+        They are counted over the training images and then the validation images, of this split.
+        """
+        if number % self.folds == 0:
+            return np.arange(len(self.train_labels), len(self.train_labels) + len(self.validation_labels))
         folds = stratified_folds(self.train_labels, self.folds - 1, np.random.default_rng(_FOLD_SEED))
         return folds[number % self.folds - 1]
 
@@ -138,8 +152,20 @@ class Dataset:
         return matrix
 
 
+class ImageNames(NamedTuple):
+    """The names by which label files name a dataset's images: paths, or positions where they are no files."""
+
+    train: tuple[str, ...]  # N
+    validation: tuple[str, ...]  # M
+
+
 def load_dataset(settings: DataSettings) -> Dataset:
     """Loads, splits and adds label noise; equal settings give equal arrays. Raises DatasetError if it cannot."""
+    return load_named_dataset(settings)[0]
+
+
+def load_named_dataset(settings: DataSettings) -> tuple[Dataset, ImageNames]:
+    """Loads a dataset as `load_dataset` does, and the names of its images."""
     source = load_labels(DATASETS[settings.dataset](settings, "train"), settings)
     assert source.labels is not None  # its own or the label file's
     assert source.class_names is not None
@@ -164,11 +190,13 @@ def load_dataset(settings: DataSettings) -> Dataset:
                     f"of {len(pool.labels)}"
                 )
         train, validation = pool.select(train_index), pool.select(validation_index)
+        names = ImageNames(*(source.select(index).image_names for index in (train_index, validation_index)))
         folds = min(round(1 / settings.validation_fraction), len(train_index) + 1)
     else:
         folds = 1
         train = pool.select(np.arange(len(pool.labels)))
-        validation = _clean_split(settings, "clean_validation", pool.class_names)
+        validation, validation_names = _clean_split(settings, "clean_validation", pool.class_names)
+        names = ImageNames(source.image_names, validation_names)
         if validation.images.shape[1:] != pool.images.shape[1:]:
             raise DatasetError(
                 f"clean_validation {settings.clean_validation} has images of shape "
@@ -180,7 +208,7 @@ def load_dataset(settings: DataSettings) -> Dataset:
             raise DatasetError("validation_labels must be noisy: the clean labels of this dataset are not known")
         validation = replace(validation, labels=validation.clean_labels)
 
-    return Dataset(
+    dataset = Dataset(
         name=settings.dataset,
         class_names=pool.class_names,
         train_images=train.images,
@@ -194,6 +222,7 @@ def load_dataset(settings: DataSettings) -> Dataset:
         fingerprint=_fingerprint(pool.class_names, train.images, train.labels, validation.images, validation.labels),
         folds=folds,
     )
+    return dataset, names
 
 
 def load_test_split(settings: DataSettings) -> tuple[Images, Labels]:
@@ -203,13 +232,16 @@ def load_test_split(settings: DataSettings) -> tuple[Images, Labels]:
     """
     class_names = load_labels(DATASETS[settings.dataset](settings, "train"), settings).class_names
     assert class_names is not None  # the images' own or the label file's
-    test = _clean_split(settings, "test", class_names)
+    test, _ = _clean_split(settings, "test", class_names)
     return test.images, test.labels
 
 
-def _clean_split(settings: DataSettings, split: Split, class_names: tuple[str, ...]) -> LabelledImages:
-    """A split with separate, clean labels, which are matched to the training classes by name."""
-    data = DATASETS[settings.dataset](settings, split).read()
+def _clean_split(
+    settings: DataSettings, split: Split, class_names: tuple[str, ...]
+) -> tuple[LabelledImages, tuple[str, ...]]:
+    """A split with separate, clean labels, which are matched to the training classes by name, and its image names."""
+    source = DATASETS[settings.dataset](settings, split)
+    data = source.read()
     unknown = set(data.class_names) - set(class_names)
     if unknown:
         raise DatasetError(
@@ -217,7 +249,7 @@ def _clean_split(settings: DataSettings, split: Split, class_names: tuple[str, .
             f"classes {', '.join(class_names)}"
         )
     labels = np.asarray([class_names.index(name) for name in data.class_names], dtype=np.int64)[data.labels]
-    return LabelledImages(np.asarray(data.images), labels, labels, class_names)
+    return LabelledImages(np.asarray(data.images), labels, labels, class_names), source.image_names
 
 
 def _generator(settings: DataSettings, stream: int) -> np.random.Generator:

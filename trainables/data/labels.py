@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -30,10 +30,17 @@ from trainables.errors import DatasetError, one_line
 from trainables.settings import DataSettings
 
 _CLEAN_LABEL_KEY = "clean_label"  # CIFAR-10N and CIFAR-100N keep the true labels beside the human ones
-_IMAGE_COLUMN, _LABEL_COLUMN = "image", "label"
+IMAGE_COLUMN, LABEL_COLUMN = "image", "label"
+GIVEN_COLUMN = "given"  # in a file of corrected labels: the label before, which was none of the true ones
 
-_RawLabels = tuple[Labels | list[str], tuple[str, ...] | None, Labels | None]
-"""Integers or words (class names or integers in text), names of the images, clean labels."""
+
+class _RawLabels(NamedTuple):
+    """What a file holds, before its labels are matched to classes and images."""
+
+    values: Labels | list[str]  # integers, or words: class names or integers in text
+    image_names: tuple[str, ...] | None = None
+    clean_labels: Labels | None = None
+    is_correction: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,14 @@ class LabelFile:
     class_names: tuple[str, ...]  # the dataset's K; if it has none, those the file implies
     image_names: tuple[str, ...] | None  # M; None: the labels are in the order of the dataset's images
     clean_labels: Labels | None  # [M] int64, if the file keeps the true labels too
+    is_correction: bool  # of labels that were given with the images, and so are not the true ones
 
 
 def load_labels(source: Source, settings: DataSettings) -> Source:
     """Returns the images that the label file labels, with its labels; without a label file, the source itself.
 
-    The source's own labels, if it has any, become the clean ones. Raises DatasetError if the file does not fit.
+    The source's own labels, if it has any, become the clean ones, but for those that the file corrects. Raises
+    DatasetError if the file does not fit.
     """
     path = settings.labels_file
     if path is None:
@@ -61,7 +70,9 @@ def load_labels(source: Source, settings: DataSettings) -> Source:
         source, labels = source.select(positions), labels[order]
     elif len(labels) != source.image_count:
         raise DatasetError(f"labels_file {path} has {len(labels)} labels for {source.image_count} images")
-    own_labels = source.clean_labels if source.clean_labels is not None else source.labels
+    own_labels = source.clean_labels
+    if own_labels is None and not file.is_correction:
+        own_labels = source.labels
     if own_labels is None:
         own_labels = file.clean_labels
     elif file.clean_labels is not None and not np.array_equal(file.clean_labels, own_labels):
@@ -80,12 +91,10 @@ def read_label_file(path: Path, key: str | None, class_names: tuple[str, ...] | 
     """
     if not path.is_file():
         raise DatasetError(f"labels_file {path} is not a file")
-    values, image_names, clean_labels = _READERS.get(path.suffix.lower(), _read_split_file)(path, key)
-    labels, class_names = _match_classes(values, class_names, path)
+    raw = _READERS.get(path.suffix.lower(), _read_split_file)(path, key)
+    labels, class_names = _match_classes(raw.values, class_names, path)
     check_label_range(labels, class_names, f"labels_file {path}")
-    if image_names is not None and len(set(image_names)) < len(image_names):
-        raise DatasetError(f"labels_file {path} names an image twice")
-    return LabelFile(labels, class_names, image_names, clean_labels)
+    return LabelFile(labels, class_names, raw.image_names, raw.clean_labels, raw.is_correction)
 
 
 def _read_npy(path: Path, key: str | None) -> _RawLabels:
@@ -93,7 +102,7 @@ def _read_npy(path: Path, key: str | None) -> _RawLabels:
         raise DatasetError(
             f"labels_key {key!r} cannot be used with {path}: an .npy file holds one array without a name"
         )
-    return _integers_or_words(load_numpy(path, np.ndarray), f"labels_file {path}"), None, None
+    return _RawLabels(_integers_or_words(load_numpy(path, np.ndarray), f"labels_file {path}"))
 
 
 def _read_npz(path: Path, key: str | None) -> _RawLabels:
@@ -139,7 +148,7 @@ def _choose(names: list[str], read: Callable[[str], NDArray[np.generic]], key: s
     clean_labels = None
     if _CLEAN_LABEL_KEY in names:
         clean_labels = as_labels(read(_CLEAN_LABEL_KEY), f"{_CLEAN_LABEL_KEY} in {path}")
-    return _integers_or_words(read(key), f"{key} in {path}"), None, clean_labels
+    return _RawLabels(_integers_or_words(read(key), f"{key} in {path}"), None, clean_labels)
 
 
 def _integers_or_words(array: NDArray[np.generic], where: str) -> Labels | list[str]:
@@ -149,7 +158,7 @@ def _integers_or_words(array: NDArray[np.generic], where: str) -> Labels | list[
 
 
 def _read_csv(path: Path, key: str | None) -> _RawLabels:
-    label_column = key or _LABEL_COLUMN
+    label_column = key or LABEL_COLUMN
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
@@ -160,11 +169,12 @@ def _read_csv(path: Path, key: str | None) -> _RawLabels:
             for row in rows:
                 if None in row.values() or None in row:
                     raise DatasetError(f"line {rows.line_num} of {path} must have {len(columns)} fields")
-                words.append(row[label_column].strip())
-                image_names.append(row.get(_IMAGE_COLUMN, "").strip())
+                words.append(row[label_column])
+                image_names.append(row.get(IMAGE_COLUMN, ""))
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise DatasetError(f"cannot read labels_file {path}: {one_line(error)}") from error
-    return words, tuple(image_names) if _IMAGE_COLUMN in columns else None, None
+    named = tuple(image_names) if IMAGE_COLUMN in columns else None
+    return _RawLabels(words, named, is_correction=GIVEN_COLUMN in columns)
 
 
 def _read_split_file(path: Path, key: str | None) -> _RawLabels:
@@ -186,7 +196,7 @@ def _read_split_file(path: Path, key: str | None) -> _RawLabels:
             raise DatasetError(f"line {number} of {path} must be 'image class', got {line!r}")
         image_names.append(fields[0])
         words.append(fields[1])
-    return words, tuple(image_names), None
+    return _RawLabels(words, tuple(image_names))
 
 
 _READERS: dict[str, Callable[[Path, str | None], _RawLabels]] = {
@@ -202,11 +212,14 @@ def _match_classes(
 ) -> tuple[Labels, tuple[str, ...]]:
     """Labels as integers, and the classes they count.
 
-    Words are class names if all of them are; else they must be integers. Where the dataset has no classes, integers
-    imply the classes 0 to their maximum, and other words imply themselves, in alphabetical order.
+    Words are class names if all of them are, with the spaces around them or without; else they must be integers.
+    Where the dataset has no classes, integers imply the classes 0 to their maximum, and other words imply themselves,
+    in alphabetical order.
     """
     if len(values) == 0:
         raise DatasetError(f"labels_file {path} holds no labels")
+    if isinstance(values, list) and not set(values) <= set(class_names or ()):
+        values = [word.strip() for word in values]
     if isinstance(values, list) and not set(values) <= set(class_names or ()):
         try:
             values = np.asarray([int(word) for word in values], dtype=np.int64)
@@ -225,10 +238,14 @@ def _match_classes(
 
 
 def _positions_of(image_names: tuple[str, ...], source: Source, path: Path) -> tuple[Labels, Labels]:
-    """Where the named images are in the source, ascending, and the order of the names that makes it so."""
-    if source.image_names is None:
-        raise DatasetError(f"labels_file {path} names images, but those of this dataset have no names, only an order")
+    """Where the named images are in the source, ascending, and the order of the names that makes it so.
+
+    Spaces around a name count only where an image is named so.
+    """
     position_of = {name: position for position, name in enumerate(source.image_names)}
+    image_names = tuple(name if name in position_of else name.strip() for name in image_names)
+    if len(set(image_names)) < len(image_names):
+        raise DatasetError(f"labels_file {path} names an image twice")
     missing = [name for name in image_names if name not in position_of]
     if missing:
         raise DatasetError(

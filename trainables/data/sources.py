@@ -60,7 +60,7 @@ class Source:
     class_names: tuple[str, ...] | None  # K, in label order; None before a label file names the classes
     labels: Labels | None  # [N] int64 in [0, K); None if `class_names` is
     clean_labels: Labels | None  # [N] int64 where known
-    image_names: tuple[str, ...] | None  # N paths by which a label file names images; None: only their order does
+    image_names: tuple[str, ...]  # N, in label files: paths, or positions where images are no files
     read_images: Callable[[Labels], Images]  # ascending positions [n] → [n, H, W, C] uint8
 
     def select(self, index: Labels) -> Source:
@@ -70,7 +70,7 @@ class Source:
             self.class_names,
             _at(self.labels, index),
             _at(self.clean_labels, index),
-            None if self.image_names is None else tuple(self.image_names[position] for position in index),
+            tuple(self.image_names[position] for position in index),
             lambda wanted: self.read_images(index[wanted]),
         )
 
@@ -161,7 +161,7 @@ def arrays_source(settings: DataSettings, split: Split) -> Source:
             raise DatasetError(f"{path} has {len(images)} {prefix}images but {len(labels)} {prefix}labels")
         return images.astype(np.uint8, copy=False)[index]
 
-    return Source(len(labels), class_names, labels, clean_labels, None, read_images)
+    return Source(len(labels), class_names, labels, clean_labels, positions_as_names(len(labels)), read_images)
 
 
 def load_numpy(path: Path, kind: type[Loaded]) -> Loaded:
@@ -241,9 +241,16 @@ def check_label_range(labels: Labels, class_names: tuple[str, ...], where: str) 
         )
 
 
+def positions_as_names(count: int) -> tuple[str, ...]:
+    """Returns the names of images that are no files: their positions, from 0."""
+    return tuple(str(position) for position in range(count))
+
+
 def _in_memory(images: Images, labels: Labels, class_names: tuple[str, ...]) -> Source:
     """A published dataset whose labels are clean."""
-    return Source(len(labels), class_names, labels, labels, None, lambda index: images[index])
+    return Source(
+        len(labels), class_names, labels, labels, positions_as_names(len(labels)), lambda index: images[index]
+    )
 
 
 def _at(labels: Labels | None, index: Labels) -> Labels | None:

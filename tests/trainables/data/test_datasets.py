@@ -203,6 +203,15 @@ def test_the_first_fold_is_the_split_itself_and_numbers_wrap_around() -> None:
     np.testing.assert_array_equal(dataset.fold(3).train_labels, again.fold(8).train_labels)
 
 
+def test_the_positions_of_a_fold_are_those_of_the_images_it_validates_on() -> None:
+    dataset = load_dataset(NOISY_DIGITS)
+    everything = np.concatenate([dataset.train_images, dataset.validation_images])
+
+    for number in range(dataset.folds + 1):
+        held_out = everything[dataset.held_out_positions(number)]
+        np.testing.assert_array_equal(held_out, dataset.fold(number).validation_images)
+
+
 def test_a_fold_validates_on_clean_labels_where_the_split_does_and_trains_on_the_given_ones() -> None:
     noisy, clean = load_dataset(NOISY_DIGITS), load_dataset(DataSettings(noise=0.4, validation_labels="clean"))
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from trainables.data import Dataset, DatasetError, load_dataset, load_test_split
+from trainables.data import Dataset, DatasetError, load_dataset, load_named_dataset, load_test_split
 from trainables.data.labels import read_label_file
 from trainables.settings import DataSettings
 
@@ -307,8 +307,67 @@ def test_floats_scalars_and_lists_are_no_labels(images_dir: Path) -> None:
             load_with(folder / name, images_dir)
 
 
-def test_names_in_a_label_file_need_images_that_have_names(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("image,label\n0,0\n")
+def test_images_that_are_no_files_are_named_by_their_position(tmp_path: Path) -> None:
+    own = load_dataset(DataSettings(validation_fraction=0.5))
+    positions = [*range(0, 1000, 5), 1436]
+    rows = "".join(f"{position},{position % 10}\n" for position in reversed(positions))
+    (tmp_path / "labels.csv").write_text(f"image,label\n{rows}")
 
-    with pytest.raises(DatasetError, match="have no names, only an order"):
+    settings = DataSettings(labels_file=tmp_path / "labels.csv", validation_fraction=0.5)
+    dataset, names = load_named_dataset(settings)
+
+    assert sorted(map(int, names.train + names.validation)) == positions
+    given = [*dataset.train_labels, *dataset.validation_given_labels]
+    assert [int(name) % 10 for name in names.train + names.validation] == given
+    assert dataset.train_clean_labels is not None
+    images = {image.tobytes() for image in (*own.train_images, *own.validation_images)}
+    assert all(image.tobytes() in images for image in dataset.train_images)
+
+
+def test_a_position_that_no_image_has_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("image,label\n1438,0\n")
+
+    with pytest.raises(DatasetError, match=r"first '1438' \(its own are named like '0'\)"):
         load_dataset(DataSettings(dataset="digits", labels_file=tmp_path / "labels.csv"))
+
+
+AWKWARD = (" two spaces  .png", 'a "quote", a comma.png', "=SUM(A1).png", "línea\nnueva.png", "wagen\rücklauf.png")
+
+
+def test_names_with_spaces_quotes_and_line_breaks_are_matched_as_they_are(tmp_path: Path) -> None:
+    folders = {" ant ": AWKWARD, "bee\n,": AWKWARD}
+    for folder, files in folders.items():
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        for number, name in enumerate(files):
+            Image.new("RGB", (4, 4), (10 * number, 0, 0)).save(tmp_path / "images" / folder / name)
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+        writer.writerow(["image", "label"])
+        writer.writerows([f"{folder}/{name}", folder] for folder, files in folders.items() for name in files)
+
+    dataset = load_with(tmp_path / "labels.csv", tmp_path / "images")
+
+    assert dataset.noise_rate == 0
+    assert len(dataset.train_labels) + len(dataset.validation_labels) == 2 * len(AWKWARD)
+
+
+def test_spaces_around_a_name_or_label_that_no_image_and_no_class_has_are_ignored(images_dir: Path) -> None:
+    rows = "".join(f"{name} , {CLASSES[label]}\n" for name, label in zip(NAMES, GIVEN, strict=True))
+    (images_dir.parent / "labels.csv").write_text(f"image,label\n{rows}")
+
+    dataset = load_with(images_dir.parent / "labels.csv", images_dir)
+
+    assert labels_by_image(dataset) == dict(enumerate(GIVEN))
+
+
+def test_labels_that_a_file_corrects_are_not_taken_for_the_true_ones(images_dir: Path) -> None:
+    rows = "".join(f"{name},{label},x\n" for name, label in zip(NAMES, GIVEN, strict=True))
+    path = images_dir.parent / "labels.csv"
+    path.write_text(f"image,label,other\n{rows}")
+    assert load_with(path, images_dir).noise_rate is not None
+
+    path.write_text(f"image,label,given\n{rows}")
+    dataset = load_with(path, images_dir)
+
+    assert dataset.train_clean_labels is None
+    assert labels_by_image(dataset) == dict(enumerate(GIVEN))

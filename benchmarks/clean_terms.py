@@ -2,9 +2,11 @@
 
 For each kind of noise a search and its confirmation run, or those of an earlier call in the same storage are read.
 The estimates use no true label: symmetric noise that was added here is treated as unknown; what its known rate gives
-is tabulated beside. The truth is that of the training labels, and the accuracy on the clean test split.
+is tabulated beside. The truth is that of the training labels, and the accuracy on the clean test split. What search
+and confirmation say in words stands in each row too.
 
-    python benchmarks/clean_terms.py --storage DIR [--cifar DIR] [--json FILE] [--epochs 40] [--trials 12] [--top-k 2]
+    python benchmarks/clean_terms.py --storage DIR [--cifar DIR] [--image-size 16] [--only NAMES] [--json FILE]
+        [--epochs 40] [--trials 12] [--top-k 2] [--seeds 5]
 
 `--cifar` is a folder with `train/`, `test/` (class folders) and `cifar10n.npz`.
 """
@@ -30,7 +32,9 @@ from tune_mentormix.experiment.schemas import CleanEstimate, NoiseEstimate
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.clean_terms import clean_estimate, clean_estimate_over_runs, noise_reference
 from tune_mentormix.results.confirmation import Confirmation
+from tune_mentormix.results.confirmation_summary import verdicts
 from tune_mentormix.results.label_quality import pool_noise
+from tune_mentormix.results.summary import summarize
 from tune_mentormix.search.confirm import confirm_search
 from tune_mentormix.search.run import resume_search, start_search
 
@@ -41,7 +45,11 @@ DIGITS = {
     "pair-flip-40": {"noise": 0.4, "noise_kind": "pair_flip"},
     "instance-40": {"noise": 0.4, "noise_kind": "instance_dependent"},
 }
-CIFAR_LABELS = {"cifar10n-aggre": "aggre_label", "cifar10n-worse": "worse_label"}
+CIFAR_LABELS = {
+    "cifar10n-aggre": "aggre_label",
+    "cifar10n-random1": "random_label1",
+    "cifar10n-worse": "worse_label",
+}
 CIFAR_IMAGES = 5_000
 
 
@@ -69,6 +77,7 @@ class Measured:
         difference = np.abs(np.array(noise.transition) - self.transition)
         return {
             "noise": name,
+            "epochs": self.experiment.settings.epochs,
             "from": source,
             "true_rate": self.rate,
             "estimated_rate": noise.rate,
@@ -79,7 +88,13 @@ class Measured:
             "networks": len(pairs),
             **errors("clean", pairs),
             **errors("clean_known_rate", known),
+            "search_says": summarize(self.experiment).headline,
+            "confirmation_says": self._confirmation_says(),
         }
+
+    def _confirmation_says(self) -> str | None:
+        winner = self.confirmation.winner()
+        return " ".join(verdicts(self.confirmation, winner)) if winner else None
 
 
 Pair = tuple[CleanEstimate | None, float]
@@ -151,9 +166,9 @@ def measure(name: str, options: dict[str, Any], arguments: argparse.Namespace) -
     return rows_of(name, Measured(experiment, confirmation))
 
 
-def cifar_options(folder: Path, key: str) -> dict[str, Any]:
+def cifar_options(folder: Path, key: str, image_size: int | None) -> dict[str, Any]:
     """Returns the settings of a search on labels given by people."""
-    options = {"dataset": "folder", "data_dir": str(folder), "max_images": CIFAR_IMAGES}
+    options = {"dataset": "folder", "data_dir": str(folder), "max_images": CIFAR_IMAGES, "image_size": image_size}
     return options | {"labels_file": str(folder / "cifar10n.npz"), "labels_key": key}
 
 
@@ -162,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--storage", type=Path, required=True, help="where the searches are, or are kept")
     parser.add_argument("--cifar", type=Path, help="CIFAR-10 as folders, with cifar10n.npz")
+    parser.add_argument("--image-size", type=int, help="resize CIFAR-10 to this many pixels a side")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     parser.add_argument("--only", nargs="+", help="names of the rows to measure")
     parser.add_argument("--epochs", type=int, default=40)
@@ -171,7 +187,8 @@ def main() -> None:
     arguments = parser.parse_args()
     problems: dict[str, dict[str, Any]] = {name: {"dataset": "digits"} | noise for name, noise in DIGITS.items()}
     if arguments.cifar:
-        problems |= {name: cifar_options(arguments.cifar, key) for name, key in CIFAR_LABELS.items()}
+        size = arguments.image_size
+        problems |= {name: cifar_options(arguments.cifar, key, size) for name, key in CIFAR_LABELS.items()}
     rows = []
     for name, options in problems.items():
         if arguments.only and name not in arguments.only:
@@ -183,7 +200,7 @@ def main() -> None:
             )
     if arguments.json is not None:
         ratios = {
-            f"mean_error/{row['noise']}/{row['from']}": row["clean_mean_error"]
+            f"mean_error/{row['noise']}/{row['epochs']} epochs/{row['from']}": row["clean_mean_error"]
             for row in rows
             if row["clean_estimates"]
         }

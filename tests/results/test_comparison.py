@@ -77,3 +77,40 @@ def test_a_page_shows_the_comparison_with_learning_curves(tmp_path: Path) -> Non
 def test_one_search_alone_is_not_compared(names: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["compare", *names]) == WRONG_REQUEST
     assert "two or more different names" in capsys.readouterr().err
+
+
+def test_the_lead_of_one_search_over_another_is_paired_image_by_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (
+        simulate_search(tmp_path, name, 6, epochs=6, seed=seed, with_answers=True)
+        for seed, name in enumerate(("one", "two"))
+    )
+    (lead,) = compare([one, two]).leads()
+    bests = {experiment.name: experiment.ranked_trials()[0].val_accuracy or 0.0 for experiment in (one, two)}
+    assert lead.lead == bests[lead.search] - bests[lead.other] >= 0
+    assert lead.images == 10_000
+    unpaired = 1.645 * (2 * 0.25 / 10_000) ** 0.5
+    assert lead.bound is not None
+    assert 0 < lead.bound < unpaired
+    assert run(["compare", "one", "two", "--storage", str(tmp_path)]) == DONE
+    assert str(lead) in capsys.readouterr().out
+
+
+def test_a_third_search_that_has_no_result_yet_has_no_lead(tmp_path: Path) -> None:
+    searches = [simulate_search(tmp_path, name, 3, epochs=6, with_answers=True) for name in ("one", "two")]
+    waiting = SimulatedFailures({}, unfinished=(0, 1, 2))
+    searches.append(simulate_search(tmp_path, "three", 3, epochs=6, failures=waiting))
+    (lead,) = compare(searches).leads()
+    assert (lead.lead, {lead.search, lead.other}) == (0.0, {"one", "two"})
+    assert str(lead) == "The best of one and the best of two are equally accurate."
+    assert "it may be a tie" in str(lead.model_copy(update={"lead": 1e-4}))
+
+
+def test_where_the_answers_were_not_kept_the_lead_has_no_bound(tmp_path: Path) -> None:
+    searches = [simulate_search(tmp_path, name, 6, epochs=6, seed=n) for n, name in enumerate(("one", "two"))]
+    (lead,) = compare(searches).leads()
+    assert (lead.bound, lead.images) == (None, None)
+    assert "were not kept" in str(lead)
+    searches[0].provenance.dataset.fingerprint = "0" * 64
+    assert compare(searches).leads() == []

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.simulated_search import simulate_search
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import Eliminated, Failed, Finished, Proposed, Report
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.provenance import DatasetFacts, Provenance
+from tune_mentormix.results import confirmation_summary
 from tune_mentormix.results.confirmation import (
     ABLATION_RUNS,
     Candidate,
     Confirmation,
 )
-from tune_mentormix.results.confirmation_summary import confirmation_record, verdicts
+from tune_mentormix.results.confirmation_summary import confirmation_record, confirmed_best, verdicts
 
 SEEDS = [11, 12, 13]
 BEST, PUBLISHED, PLAIN = "trial 7", "published", "plain"
@@ -228,3 +230,28 @@ def test_the_mean_accuracy_on_clean_labels_is_known_where_the_noise_is() -> None
     assert sharper is not None
     assert sharper.high - sharper.low == pytest.approx((estimate.high - estimate.low) / 3**0.5, rel=0.05)
     assert "30 % of the labels are wrong (as set)" in sharper.assumption
+
+
+def test_the_best_with_mentormix_is_compared_with_the_plain_training_that_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirmation = told({PUBLISHED: [*POOR], PLAIN: [*BETTER], BEST: [*GOOD]})
+    confirmation.candidates[:] = [replace(c, trial=number) for number, c in enumerate(confirmation.candidates)]
+    monkeypatch.setattr(confirmation_summary, "read_confirmation", lambda experiment: confirmation)
+    experiment = simulate_search(tmp_path, "birds", 4, epochs=6)
+    first, second = (confirmed_best(experiment, with_mentor) for with_mentor in (False, True))
+    assert first is not None
+    assert second is not None
+    assert (first[0].number, first[1]["is_winner"]) == (1, True)
+    assert (second[0].number, second[1]["is_winner"]) == (2, False)
+    said, *_, worse = second[1]["verdicts"]
+    assert said == "The winner is plain training; the best with MentorMix is trial 7."
+    assert worse.startswith("It is worse than plain training by 5.0 points")
+
+
+def test_where_nothing_with_mentormix_ran_on_every_seed_none_is_the_best_with_it() -> None:
+    confirmation = told({BEST: [0.6, None, 0.6], PLAIN: [*POOR]})
+    winner = confirmation.winner()
+    assert winner is not None
+    assert winner.name == PLAIN
+    assert confirmation.winner(with_mentor=True) is None

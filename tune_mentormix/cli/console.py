@@ -23,6 +23,7 @@ from tune_mentormix.cli.options import command
 from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
+from tune_mentormix.results.clean_terms import clean_estimate
 from tune_mentormix.results.summary import control_title, counts_in_words, summarize
 from tune_mentormix.storage.paths import Location
 
@@ -128,9 +129,13 @@ def print_list(experiments: list[Experiment], storage: Location) -> None:
         best, counts = experiment.best(), experiment.counts()
         done = experiment.num_samples - counts["pending"] - counts["running"]
         accuracy = f"{format_accuracy(best.val_accuracy)} (trial {best.number})" if best else NOTHING
+        clean = clean_estimate(experiment, best) if best else None
+        on_clean = f"about {clean}" if clean else NOTHING
         trials = f"{done}/{experiment.num_samples}"
-        rows.append((experiment.name, started, experiment.state(), trials, accuracy, experiment.labels_kind))
-    print_table(("name", "started", "state", "trials", "best", "labels"), rows)
+        rows.append(
+            (experiment.name, started, experiment.state(), trials, accuracy, experiment.labels_kind, on_clean)
+        )
+    print_table(("name", "started", "state", "trials", "best", "labels", "best, on clean labels"), rows)
 
 
 def hyperparameters(config: dict[str, Any]) -> str:
@@ -144,6 +149,8 @@ def best_so_far(experiment: Experiment) -> str:
     if best is None:
         return NOTHING
     accuracy = f"{format_accuracy(best.val_accuracy)} on {experiment.labels_kind} validation labels"
+    if clean := clean_estimate(experiment, best):
+        accuracy += f", about {format_accuracy(clean.accuracy)} on clean ones"
     return f"{accuracy} (trial {best.number}, epoch {best.epoch}, its latest)"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
@@ -88,6 +89,8 @@ def train(
         accuracy = f"{format_accuracy(report['val_accuracy'])} on {exported.labels} validation labels"
         console.stdout.print(f"accuracy {accuracy} at epoch {exported.config.epochs}, the last")
     console.stdout.print(f"checkpoint and metrics are in {out}")
+    split = " --split test" if all_images else ""  # the validation split has been trained on
+    console.print_commands({"evaluate": f"evaluate {shlex.quote(str(out))}{split}"})
 
 
 @app.with_examples("evaluate best", "evaluate best --split test --json")

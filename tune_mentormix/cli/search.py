@@ -19,6 +19,7 @@ from tune_mentormix.config.settings import RESUMABLE, STORAGE, SearchSettings, r
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError, unknown
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, list_experiments, read_experiment
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value
+from tune_mentormix.results.clean_terms import clean_estimates, explain_clean_terms
 from tune_mentormix.results.summary import search_status
 from tune_mentormix.storage.lease import Lease
 
@@ -155,26 +156,32 @@ def trials(
         raise RequestError("--csv and --json are two forms: leave one out")
     experiment = read_experiment(storage, name)
     hyperparameters = experiment.hyperparameters
+    shown = [trial for _, trial in sorted(experiment.trials.items())]
+    estimates = dict(zip((trial.number for trial in shown), clean_estimates(experiment, shown), strict=True))
     rows = [
         {
             "trial": trial.number,
             "state": trial.state,
             "epoch": trial.epoch,
             "val_accuracy": trial.val_accuracy,
+            "on_clean_labels": estimate.accuracy if (estimate := estimates[trial.number]) else None,
             **{name: trial.config[name] for name in hyperparameters},
             "restarts": trial.attempt - 1,
             "note": trial.error or (f"control: {trial.control}" if trial.control else ""),
         }
-        for _, trial in sorted(experiment.trials.items())
+        for trial in shown
     ]
-    columns = ["trial", "state", "epoch", "val_accuracy", *hyperparameters, "restarts", "note"]
+    clean = ["on_clean_labels"] if any(estimates.values()) else []
+    columns = ["trial", "state", "epoch", "val_accuracy", *clean, *hyperparameters, "restarts", "note"]
     if sort not in columns:
         raise RequestError(unknown("column", sort, columns) + " (--sort)")
     known = [row for row in rows if row[sort] is not None]
-    known.sort(key=lambda row: row[sort], reverse=sort == "val_accuracy")
+    known.sort(key=lambda row: row[sort], reverse=sort in ("val_accuracy", *clean))
     rows = [*known, *(row for row in rows if row[sort] is None)][:limit]
     if as_json:
-        console.print_json([experiment.trials[row["trial"]].record() for row in rows])
+        numbers = [row["trial"] for row in rows]
+        records = [(experiment.trials[number].record(), estimates[number]) for number in numbers]
+        console.print_json([record.model_copy(update={"clean_estimate": clean}) for record, clean in records])
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(columns)
@@ -182,10 +189,13 @@ def trials(
             cells = [row[column] for column in columns]
             writer.writerow(str(cell).lower() if isinstance(cell, bool) else cell for cell in cells)
     else:
-        cells = [row | {"val_accuracy": format_accuracy(row["val_accuracy"])} for row in rows]
+        accuracies = ("val_accuracy", "on_clean_labels")
+        cells = [row | {name: format_accuracy(row[name]) for name in accuracies} for row in rows]
         console.print_table(columns, ([format_value(row[column]) for column in columns] for row in cells))
         labels = f"{experiment.labels_kind} validation labels"
         console.stdout.print(f"Accuracies are on {labels}, at each trial's latest epoch.")
+        if note := explain_clean_terms(list(estimates.values())):
+            console.stdout.print(note)
 
 
 @app.with_examples("list", "list --storage s3://bucket/folder --json", name="list")

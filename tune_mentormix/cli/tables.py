@@ -43,6 +43,9 @@ def print_comparison(comparison: Comparison) -> None:
     for rows in filter(None, (result_rows(comparison), setting_rows(comparison))):
         stdout.print()
         print_table(("", *names), ((heading, *cells) for heading, cells in rows))
+    if leads := comparison.leads():
+        stdout.print("", *map(str, leads), sep="\n")
+        stdout.print("That is about these trained networks and these labels; confirm trains on fresh seeds.")
     if not comparison.differing:
         stdout.print("\nTheir settings are the same.")
 
@@ -114,9 +117,7 @@ def _print_candidates(confirmation: Confirmation, winner: Candidate | None) -> N
     headings = ["", "rank by search", "rank confirmed", "seeds", f"validation, {labels}: best / last epoch"]
     if confirmation.test_evaluation:
         headings.append("test, clean labels")
-    estimates = {candidate.name: confirmation.clean_estimate(candidate) for candidate in candidates}
-    note = explain_clean_terms(list(estimates.values()))
-    if note:
+    if note := confirmation.clean_note:
         headings.insert(5, "on clean labels")
     rows = []
     for candidate in candidates:
@@ -124,7 +125,7 @@ def _print_candidates(confirmation: Confirmation, winner: Candidate | None) -> N
         seeds, validation = len(confirmation.accuracies(candidate)), confirmation.best_and_last(candidate)
         rows.append([candidate.title, *ranks, str(seeds), validation or NOTHING])
         if note:
-            estimate = estimates[candidate.name]
+            estimate = confirmation.clean_estimate(candidate)
             rows[-1].append(f"about {estimate}" if estimate else NOTHING)
         if confirmation.test_evaluation:
             rows[-1].append(str(confirmation.test(candidate) or NOTHING))
@@ -172,6 +173,9 @@ def print_evaluation(evaluation: ExportEvaluation) -> None:
     accuracy, correct, images = measurement.accuracy, measurement.correct, measurement.images
     interval = f"95 % interval {_wilson(correct, images)} (Wilson), {correct} of {images} images"
     stdout.print(f"accuracy           {format_accuracy(accuracy)} on {on}: {interval}")
+    if evaluation.clean_estimate:
+        stdout.print(f"on clean labels    about {evaluation.clean_estimate}")
+        stdout.print(f"                   {explain_clean_terms([evaluation.clean_estimate])}")
     recorded = evaluation.recorded_accuracy
     if recorded is not None:
         equal = recorded == accuracy

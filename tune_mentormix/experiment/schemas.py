@@ -110,6 +110,8 @@ class TrialRecord(BaseModel):
     config: dict[str, Any]
     curve: dict[int, float | None]
     best_epoch: int | None
+    clean_estimate: CleanEstimate | None = None
+    """Of its latest epoch."""
     restarts: int
     node: str | None
     error: str | None

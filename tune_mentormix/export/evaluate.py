@@ -16,8 +16,10 @@ from trainables.errors import DatasetError, ModelFileError
 from trainables.inference import Classifier, load_classifier
 from trainables.metrics import CALIBRATION_BINS, Measurement, measure, wilson_interval
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.schemas import CleanEstimate
 from tune_mentormix.export.manifest import MODEL_FILE
 from tune_mentormix.export.read import ExportedFolder, load_exported_data
+from tune_mentormix.results.clean_terms import clean_estimate_of_predictions
 from tune_mentormix.results.evaluation_log import record_evaluation, record_results
 
 EvaluationSplit = Literal["validation", "test"]
@@ -34,6 +36,7 @@ class ExportEvaluation:
     class_names: tuple[str, ...]
     measurement: Measurement
     recorded_accuracy: float | None  # in training, on the same images and labels; None: it was on other ones
+    clean_estimate: CleanEstimate | None = None  # what the accuracy is on clean labels, where these are noisy
 
     def as_json(self) -> dict[str, Any]:
         """Returns what `evaluate --json` shows."""
@@ -44,6 +47,7 @@ class ExportEvaluation:
             **measured_on,
             "images": self.measurement.images,
             "accuracy": measured_on | self.accuracy_with_interval(self.measurement.correct, self.measurement.images),
+            "clean_estimate": self.clean_estimate,
             "recorded_accuracy": self.recorded_accuracy,
             "per_class": [
                 measured_on | {"class": name, "images": images, **self.accuracy_with_interval(correct, images)}
@@ -88,16 +92,17 @@ def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportE
             about = {"trained_on": dataset.fingerprint, "model_sha256": exported.model_sha256}
             seeds = {"model": [exported.config.config.seed]}
             evaluation = record_evaluation(exported.path, seeds, images=len(labels), **about)
-        measurement = measure(classifier.classify(images), labels)
+        probabilities = classifier.classify(images)
+        measurement = measure(probabilities, labels)
     except (DatasetError, ModelFileError) as error:
         raise RequestError(str(error)) from error
     if split == "test":
         accuracy = {str(exported.config.config.seed): measurement.accuracy}
         record_results(exported.path, evaluation, {"model": accuracy})
-    names = dataset.class_names
-    return ExportEvaluation(
-        str(exported.path), classifier.description.epoch, split, kind, names, measurement, recorded
-    )
+    names, epoch = dataset.class_names, classifier.description.epoch
+    is_noisy = kind == "noisy"
+    clean = clean_estimate_of_predictions(exported.config.data, labels, probabilities) if is_noisy else None
+    return ExportEvaluation(str(exported.path), epoch, split, kind, names, measurement, recorded, clean)
 
 
 def _check_classes(classifier: Classifier, dataset: Dataset) -> None:

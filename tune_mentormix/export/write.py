@@ -34,7 +34,7 @@ from tune_mentormix.export.read import ExportedConfig, load_exported_data
 from tune_mentormix.export.train import TrainingProgress, train_to_the_end, trained_model
 from tune_mentormix.formatting import format_accuracy
 from tune_mentormix.results.clean_terms import clean_estimate
-from tune_mentormix.results.confirmation_summary import confirmed_winner
+from tune_mentormix.results.confirmation_summary import confirmed_best
 from tune_mentormix.results.evaluation_log import EVALUATION_LOG, OLD_EXPORT_LOG
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import write_yaml
@@ -69,9 +69,7 @@ def export_best(
     the weights are those. An earlier export in `out` is replaced, but for its log of test set evaluations.
     Raises RequestError if no trial has reported yet, or a file cannot be written.
     """
-    best, confirmation = confirmed_winner(experiment) or (experiment.best(), None)
-    if with_mentor and best and not best.uses_mentor:
-        best, confirmation = experiment.best(with_mentor=True), None
+    best, confirmation = confirmed_best(experiment, with_mentor) or (experiment.best(with_mentor), None)
     if best is None:
         raise RequestError(f"{experiment.name} has no result to export yet: see status {experiment.name}")
     why_no_model = None
@@ -238,6 +236,8 @@ def _how_chosen(experiment: Experiment, trial: Trial, confirmation: dict[str, An
     on = f"accuracy on the {experiment.labels_kind} validation labels"
     if confirmation:
         ran = f"{confirmation['candidates']} configurations, controls among them"
+        if not confirmation["is_winner"]:  # export --method mentormix
+            ran = f"those with MentorMix of {confirmation['candidates']} configurations"
         return f"by the highest mean {on} over {len(confirmation['seeds'])} fresh seeds, among {ran}"
     if trial.state != "finished":
         return f"by the highest {on} at each trial's latest epoch so far: no trial had run to the end"

@@ -17,6 +17,7 @@ from tune_mentormix.experiment.optuna_study import rebuild_study
 from tune_mentormix.formatting import templates_of
 from tune_mentormix.report import figures, plots
 from tune_mentormix.report.label_noise import estimated_noise, label_noise, noise_rate_bound
+from tune_mentormix.results.clean_terms import clean_estimates
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
 from tune_mentormix.results.confirmation import read_confirmation
 from tune_mentormix.results.confirmation_summary import verdicts
@@ -44,6 +45,7 @@ class Report:
         self.finding = summarize(experiment)
         self.best = best = experiment.best()
         self.trials = [experiment.trials[number] for number in sorted(experiment.trials)]
+        self.estimates = list(zip(self.trials, clean_estimates(experiment, self.trials), strict=True))
         self.published = next((trial for trial in self.trials if trial.control == "published"), None)
         self.searched = list(searched)
         self.standard_error = standard_error(experiment, best.val_accuracy or 0.0) if best else None
@@ -81,6 +83,7 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
         verdict=verdict(comparison),
         results=result_rows(comparison),
         settings=setting_rows(comparison),
+        leads=comparison.leads(),
         curves=_best_curves(comparison),
     )
 

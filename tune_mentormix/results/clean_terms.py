@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from tune_mentormix.config.settings import SearchSettings
+from trainables.settings import DataSettings
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import CleanEstimate, NoiseEstimate
 from tune_mentormix.experiment.trial import Trial
-from tune_mentormix.results.label_quality import clean_accuracy_by_rate, clean_accuracy_by_transition, pool_noise
+from tune_mentormix.results.label_quality import (
+    clean_accuracy_by_rate,
+    clean_accuracy_by_transition,
+    estimate_noise,
+    pool_noise,
+)
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+AS_SET = "as set"  # where the rate of the label noise comes from
 FLATTERY = "This flatters networks that memorise, and is too high where wrong labels depend on the image"
 MISLEADING = (
     "The wrong labels fall mostly on few classes, so the ranking by noisy validation labels may mislead. Images with "
@@ -39,26 +50,34 @@ def noise_reference(trials: list[Trial]) -> NoiseReference | None:
     return NoiseReference(*max(estimated, key=lambda pair: (pair[0].val_accuracy or 0.0, -pair[0].number)))
 
 
-def known_symmetric_rate(settings: SearchSettings, classes: int) -> float | None:
+def known_symmetric_rate(settings: DataSettings, classes: int) -> float | None:
     """Returns the noise rate where this project added symmetric noise itself; None for all other labels."""
     if not settings.noise or settings.noise_kind not in ("symmetric_exclusive", "symmetric_inclusive"):
         return None
     return settings.noise * ((classes - 1) / classes if settings.noise_kind == "symmetric_inclusive" else 1)
 
 
-def clean_estimate(experiment: Experiment, trial: Trial, trials: list[Trial] | None = None) -> CleanEstimate | None:
+def clean_estimate(experiment: Experiment, trial: Trial) -> CleanEstimate | None:
     """Returns what a trial's accuracy at its latest epoch would be on clean labels.
 
-    `trials` are those whose estimates of the noise may be used, by default all of the experiment. None if the
-    validation labels are clean, nothing is known of the noise, or it leaves too little signal.
+    None if the validation labels are clean, nothing is known of the noise, or it leaves too little signal.
     """
+    return clean_estimates(experiment, [trial])[0]
+
+
+def clean_estimates(experiment: Experiment, trials: Sequence[Trial]) -> list[CleanEstimate | None]:
+    """Returns what the accuracies of trials would be on clean labels, as `clean_estimate` does for one."""
+    reference = noise_reference(list(experiment.trials.values()))
+    return [_clean_estimate(experiment, trial, reference) for trial in trials]
+
+
+def _clean_estimate(experiment: Experiment, trial: Trial, reference: NoiseReference | None) -> CleanEstimate | None:
     facts = experiment.provenance.dataset
     accuracy, images, classes = trial.val_accuracy, facts.validation_images, facts.classes
     if accuracy is None or experiment.labels_kind == "clean" or not images or not classes:
         return None
     if (rate := known_symmetric_rate(experiment.settings, classes)) is not None:
-        return clean_accuracy_by_rate(accuracy, images, classes, rate, None, "as set")
-    reference = noise_reference(list(experiment.trials.values()) if trials is None else trials)
+        return clean_accuracy_by_rate(accuracy, images, classes, rate, None, AS_SET)
     if reference is None:
         return None
     noise, source = reference.noise, f"estimated from trial {reference.trial.number}"
@@ -85,7 +104,7 @@ def clean_estimate_over_runs(
         return None
     accuracy, images = fmean(accuracies), facts.validation_images * min(len(accuracies), folds)
     if (rate := known_symmetric_rate(experiment.settings, facts.classes)) is not None:
-        return clean_accuracy_by_rate(accuracy, images, facts.classes, rate, None, "as set")
+        return clean_accuracy_by_rate(accuracy, images, facts.classes, rate, None, AS_SET)
     noise = pool_noise([run.noise for run in reference if run.noise])
     own = pool_noise([run.noise for run in runs if run.noise])
     if noise is None or own is None:
@@ -94,6 +113,27 @@ def clean_estimate_over_runs(
     if noise.is_symmetric:
         return clean_accuracy_by_rate(accuracy, images, facts.classes, noise.rate, images, source)
     return None if own.confusion is None else clean_accuracy_by_transition(own.confusion, noise, source)
+
+
+def clean_estimate_of_predictions(
+    data: DataSettings, labels: NDArray[np.int64], probabilities: NDArray[np.floating]
+) -> CleanEstimate | None:
+    """Returns what the accuracy of predictions [M, K] on noisy labels [M] would be on clean ones.
+
+    The network was not trained on these images. None as for a trial.
+    """
+    images, classes = probabilities.shape
+    if not images:
+        return None
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    if (rate := known_symmetric_rate(data, classes)) is not None:
+        return clean_accuracy_by_rate(accuracy, images, classes, rate, None, AS_SET)
+    noise, source = estimate_noise(labels, probabilities), "estimated from these predictions"
+    if noise is None:
+        return None
+    if noise.is_symmetric:
+        return clean_accuracy_by_rate(accuracy, images, classes, noise.rate, images, source)
+    return None if noise.confusion is None else clean_accuracy_by_transition(noise.confusion, noise, source)
 
 
 def noise_warning(experiment: Experiment) -> str | None:

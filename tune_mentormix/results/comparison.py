@@ -11,7 +11,7 @@ from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import SearchOverview, Verdict
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.clean_terms import clean_estimate
-from tune_mentormix.results.summary import CONTROL_TITLES, counts_in_words, summarize
+from tune_mentormix.results.summary import CONTROL_TITLES, counts_in_words, paired_bound, search_overview, summarize
 
 _NOT_COMPARED = ("format", "name", "storage", "cache_dir")  # without influence on what a search finds
 
@@ -26,12 +26,40 @@ class ComparedSearchRecord(SearchOverview):
     seconds: float
 
 
+class SearchLead(BaseModel):
+    """How far the best of the leading search is ahead of the best of another, and how far chance could put it."""
+
+    search: str
+    """The one that leads."""
+    other: str
+    lead: float
+    """A fraction of the validation images."""
+    bound: float | None
+    """The largest lead that chance explains, with a probability of 95 %; None without answers to single images."""
+    images: int | None
+    """On which both were compared, image by image."""
+
+    def __str__(self) -> str:
+        """Returns it as a sentence."""
+        if self.lead == 0:
+            return f"The best of {self.search} and the best of {self.other} are equally accurate."
+        ahead = f"The best of {self.search} is {100 * self.lead:.1f} points ahead of the best of {self.other}"
+        if self.bound is None or self.images is None:
+            return f"{ahead}. Whether chance explains it is unknown: the answers to single images were not kept."
+        chance = f"chance alone can put it up to {100 * self.bound:.1f} ahead"
+        on = f"on the same {self.images:,} validation images"
+        if self.lead > self.bound:
+            return f"{ahead} {on}, more than chance explains ({100 * self.bound:.1f} at most)."
+        return f"{ahead} {on}: it may be a tie, since {chance}."
+
+
 class ComparisonRecord(BaseModel):
     """A comparison in JSON."""
 
     comparable: bool
     obstacles: list[str]
     reservations: list[str]
+    leads: list[SearchLead]  # of the best search over each other; none where they cannot be compared
     differing: dict[str, dict[str, Any]]  # setting → its value in each search, by name
     searches: list[ComparedSearchRecord]
 
@@ -52,9 +80,32 @@ class Comparison:
             comparable=not self.obstacles,
             obstacles=self.obstacles,
             reservations=self.reservations,
+            leads=self.leads(),
             differing={key: dict(zip(names, values, strict=True)) for key, values in self.differing.items()},
             searches=[_search_record(experiment) for experiment in self.experiments],
         )
+
+    def leads(self) -> list[SearchLead]:
+        """Returns how far the best search is ahead of each other one that has a trial at its end.
+
+        The bound holds for the finished trials of both searches together, each against the other search's best:
+        which of them would be the best, and which search would lead, was not known before.
+        """
+        bests = {e.name: ranked[0] for e in self.experiments if (ranked := e.ranked_trials())}
+        ended = {e.name: e.finished_trials() for e in self.experiments}
+        if self.obstacles or len(bests) < 2:
+            return []
+        leader = max(bests, key=lambda name: bests[name].val_accuracy or 0.0)
+        leads = []
+        for other in (name for name in bests if name != leader):
+            best, second = bests[leader], bests[other]
+            pairs = [(best, second)]
+            pairs += [(trial, second) for trial in ended[leader] if trial is not best]
+            pairs += [(trial, best) for trial in ended[other]]
+            bound, images = paired_bound(pairs) or (None, None)
+            lead = (best.val_accuracy or 0.0) - (second.val_accuracy or 0.0)
+            leads.append(SearchLead(search=leader, other=other, lead=lead, bound=bound, images=images))
+        return leads
 
 
 def compare(experiments: list[Experiment]) -> Comparison:
@@ -65,7 +116,7 @@ def compare(experiments: list[Experiment]) -> Comparison:
 def _search_record(experiment: Experiment) -> ComparedSearchRecord:
     summary = summarize(experiment)
     return ComparedSearchRecord(
-        **experiment.status().model_dump(exclude={"settings", "verdict"}),
+        **search_overview(experiment).model_dump(exclude={"settings", "verdict"}),
         finding=summary.headline,
         verdict=summary.verdict(),
         cpu_hours=experiment.usage.cpu_hours,

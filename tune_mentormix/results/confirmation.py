@@ -16,7 +16,7 @@ from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import CleanEstimate
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.formatting import format_value
-from tune_mentormix.results.clean_terms import clean_estimate_over_runs
+from tune_mentormix.results.clean_terms import clean_estimate_over_runs, explain_clean_terms
 from tune_mentormix.results.evaluation_log import Evaluation, read_evaluations
 from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval, paired_differences
 from tune_mentormix.results.summary import CONTROL_TITLES
@@ -194,12 +194,15 @@ class Confirmation:
         scored = [candidate for candidate in self.candidates if self.accuracies(candidate)]
         return sorted(scored, key=lambda c: (c.name in self.eliminated, -fmean(self.accuracies(c).values())))
 
-    def winner(self) -> Candidate | None:
-        """Returns the best on validation of all that ran on every seed, once nothing is left to run."""
+    def winner(self, with_mentor: bool = False) -> Candidate | None:
+        """Returns the best on validation of all that ran on every seed, once nothing is left to run.
+
+        `with_mentor` leaves out those without MentorMix.
+        """
         if not self.is_complete:
             return None
         ran_in_full = (c for c in self.ranking() if len(self.accuracies(c)) == len(self.seeds))
-        return next(ran_in_full, None)
+        return next((c for c in ran_in_full if c.uses_mentor or not with_mentor), None)
 
     def in_order(self) -> list[Candidate]:
         """Returns every candidate: by rank, then those without results."""
@@ -265,6 +268,11 @@ class Confirmation:
             [run for run in self.runs_of(which).values() if run.state == "finished"] for which in (candidate, leader)
         )
         return clean_estimate_over_runs(self.runs, runs, reference, self.folds)
+
+    @property
+    def clean_note(self) -> str | None:
+        """What the accuracies on clean labels assume; None if there are none."""
+        return explain_clean_terms([self.clean_estimate(candidate) for candidate in self.candidates])
 
     def about_intervals(self) -> str:
         """Describes what the intervals of validation accuracies are about."""

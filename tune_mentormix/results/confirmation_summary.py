@@ -29,6 +29,7 @@ def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
                 "ruled_out": confirmation.eliminated.get(candidate.name),
                 "validation": _measured(confirmation.accuracies(candidate)),
                 "validation_best_epoch": _measured(confirmation.best_epoch_accuracies(candidate)),
+                "clean_estimate": confirmation.clean_estimate(candidate),
                 "test": _measured(confirmation.test_accuracies(candidate)),
             }
             for candidate in confirmation.candidates
@@ -55,51 +56,60 @@ def _ablation_record(confirmation: Confirmation, ablation: Ablation) -> dict[str
     }
 
 
-def confirmed_winner(experiment: Experiment) -> tuple[Trial, dict[str, Any]] | None:
+def confirmed_best(experiment: Experiment, with_mentor: bool = False) -> tuple[Trial, dict[str, Any]] | None:
     """Returns the trial that won the search's confirmation, if there is a winner, and a record of what was found.
 
-    The search may not have trained it to the end. Raises RequestError if it never was a trial of the search.
+    `with_mentor` asks for the best with MentorMix where the winner is none; there is none if all of those failed.
+    The search may not have trained the trial to the end. Raises RequestError if it never was a trial of the search.
     """
     confirmation = read_confirmation(experiment)
-    winner = confirmation.winner() if confirmation else None
-    if confirmation is None or winner is None:
+    best = confirmation.winner(with_mentor) if confirmation else None
+    if confirmation is None or best is None:
         return None
-    if winner.trial is None:
-        name, show = winner.in_a_sentence, f"confirm {experiment.name} --json"
+    if best.trial is None:
+        name, show = best.in_a_sentence, f"confirm {experiment.name} --json"
         raise RequestError(f"{name} won the confirmation, but the search has no trial of it; its setting: {show}")
     record = {
         "seeds": confirmation.seeds,
         "folds": confirmation.folds,
         "candidates": len(confirmation.candidates),
+        "is_winner": best == confirmation.winner(),
         "accuracies": [
             {"split": split, "labels": labels, **interval.as_json()}
             for split, labels, interval in (
-                ("validation", confirmation.runs.labels_kind, confirmation.validation(winner)),
-                ("test", "clean", confirmation.test(winner)),
+                ("validation", confirmation.runs.labels_kind, confirmation.validation(best)),
+                ("test", "clean", confirmation.test(best)),
             )
             if interval
         ],
-        "gains": _gains(confirmation, winner),
-        "verdicts": verdicts(confirmation, winner),
+        "gains": _gains(confirmation, best),
+        "verdicts": verdicts(confirmation, best),
         "test_set_opened": [evaluation["opened"] for evaluation in confirmation.test_evaluations],
     }
-    return experiment.trials[winner.trial], record
+    return experiment.trials[best.trial], record
 
 
-def verdicts(confirmation: Confirmation, winner: Candidate) -> list[str]:
-    """Describes what the winner is worth against its rivals, on the test set if it was evaluated there."""
+def verdicts(confirmation: Confirmation, candidate: Candidate) -> list[str]:
+    """Describes what the winner is worth against its rivals, on the test set if it was evaluated there.
+
+    So it does for the best with MentorMix where that is not the winner.
+    """
     validation, test = f"the {confirmation.runs.labels_kind} validation labels", "the clean test labels"
-    if not winner.uses_mentor:
-        sentences = [f"{winner.title.capitalize()} is best here: on this budget MentorMix does not help."]
+    winner = confirmation.winner()
+    if winner and winner != candidate:
+        others = f"the best with MentorMix is {candidate.in_a_sentence}"
+        sentences = [f"The winner is {winner.in_a_sentence}; {others}."]
+    elif not candidate.uses_mentor:
+        sentences = [f"{candidate.title.capitalize()} is best here: on this budget MentorMix does not help."]
     else:
-        honest = ", a control itself: nothing found beats it" if winner.control else ""
-        sentences = [f"The winner is {winner.in_a_sentence}{honest}."]
-    for rival in confirmation.rivals(winner):
+        honest = ", a control itself: nothing found beats it" if candidate.control else ""
+        sentences = [f"The winner is {candidate.in_a_sentence}{honest}."]
+    for rival in confirmation.rivals(candidate):
         for where, on_test in ((test, True), (validation, False)):
-            gain = confirmation.gain(winner, rival, on_test)
+            gain = confirmation.gain(candidate, rival, on_test)
             if gain is not None:
                 sentences.append(_verdict(gain, rival.in_a_sentence, where))
-    if not winner.uses_mentor:
+    if not candidate.uses_mentor:
         sentences.append(
             "Longer training may change this: MentorMix helps once plain training memorises wrong labels, so that "
             "its accuracy falls after its best epoch."

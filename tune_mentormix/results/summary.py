@@ -69,14 +69,19 @@ class SearchSummary:
         return Verdict(headline=self.headline, is_gain=self.is_gain, lead=points, bound=by_chance)
 
 
-def search_status(experiment: Experiment) -> SearchStatus:
-    """Returns what `status --json` shows."""
+def search_overview(experiment: Experiment) -> SearchStatus:
+    """Returns the status with its accuracies on clean labels, without a verdict."""
     status, best = experiment.status(), experiment.best()
     if status.best and best:
         status.best.clean_estimate = clean_estimate(experiment, best)
     controls = experiment.controls().items()
     status.clean_estimates = {name: clean_estimate(experiment, control) for name, control in controls}
-    return status.model_copy(update={"verdict": summarize(experiment).verdict()})
+    return status
+
+
+def search_status(experiment: Experiment) -> SearchStatus:
+    """Returns what `status --json` shows."""
+    return search_overview(experiment).model_copy(update={"verdict": summarize(experiment).verdict()})
 
 
 def summarize(experiment: Experiment) -> SearchSummary:
@@ -139,6 +144,22 @@ def max_lead_by_chance(experiment: Experiment, accuracy: float, other: float) ->
     return NormalDist().inv_cdf(1 - tail) * hypot(error, other_error)
 
 
+def paired_bound(pairs: list[tuple[Trial, Trial]]) -> tuple[float, int] | None:
+    """Returns how far chance puts the first of the first pair ahead, among all pairs, and the number of images.
+
+    None where the answers of a trial to single images are not known.
+    """
+    trials = {id(trial): trial for pair in pairs for trial in pair}  # two searches have the same numbers
+    answers = {key: trial.correct_answers(trial.epoch) for key, trial in trials.items()}
+    known = {key: right.view("int8") for key, right in answers.items() if right is not None}
+    if len(known) < len(answers) or len({len(right) for right in known.values()}) > 1:
+        return None
+    import numpy as np
+
+    differences = np.stack([known[id(first)] - known[id(second)] for first, second in pairs])
+    return float(max_leads_by_chance(differences)[0]), differences.shape[1]
+
+
 def turning_epoch(experiment: Experiment, trial: Trial) -> int | None:
     """Returns the epoch from which on a trial's smoothed accuracy falls by more than its error; None if it does not.
 
@@ -176,24 +197,8 @@ def _lead(experiment: Experiment, best: Trial, other: Trial, controls: list[Tria
     pairs += [(other, best)] if best.control else []
     accuracies = _accuracy(best), _accuracy(other)
     points = accuracies[0] - accuracies[1]
-    paired = _paired_bound(pairs)
+    paired = paired_bound(pairs)
     return Lead(points, *paired) if paired else Lead(points, max_lead_by_chance(experiment, *accuracies), None)
-
-
-def _paired_bound(pairs: list[tuple[Trial, Trial]]) -> tuple[float, int] | None:
-    """Returns how far chance puts the first of the first pair ahead, among all pairs, and the number of images.
-
-    None where the answers of a trial to single images are not known.
-    """
-    trials = {trial.number: trial for pair in pairs for trial in pair}
-    answers = {number: trial.correct_answers(trial.epoch) for number, trial in trials.items()}
-    known = {number: right.view("int8") for number, right in answers.items() if right is not None}
-    if len(known) < len(answers) or len({len(right) for right in known.values()}) > 1:
-        return None
-    import numpy as np
-
-    differences = np.stack([known[first.number] - known[second.number] for first, second in pairs])
-    return float(max_leads_by_chance(differences)[0]), differences.shape[1]
 
 
 def _memorising(experiment: Experiment, best: Trial, is_gain: bool) -> list[str]:
@@ -257,7 +262,7 @@ def _control_is_best(experiment: Experiment, best: Trial, mentormix: Trial | Non
         return f"{title} is best so far", "No trial with MentorMix has run to the end yet."
     accuracies = _accuracy(best), _accuracy(mentormix)
     points = accuracies[0] - accuracies[1]
-    bound, _ = _paired_bound([(best, mentormix)]) or (max_lead_by_chance(experiment, *accuracies), None)
+    bound, _ = paired_bound([(best, mentormix)]) or (max_lead_by_chance(experiment, *accuracies), None)
     behind = f"The best with MentorMix (trial {mentormix.number}) is {_points(points)} behind"
     within = "" if bound is None or points > bound else ", which chance can explain"
     return f"{title} is best here: on this budget MentorMix does not help", f"{behind}{within}."

@@ -17,7 +17,8 @@ from tune_mentormix.config.settings import NAME_PATTERN, RESUMABLE
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import TrialState
 from tune_mentormix.experiment.trial import Trial
-from tune_mentormix.results.summary import search_status
+from tune_mentormix.results.clean_terms import clean_estimates
+from tune_mentormix.results.summary import search_overview, search_status
 from tune_mentormix.service import schemas
 from tune_mentormix.service.admission import ALLOWED, admit, admit_changes, search_schema
 from tune_mentormix.service.artifacts import Kind
@@ -118,8 +119,7 @@ def trials(service: Shared, name: Name, query: Annotated[TrialPageQuery, Query()
     with service.experiments.open(name) as cached:
         chosen = query.select(cached.experiment)
         shown = chosen[query.offset : query.offset + query.limit]
-        records = [schemas.TrialRecord.model_validate(trial) for trial in shown]
-        return schemas.TrialList(total=len(chosen), trials=records)
+        return schemas.TrialList(total=len(chosen), trials=_trial_records(cached.experiment, shown))
 
 
 @router.get("/experiments/{name}/trials/{number}")
@@ -129,7 +129,15 @@ def trial(service: Shared, name: Name, number: int) -> schemas.TrialRecord:
         found = cached.experiment.trials.get(number)
         if found is None:
             raise NotFoundError(f"{name} has no trial {number}")
-        return schemas.TrialRecord.model_validate(found)
+        return _trial_records(cached.experiment, [found])[0]
+
+
+def _trial_records(experiment: Experiment, trials: list[Trial]) -> list[schemas.TrialRecord]:
+    estimates = clean_estimates(experiment, trials)
+    return [
+        schemas.TrialRecord.model_validate(trial).model_copy(update={"clean_estimate": estimate})
+        for trial, estimate in zip(trials, estimates, strict=True)
+    ]
 
 
 @router.get("/experiments/{name}/curves")
@@ -160,7 +168,7 @@ def curves(service: Shared, name: Name, limit: Limit = 100, offset: Offset = 0) 
 def best(service: Shared, name: Name) -> schemas.BestAnswer:
     """The best trial so far."""
     with service.experiments.open(name) as cached:
-        return schemas.BestAnswer.model_validate(cached.experiment.status(), from_attributes=True)
+        return schemas.BestAnswer.model_validate(search_overview(cached.experiment), from_attributes=True)
 
 
 @router.get("/experiments/{name}/report", response_class=Response, responses=MADE | _media("text/html"))

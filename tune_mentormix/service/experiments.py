@@ -25,6 +25,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import parse_event
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, open_experiment
 from tune_mentormix.experiment.schemas import SearchState, TrialCounts
+from tune_mentormix.results.summary import search_overview
 from tune_mentormix.service.request_logging import LOGGER, log
 from tune_mentormix.service.schemas import SearchSummary
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
@@ -125,7 +126,7 @@ class CachedExperiment:
         since = time.time() - RATE_SECONDS
         while self._report_times and self._report_times[0] < since:
             self._report_times.popleft()
-        status = SearchSummary.model_validate(self.experiment.status(), from_attributes=True)
+        status = SearchSummary.model_validate(search_overview(self.experiment), from_attributes=True)
         gpus, run = self.experiment.settings.gpus(), self.experiment.last_run
         return Snapshot(
             status.model_copy(update={"state": self.experiment.left_as()}),

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import templates_of
+from tune_mentormix.results.clean_terms import clean_estimates
 from tune_mentormix.results.summary import summarize
 from tune_mentormix.service import api
 from tune_mentormix.service.admission import form_settings, resume_form, submit_form
@@ -142,6 +143,7 @@ def search(request: Request, service: Shared, name: Name, query: Annotated[Searc
     with service.experiments.open(name) as cached:
         experiment = cached.experiment
         trials = query.select(experiment)
+        shown = trials[(query.page - 1) * ROWS : query.page * ROWS]
         failed = [trial for trial in experiment.trials.values() if trial.state == "failed"]
         return render(
             request,
@@ -154,7 +156,7 @@ def search(request: Request, service: Shared, name: Name, query: Annotated[Searc
             flash=FLASH_MESSAGES.get(query.flash),
             curves=_curves(experiment),
             columns=(*COLUMNS[:4], *experiment.hyperparameters, COLUMNS[4]),
-            trials=trials[(query.page - 1) * ROWS : query.page * ROWS],
+            trials=list(zip(shown, clean_estimates(experiment, shown), strict=True)),
             query=query,
             pages=(query.page, len(trials), ROWS),
             filters=query.model_dump(include=set(TrialQuery.model_fields), exclude_defaults=True),

@@ -6,7 +6,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tune_mentormix.experiment.schemas import BestTrial, SearchOverview, SearchState, TrialState, Verdict
+from tune_mentormix.experiment.schemas import (
+    BestTrial,
+    CleanEstimate,
+    SearchOverview,
+    SearchState,
+    TrialState,
+    Verdict,
+)
 
 
 class Problem(BaseModel):
@@ -48,6 +55,7 @@ class TrialRecord(BaseModel):
     epoch: int
     val_accuracy: float | None
     best_epoch: int | None
+    clean_estimate: CleanEstimate | None = None
     restarts: int
     error: str | None
 

@@ -1,4 +1,4 @@
-"""How far `compile: true` is from eager training, over the same steps of two trials with equal settings.
+"""Measures how far `compile: true` is from eager training, over the same steps of two trials with equal settings.
 
 Both train on the digits with 40 % noise, in every rule of MentorMix (`second_reweight`, `mentornet_pd`, hard mixing).
 The loss of each step is compared, and at the end the accuracy on the validation split. A third trial, eager on two

@@ -1,4 +1,4 @@
-"""Who searches in `search_efficiency`: this project's study and rungs, Ray's own classes, full-length searches."""
+"""The contestants of `search_efficiency`: this project's study and rungs, Ray's own classes, full-length searches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULTS = SearchSettings()
 
 
 def first_rung(problem: Problem, epochs_after_burn_in: float = EPOCHS_AFTER_BURN_IN) -> int:
-    """Where `SearchRequest.first_rung` puts it."""
+    """Returns the first rung where `SearchRequest.first_rung` puts it."""
     return max(1, round(problem.epochs * (problem.longest_burn_in + epochs_after_burn_in)))
 
 
@@ -38,7 +38,7 @@ class Ours:
         sampler: str = DEFAULTS.sampler,
         asha: AsyncSuccessiveHalving | None = None,
     ) -> None:
-        """With the default policy, unless another is given."""
+        """Searches with the default policy, unless another is given."""
         self._problem = problem
         self._study = self._new_study(sampler, seed)
         factor = DEFAULTS.reduction_factor
@@ -62,7 +62,7 @@ class Ours:
         return Proposal(number, params, is_baseline=control in ("mixup", "plain"))
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        """As `EarlyStoppingScheduler` and `JournalCallback` do, in their order."""
+        """Reports as `EarlyStoppingScheduler` and `JournalCallback` do, in their order."""
         is_last = epoch == self._problem.epochs
         if not is_last:
             self._asha.record(number, epoch, accuracy)
@@ -87,7 +87,7 @@ class FullLength:
         self._proposed = 0
 
     def propose(self) -> Proposal:
-        """What the sampler proposes."""
+        """Returns what the sampler proposes."""
         number, self._proposed = self._proposed, self._proposed + 1
         return Proposal(number, self._study.propose(number))
 
@@ -101,7 +101,7 @@ class FullLength:
 
 @dataclass
 class _RayTrial:
-    """What of Tune's `Trial` the scheduler looks at."""
+    """The part of Tune's `Trial` that the scheduler looks at."""
 
     trial_id: str
 
@@ -124,7 +124,7 @@ class Ray:
         self._trials: list[_RayTrial] = []
 
     def propose(self) -> Proposal:
-        """What `OptunaSearch` suggests."""
+        """Returns what `OptunaSearch` suggests."""
         trial = _RayTrial(str(len(self._trials)))
         self._trials.append(trial)
         params = self._searcher.suggest(trial.trial_id)
@@ -137,7 +137,7 @@ class Ray:
         return trial
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        """As `TuneController._process_trial_result` and `stop_trial` do."""
+        """Reports as `TuneController._process_trial_result` and `stop_trial` do."""
         trial = self._trials[number]
         result = {"val_accuracy": accuracy, "training_iteration": epoch}
         is_done = epoch == self._problem.epochs

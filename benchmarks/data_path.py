@@ -1,4 +1,4 @@
-"""How many images a second reach the training step: augmentation on the device against a DataLoader's workers.
+"""Measures the images a second that reach training: augmentation on the device against a DataLoader's workers.
 
 Ours: uint8 images on the device, gathered, augmented and normalised a batch at a time, as a trial does it.
 The others: torchvision's transforms of one PIL image at a time, in a DataLoader with 0, 1 and 2 workers.

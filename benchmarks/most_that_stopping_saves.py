@@ -1,4 +1,4 @@
-"""How few epochs any search could need that proposes as well as TPE does and stops hopeless trials at a first rung.
+"""Bounds the epochs of any search that proposes as well as TPE and stops hopeless trials at a first rung.
 
 On every problem of `search_efficiency.py`, for every seed, TPE proposes trials one after another and sees all of
 their curves to the end, until its answer is truly as good as what 64 full-length random trials find. Only the trial
@@ -23,7 +23,7 @@ CONTROLS = 3  # which run to the end
 
 
 def trials_until_matched(problem: Problem, seed: int) -> int | None:
-    """Of TPE at full length, one worker; None where 64 do not suffice."""
+    """Counts the trials of TPE at full length, one worker; None where 64 do not suffice."""
     search, target = FullLength(problem, seed, "tpe"), target_of(problem, seed)
     best = -1.0, 0.0  # the last report of the answer so far, and how good it truly is
     for trials in range(1, TRIALS + 1):

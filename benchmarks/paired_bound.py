@@ -1,4 +1,4 @@
-"""How often chance exceeds the bound of a lead, and how often a true lead exceeds it: paired against unpaired.
+"""Measures how often chance, and a true lead, exceed the bound of a lead: paired against unpaired.
 
 Simulates searches without training. Of every image, a common answer is right with the probability `ACCURACY`; each
 trial redraws its own answer on a fraction of the images, so two trials disagree as networks of one search do. At

@@ -1,4 +1,4 @@
-"""What the contestants of `search_efficiency` search in: learning curves of real trials, or in closed form.
+"""The problems of `search_efficiency`: learning curves of real trials, or in closed form.
 
 A problem answers two questions about a configuration: what a trial would report after an epoch, and how good it truly
 is at the end. Every contestant sees the same space and the same reports.
@@ -91,11 +91,11 @@ class TabulatedCurves:
         self.best, self.average = float(ends.max()), float(ends.mean())
 
     def report(self, params: Params, epoch: int, seed: int) -> float:
-        """What was measured at the points around."""
+        """Returns what was measured at the points around."""
         return float(self._curve(params)[epoch - 1])
 
     def truth(self, params: Params) -> float:
-        """What was measured at the end at the points around."""
+        """Returns what was measured at the end at the points around."""
         return float(self._curve(params)[-1])
 
     def _curve(self, params: Params) -> Any:

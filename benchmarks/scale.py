@@ -78,7 +78,7 @@ class Watch:
             self.seen[ended] = (time.perf_counter(), time.process_time(), self.process.memory_info().rss)
 
     def at(self, ended: int) -> tuple[float, float, int]:
-        """What was noted when so many trials had ended, or the next number that was noted."""
+        """Returns what was noted when so many trials had ended, or the next number that was noted."""
         return self.seen[min(number for number in self.seen if number >= ended)]
 
 

@@ -1,4 +1,4 @@
-"""How many epochs a search needs until it is as good as full-length random search with 64 trials.
+"""Measures how many epochs a search needs until it is as good as full-length random search with 64 trials.
 
 Contestants run on the same simulated workers (event-driven, an epoch takes one unit of time and 10 % of jitter), over
 curves of real trials on the digits at 40 and 60 % noise (`tabulate_curves.py`) and over a closed form with

@@ -1,4 +1,4 @@
-"""Which policy the default search should have: variants of rungs, burn-in range, sampler and what Optuna learns.
+"""Compares policies for the default search: variants of rungs, burn-in range, sampler and what Optuna learns.
 
 Every variant searches the three problems of `search_efficiency` on simulated workers. All are held to the same target
 for a seed, what 64 full-length random trials find in the space with burn-ins up to 30 % of training, so that a
@@ -41,7 +41,7 @@ MOST = 32  # full-length trials
 
 @dataclass(frozen=True)
 class Policy:
-    """What the default search could do."""
+    """A policy that the default search could have."""
 
     burn_in: float = 15.0  # the longest, percent
     after: float = 0.15  # of a trial, from there to the first rung

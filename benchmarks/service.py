@@ -1,4 +1,4 @@
-"""What the service costs: the page of a search of 1,000 trials, a large body, and 1,000 listeners at once.
+"""Measures the cost of the service: the page of a search of 1,000 trials, a large body, and 1,000 listeners at once.
 
 A real server in a separate process, on one simulated search of 1,000 trials of up to 100 epochs. Rows: seconds to
 the first byte of its page and the bytes of it, at once after the start and later; seconds of other answers, and the

@@ -14,7 +14,7 @@ JITTER = 0.1  # of an epoch's duration, either way
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a contestant wants trained."""
+    """A trial that a contestant wants trained."""
 
     number: int
     params: Params
@@ -92,7 +92,7 @@ def epochs_until(steps: list[Step], target: float) -> int | None:
 
 
 def truth_after(steps: list[Step], epochs: int, before: float) -> float:
-    """How good the answer is after so many epochs; `before` while no trial has finished."""
+    """Returns how good the answer is after so many epochs; `before` while no trial has finished."""
     known = [step.truth for step in steps if step.epochs <= epochs]
     return known[-1] if known else before
 

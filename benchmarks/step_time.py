@@ -1,4 +1,4 @@
-"""How long a MentorMix step takes: against a plain step of the same network, and against the loop one writes first.
+"""Times a MentorMix step: against a plain step of the same network, and against the loop one writes first.
 
 The arithmetic of MentorMix is 4/3 of a plain step's: a forward pass more, where a plain step is worth three. Ours
 are `Trainer` steps after burn-in; the loop is in `straightforward.py`, its DataLoader without workers, because a
@@ -83,7 +83,7 @@ class Contestant:
 
 
 def _prepare(name: str, network: NetworkName, device: str) -> None:
-    """In a contestant's process: build it."""
+    """Builds a contestant, in its own process."""
     global _step, _device
     torch.set_num_threads(THREADS)
     _device = torch.device(device)
@@ -103,7 +103,7 @@ def _prepare(name: str, network: NetworkName, device: str) -> None:
 
 
 def _seconds_per_step(steps: int) -> float:
-    """In a contestant's process: take steps, and wait until the device has done them."""
+    """Takes steps in the contestant's process, and waits until the device has done them."""
     started = time.perf_counter()
     for _ in range(steps):
         _step()

@@ -62,7 +62,7 @@ def tabulate(noise: int, path: Path) -> None:
 
 
 def correct_answers(settings: TrialSettings, data: DeviceDataset) -> list[int]:
-    """Of the validation images, how many were right after each epoch; 0 from where a trial diverged."""
+    """Counts the validation images that were right after each epoch; 0 from where a trial diverged."""
     trainer = Trainer(settings, data)
     counts = [0] * settings.epochs
     try:

@@ -62,7 +62,7 @@ UserPath = Annotated[GivenPath, AfterValidator(lambda path: user_path(path).abso
 
 
 class Settings(BaseModel):
-    """What all settings share: unknown keys are refused, values never change, and NaN or infinity is no number."""
+    """The rules of all settings: unknown keys are refused, values never change, and NaN or infinity is no number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -80,7 +80,7 @@ class Settings(BaseModel):
 
 
 class DataSettings(Settings):
-    """Which images and labels a trial sees; equal settings give equal arrays, bit for bit.
+    """The images and labels that a trial sees; equal settings give equal arrays, bit for bit.
 
     `docs/data.md` describes what each dataset expects of `data_dir`, and which label files can be read.
     """

@@ -1,4 +1,4 @@
-"""What a search must look like once it is finished, whatever happened to it on the way."""
+"""Holds a finished search to what must be true of it, whatever happened to it on the way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENDS = ("finished", "stopped", "failed")
 
 @dataclass
 class Audit:
-    """What the journal of a search shows; `wrong` holds one line for each thing that must not be."""
+    """The findings in the journal of a search; `wrong` holds one line for each thing that must not be."""
 
     asked: int
     ends: Counter[str] = field(default_factory=Counter)  # how trials ended
@@ -91,7 +91,7 @@ def _audit_trial(found: Audit, trial: int, events: list[Event]) -> None:
 
 
 def curves(experiment: Path) -> dict[int, Any]:
-    """Of every trial: its configuration and its accuracy after each epoch."""
+    """Returns each trial's configuration and its accuracy after each epoch."""
     read: dict[int, Any] = {}
     for event in read_events(experiment / JOURNAL_FILE):
         if event["event"] == "proposed":

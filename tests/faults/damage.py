@@ -1,4 +1,4 @@
-"""What a machine that dies at an unlucky moment leaves behind, made on purpose."""
+"""Makes on purpose what a machine that dies at an unlucky moment leaves behind."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Driver:
         return self._process.wait(PATIENCE_SECONDS)
 
     def events(self, kind: str) -> int:
-        """How many events of a kind the journal holds so far."""
+        """Counts the events of a kind that the journal holds so far."""
         journal = self.experiment / JOURNAL_FILE
         return sum(event["event"] == kind for event in read_events(journal)) if journal.exists() else 0
 
@@ -99,6 +99,6 @@ class Driver:
 
 
 def driver_environment() -> dict[str, str]:
-    """Of a process that joins a cluster of this machine."""
+    """Returns the environment of a process that joins a cluster of this machine."""
     # On Linux, too, Ray then takes 127.0.0.1 for what it says, as the cluster here listens there alone.
     return os.environ | {"OMP_NUM_THREADS": "1", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}

@@ -71,7 +71,7 @@ def test_a_search_that_meets_every_fault_loses_and_doubles_nothing(cluster: Loca
 
 
 def kill(kill_one: Callable[[random.Random], bool], rng: random.Random) -> None:
-    """As soon as something trains: there may be a moment between two trials."""
+    """Kills it as soon as something trains: there may be a moment between two trials."""
     deadline = time.monotonic() + 30
     while not kill_one(rng):
         assert time.monotonic() < deadline
@@ -79,6 +79,6 @@ def kill(kill_one: Callable[[random.Random], bool], rng: random.Random) -> None:
 
 
 def configurations(experiment: Path) -> dict[int, str]:
-    """Of every trial so far."""
+    """Returns the configuration of every trial so far."""
     trials = read_experiment(experiment.parent, experiment.name).trials
     return {number: str(trial.config) for number, trial in trials.items()}

@@ -1,4 +1,4 @@
-"""What a search shows of its accuracies on clean labels, and where it warns that noisy labels may mislead."""
+"""Tests what a search shows of its accuracies on clean labels, and when it warns that noisy labels may mislead."""
 
 from __future__ import annotations
 

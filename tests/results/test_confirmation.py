@@ -1,4 +1,4 @@
-"""What a confirmation's journal tells, without running anything."""
+"""Tests what a confirmation's journal tells, without running anything."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ def told(accuracies: dict[str, list[float | None]]) -> Confirmation:
 
 
 def with_test_results(confirmation: Confirmation, accuracies: dict[str, list[float]]) -> Confirmation:
-    """The same after an evaluation on the test set, with these results."""
+    """Returns the confirmation after an evaluation on the test set, with these results."""
     winner = confirmation.winner()
     assert winner is not None
     results = {name: dict(zip(map(str, SEEDS), values, strict=True)) for name, values in accuracies.items()}
@@ -175,7 +175,7 @@ def test_test_results_of_another_winner_or_of_fewer_seeds_do_not_count() -> None
 
 
 def with_ablations(confirmation: Confirmation, **winner: float) -> Confirmation:
-    """The same with configurations, two searched hyperparameters and ablations requested."""
+    """Returns the confirmation with configurations, two searched hyperparameters and ablations requested."""
     values = {PUBLISHED: {"mixup_alpha": 8.0, "burn_in": 10.0}, BEST: {"mixup_alpha": 8.0, "burn_in": 10.0, **winner}}
     confirmation.candidates = [replace(c, config=values.get(c.name, {})) for c in confirmation.candidates]
     searched = {"mixup_alpha": {"choices": [2.0, 8.0]}, "burn_in": {"choices": [5.0, 10.0]}}

@@ -1,4 +1,4 @@
-"""What is read from a complete confirmation: the answer, the test set, the export, the report."""
+"""Tests what is read from a complete confirmation: the answer, the test set, the export, the report."""
 
 import json
 from pathlib import Path

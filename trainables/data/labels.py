@@ -35,7 +35,7 @@ GIVEN_COLUMN = "given"  # in a file of corrected labels: the label before, which
 
 
 class _RawLabels(NamedTuple):
-    """What a file holds, before its labels are matched to classes and images."""
+    """The content of a file, before its labels are matched to classes and images."""
 
     values: Labels | list[str]  # integers, or words: class names or integers in text
     image_names: tuple[str, ...] | None = None
@@ -238,7 +238,7 @@ def _match_classes(
 
 
 def _positions_of(image_names: tuple[str, ...], source: Source, path: Path) -> tuple[Labels, Labels]:
-    """Where the named images are in the source, ascending, and the order of the names that makes it so.
+    """Returns where the named images are in the source, ascending, and the order of the names that makes it so.
 
     Spaces around a name count only where an image is named so.
     """

@@ -43,7 +43,7 @@ def add_noise(data: LabelledImages, settings: DataSettings, generator: Generator
 
 
 def symmetric_exclusive(clean: LabelledImages, rate: float, generator: Generator, _: NoiseMap = None) -> Labels:
-    """With probability `rate`, replaces a label by one of the K − 1 others, each as likely.
+    """Replaces a label, with probability `rate`, by one of the K − 1 others, each as likely.
 
     The realised noise rate is `rate` in expectation.
     """
@@ -54,7 +54,7 @@ def symmetric_exclusive(clean: LabelledImages, rate: float, generator: Generator
 
 
 def symmetric_inclusive(clean: LabelledImages, rate: float, generator: Generator, _: NoiseMap = None) -> Labels:
-    """With probability `rate`, replaces a label by one of all K classes, the true one included.
+    """Replaces a label, with probability `rate`, by one of all K classes, the true one included.
 
     The realised noise rate is `rate · (K − 1) / K` in expectation: nominal 80 % is 72 % for ten classes.
     """
@@ -64,7 +64,7 @@ def symmetric_inclusive(clean: LabelledImages, rate: float, generator: Generator
 
 
 def asymmetric(clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None) -> Labels:
-    """With probability `rate`, replaces the label of a confusable class by the class it is mistaken for.
+    """Replaces the label of a confusable class, with probability `rate`, by the class it is mistaken for.
 
     Classes that `noise_map` does not name stay clean: with CIFAR-10's own map (Patrini et al. 2017), which is
     the default, five of ten classes are noisy and the realised rate is half of `rate`.
@@ -84,7 +84,7 @@ def asymmetric(clean: LabelledImages, rate: float, generator: Generator, noise_m
 
 
 def pair_flip(clean: LabelledImages, rate: float, generator: Generator, noise_map: NoiseMap = None) -> Labels:
-    """With probability `rate`, replaces class i by class i + 1, the last by the first."""
+    """Replaces class i, with probability `rate`, by class i + 1, the last by the first."""
     is_flipped = generator.random(clean.labels.shape) < rate
     return np.where(is_flipped, (clean.labels + 1) % len(clean.class_names), clean.labels)
 

@@ -1,4 +1,4 @@
-"""Where images and labels come from: scikit-learn's digits, CIFAR, `.npz` files; and how array files are read.
+"""Reads images and labels from their sources: scikit-learn's digits, CIFAR, `.npz` files; and reads array files.
 
 Arrays are read without executing anything and checked before use. Folders of images are in `image_folder`.
 """

@@ -1,4 +1,4 @@
-"""What a user types and sees.
+"""The commands that a user types, and what they print.
 
 `app` is the program: it collects the commands and turns exceptions into one line and an exit code. The commands are
 in `search` (search, resume, status, trials, list), `choices` (spaces, networks, datasets, schema), `results`

@@ -1,4 +1,4 @@
-"""What commands print: tables, commands to paste, notes, and what a search found.
+"""Prints the output of commands: tables, commands to paste, notes, and the findings of a search.
 
 Results go to stdout, errors to stderr. Every accuracy names its split and its labels. `progress` prints the rest.
 """

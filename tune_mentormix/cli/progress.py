@@ -93,7 +93,7 @@ class SearchProgress:
 
 
 def hint(command: str) -> str:
-    """How to interrupt what is shown, and which command continues it."""
+    """Returns how to interrupt the work that is shown, and the command that continues it."""
     return f"Ctrl-C stops cleanly; `{command}` continues."
 
 

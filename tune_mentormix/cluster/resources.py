@@ -1,4 +1,4 @@
-"""How many trials the nodes of a cluster can run at once, and whether they can run one at all."""
+"""Finds how many trials the nodes of a cluster can run at once, and whether they can run one at all."""
 
 from __future__ import annotations
 

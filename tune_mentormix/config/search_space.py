@@ -29,7 +29,7 @@ MAX_GRID_POINTS = 100_000
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What is searched, and what is held fixed."""
+    """The hyperparameters that are searched, and those that are held fixed."""
 
     distributions: dict[str, BaseDistribution]
     fixed: dict[str, Any]

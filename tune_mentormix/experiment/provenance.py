@@ -1,4 +1,4 @@
-"""What a search ran with: versions, commit, machine, data. Written into `search.yaml` before the first trial."""
+"""The provenance of a search: versions, commit, machine, data. Written into `search.yaml` before the first trial."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES = ("ray", "optuna", "torch", "torchvision", "numpy")
 
 
 class DatasetFacts(BaseModel):
-    """What identifies the data, and what is known of their labels."""
+    """The facts that identify the data, and what is known of their labels."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -54,7 +54,7 @@ class DatasetFacts(BaseModel):
 
 
 class Provenance(BaseModel):
-    """What a search ran with. An older version may not have recorded every field; those of a newer one are kept."""
+    """The provenance of a search. An older version may not have all fields; those of a newer one are kept."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -31,7 +31,7 @@ class NoiseEstimate(BaseModel):
 
 
 class CleanEstimate(BaseModel):
-    """What an accuracy on noisy labels would be on clean ones, with its 95 % interval."""
+    """An accuracy on noisy labels as it would be on clean ones, with its 95 % interval."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,7 +66,7 @@ class BestTrial(BaseModel):
 
 
 class Verdict(BaseModel):
-    """What a search found: how far the best is ahead of the best other control, and how far chance could put it."""
+    """The finding of a search: how far the best is ahead of the best other control, and how far by chance."""
 
     headline: str
     is_gain: bool

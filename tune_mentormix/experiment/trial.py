@@ -33,7 +33,7 @@ class ComputeUsage:
 
 
 class PackedAnswers(NamedTuple):
-    """Which validation images a trial classified as labelled, after one epoch."""
+    """The validation images that a trial classified as labelled, after one epoch."""
 
     bits: str | Location  # of `numpy.packbits`: in base64, or the file that holds them
     images: int

@@ -27,7 +27,7 @@ EvaluationSplit = Literal["validation", "test"]
 
 @dataclass(frozen=True)
 class ExportEvaluation:
-    """How well exported weights classify one split."""
+    """The measurement of exported weights on one split."""
 
     folder: str
     epoch: int  # after which the weights were taken

@@ -53,7 +53,7 @@ class FileRecord(BaseModel):
 
 
 class ModelRecord(BaseModel):
-    """What the weights were trained on, and what they scored then."""
+    """The record of the weights: what they were trained on, and their accuracy then."""
 
     which: Literal["last", "best"] = "last"  # epoch of those done; `best` was chosen by its own validation accuracy
     epoch: int

@@ -26,7 +26,7 @@ from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 
 class ExportedConfig(Settings):
-    """What it takes to train an exported configuration again."""
+    """An exported configuration, with all that it takes to train it again."""
 
     config: TrialSettings
     data: DataSettings

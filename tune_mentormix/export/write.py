@@ -44,7 +44,7 @@ REFIT_PREFIX = ".refit-"  # of the folder that holds the checkpoint of an interr
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote."""
+    """The result of an export."""
 
     folder: Path
     model: ModelRecord | None

@@ -30,7 +30,7 @@ _MAX_NAME = 40  # letters in the legend; an experiment's name may have 64
 
 
 class Report:
-    """What the report of a search shows, finished or not, in the order of the template."""
+    """The content of the report of a search, finished or not, in the order of the template."""
 
     def __init__(self, experiment: Experiment) -> None:
         """Reads the results, and draws the figures."""

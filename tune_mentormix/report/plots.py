@@ -53,7 +53,7 @@ Distributions = Mapping[str, BaseDistribution]
 
 @dataclass(frozen=True)
 class Rung:
-    """What happened at one rung; controls are neither stopped nor counted."""
+    """The trials that reached one rung and were stopped there; controls are neither stopped nor counted."""
 
     epoch: int
     reached: int  # how many trials

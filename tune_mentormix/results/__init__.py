@@ -1,4 +1,4 @@
-"""What a search found.
+"""The findings of searches: the best trials, statistics, confirmations, comparisons.
 
 `summary` compares the best trial with the controls, `confirmation` reads a confirmation and names its winner,
 `comparison` sets several searches side by side. `statistics` holds intervals and tests; `label_quality` estimates

@@ -27,7 +27,7 @@ class ComparedSearchRecord(SearchOverview):
 
 
 class SearchLead(BaseModel):
-    """How far the best of the leading search is ahead of the best of another, and how far chance could put it."""
+    """The lead of the best of the leading search over the best of another, and how far chance could put it."""
 
     search: str
     """The one that leads."""

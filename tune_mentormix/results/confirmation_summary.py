@@ -1,4 +1,4 @@
-"""What a confirmation found: its JSON, and the verdict on the winner in sentences."""
+"""Summarizes a confirmation: its JSON, and the verdict on the winner in sentences."""
 
 from __future__ import annotations
 

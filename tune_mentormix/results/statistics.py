@@ -1,4 +1,4 @@
-"""How sure a difference is: between trained networks on the same images, and between configurations over seeds.
+"""Tells how sure a difference is: between trained networks on the same images, and between configurations over seeds.
 
 Bounds on a lead are about two trained networks: what the choice of validation images explains. Confidence intervals
 are about seeds: where the mean of many more runs would lie.

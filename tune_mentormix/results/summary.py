@@ -1,4 +1,4 @@
-"""What a search found, in plain words: the best trial beside the controls, and whether its lead is a gain."""
+"""Summarizes a search in plain words: the best trial beside the controls, and whether its lead is a gain."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ComparedTrial:
 
 @dataclass(frozen=True)
 class Lead:
-    """How far a trial is ahead of another, and how far chance could put it."""
+    """The lead of a trial over another, and how far chance could put it."""
 
     points: float  # a fraction of the images
     by_chance: float | None  # 95 % upper bound for trials that are equally good; None where nothing tells
@@ -50,7 +50,7 @@ class Lead:
 
 @dataclass(frozen=True)
 class SearchSummary:
-    """What a search found."""
+    """The summary of a search."""
 
     headline: str
     explanation: str
@@ -60,7 +60,7 @@ class SearchSummary:
 
     @property
     def clean_note(self) -> str | None:
-        """What the accuracies on clean labels assume; None if there are none."""
+        """The assumption of the accuracies on clean labels; None if there are none."""
         return explain_clean_terms([row.clean for row in self.compared])
 
     def verdict(self) -> Verdict:

@@ -19,7 +19,7 @@ from tune_mentormix.search.plan import SearchRequest
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a search would be, and about what it would cost."""
+    """A search as it would be, and about what it would cost."""
 
     request: SearchRequest  # its settings with the GPUs that a trial would have
     parameters: int  # of the network
@@ -45,7 +45,7 @@ class DryRun:
         return min(self.max_epochs, round(full * settings.epochs + (settings.num_samples - full) * epochs))
 
     def seconds(self, epochs: int) -> float:
-        """How long so many epochs of all trials take."""
+        """Returns how many seconds so many epochs of all trials take."""
         return epochs * self.epoch_seconds / self.concurrent
 
 

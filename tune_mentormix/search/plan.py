@@ -1,4 +1,4 @@
-"""What a search is asked to do, checked: settings, space and data, of a new search or of one on the disk.
+"""Checks what a search is asked to do: settings, space and data, of a new search or of one on the disk.
 
 Torch and Ray are imported only once they are needed: what is wrong with a request is told before they are.
 """
@@ -36,7 +36,7 @@ class SearchRequest:
     dataset: Dataset
 
     def first_rung(self) -> int:
-        """As set, or a little after the longest burn-in: until then a rung would reward fast learners only."""
+        """Returns the epoch that is set, or one after the longest burn-in: earlier, fast learners would win."""
         if self.settings.grace_period is not None:
             return self.settings.grace_period
         after = self.space.highest("burn_in", self.settings.trial) / 100 + EPOCHS_AFTER_BURN_IN

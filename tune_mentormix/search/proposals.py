@@ -1,4 +1,4 @@
-"""Which trial of a search comes next: unfinished ones, the controls, warm starts, then the sampler's choices."""
+"""Proposes the next trial of a search: unfinished ones, the controls, warm starts, then the sampler's choices."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class TrialStart:
 
 @dataclass(frozen=True)
 class Run:
-    """What the parts of one Tune run share."""
+    """The objects that the parts of one Tune run share."""
 
     experiment: Experiment
     """Kept up to date by the journal."""

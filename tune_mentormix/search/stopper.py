@@ -1,4 +1,4 @@
-"""When a search ends before its last trial: interrupted, over budget, on a plateau, or with every trial failing."""
+"""Ends a search before its last trial: interrupted, over budget, on a plateau, or with every trial failing."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def record_missing_ends(run: Run, early_stopping: AsyncSuccessiveHalving) -> Non
 
 @contextmanager
 def _failing_in_one_line() -> Iterator[None]:
-    """What Tune, or a callback of a tracker, cannot write ends the search as a fault of this machine."""
+    """Ends the search as a fault of this machine where Tune, or a callback of a tracker, cannot write."""
     try:
         yield
     except (OSError, TuneError) as error:

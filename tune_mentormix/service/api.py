@@ -70,7 +70,7 @@ changes = APIRouter(
 
 
 class TrialQuery(BaseModel):
-    """Which trials are asked for, and in which order."""
+    """The query of a list of trials: which, and in which order."""
 
     sort: str = Field("trial", max_length=64, description="A column, or a hyperparameter searched.")
     descending: bool = False
@@ -92,7 +92,7 @@ class TrialQuery(BaseModel):
 
 
 class TrialPageQuery(TrialQuery):
-    """The same, and which part of them."""
+    """The query of one page of a list of trials."""
 
     limit: Limit = 100
     offset: Offset = 0

@@ -37,7 +37,7 @@ _LINE = re.compile(r"(?P<role>read|run)\s+(?P<owner>[A-Za-z0-9._-]{1,40})\s+(?P<
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks: the owner of a token, for logs and limits, and its role."""
+    """The owner of a token, who sends a request: a name, for logs and limits, and a role."""
 
     owner: str
     role: Role

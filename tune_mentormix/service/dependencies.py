@@ -1,4 +1,4 @@
-"""What routes depend on: the parts of the service, who asks, and what was sent. Routers name the guards among them.
+"""Dependencies of routes: the parts of the service, who asks, and what was sent. Routers name the guards among them.
 
 Nothing is read from a request before its sender is known, a change takes the role `run`, and a browser's session
 changes things only through our own forms, each with its CSRF token.

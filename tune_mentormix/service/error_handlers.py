@@ -1,4 +1,4 @@
-"""How exceptions become error responses: one status each, and one line that tells what to do."""
+"""Turns exceptions into error responses: one status each, and one line that tells what to do."""
 
 from __future__ import annotations
 

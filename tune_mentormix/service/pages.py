@@ -45,7 +45,7 @@ _environment = templates_of("tune_mentormix.service")
 
 
 class SearchPageQuery(TrialQuery):
-    """What the page of a search shows: which trials, which page of them, and a message."""
+    """The query of a search's page: which trials, which page of them, and a message."""
 
     page: PageNumber = 1
     flash: str = ""

@@ -17,7 +17,7 @@ from tune_mentormix.experiment.schemas import (
 
 
 class Problem(BaseModel):
-    """Why a request was refused, or has no result yet."""
+    """The reason why a request was refused, or has no result yet."""
 
     detail: str
 

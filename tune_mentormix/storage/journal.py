@@ -70,7 +70,7 @@ class Journal:
 
     @property
     def permanent_error(self) -> str | None:
-        """Why nothing more can be written: another writer took over, or the storage has failed for too long."""
+        """The reason why nothing more can be written: another writer, or a storage that fails for too long."""
         if self._last_error is None:
             return None
         if isinstance(self._last_error, LeaseLostError):

@@ -1,4 +1,4 @@
-"""Where the journal's lines are stored: a file on a disk, or segments on an object store.
+"""Stores the journal's lines: in a file on a disk, or in segments on an object store.
 
 An object cannot be appended to, so each write to an object store makes a new object, a segment. Segments are
 numbered, and merged into larger ones so that a reader makes few requests.

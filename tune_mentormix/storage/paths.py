@@ -1,4 +1,4 @@
-"""Where experiments are stored: a folder on a disk, or a prefix of an object store, named by a URI.
+"""Paths of experiments: a folder on a disk, or a prefix of an object store, named by a URI.
 
 A folder is a `pathlib.Path`. A `RemotePath` has the same methods, over `pyarrow.fs`, which is imported with the
 first request; an object appears as a whole or not at all. Where the two differ more there is a function, so that

@@ -10,6 +10,7 @@ from tune_mentormix.results.label_quality import (
     clean_accuracy_by_rate,
     clean_accuracy_by_transition,
     estimate_noise,
+    is_told_from_errors,
     pool_noise,
 )
 
@@ -54,7 +55,6 @@ def test_the_estimate_is_that_of_cleanlab() -> None:
     joint += [[0.035, 0.0425, 0.14, 0.0025], [0.03, 0.035, 0.0, 0.1775]]
     matrix = (np.array(joint) / np.sum(joint, axis=0)).T
     assert noise is not None
-    assert noise.rate == pytest.approx(0.355, abs=0.005)
     assert np.abs(np.array(noise.transition) - matrix).max() < 0.02  # the paper's rule for ties, not cleanlab's
 
 
@@ -66,6 +66,33 @@ def test_symmetric_noise_is_found_with_its_rate_and_called_symmetric(rate: float
     assert noise.rate == pytest.approx(rate, abs=0.03)
     assert noise.is_symmetric
     assert np.abs(np.array(noise.transition) - symmetric(rate)).max() < 0.06
+
+
+@pytest.mark.parametrize("clean_accuracy", [0.95, 0.75])
+def test_the_rate_is_counted_where_the_network_makes_fewer_errors(clean_accuracy: float) -> None:
+    labels, probabilities, _ = draw(symmetric(0.6), clean_accuracy=clean_accuracy)
+    noise = estimate_noise(labels, probabilities)
+
+    assert noise is not None
+    assert noise.rate == pytest.approx(0.6, abs=0.03)
+    assert (probabilities.argmax(axis=1) != labels).mean() > noise.rate
+    assert is_told_from_errors(noise)
+
+
+def test_a_network_that_errs_where_it_is_sure_does_not_tell_noise_from_its_errors() -> None:
+    generator = np.random.default_rng(0)
+    true, confidence = generator.integers(0, CLASSES, 4000), generator.random(4000)
+    is_right = generator.random(4000) < 0.2 + 0.7 * confidence
+    predicted = np.where(is_right, true, (true + 1) % CLASSES)
+    labels = np.where(generator.random(4000) < 0.2, (true + 2) % CLASSES, true)
+    probabilities = np.full((4000, CLASSES), 0.01)
+    probabilities[np.arange(4000), predicted] = 0.3 + 0.6 * confidence
+    noise = estimate_noise(labels, probabilities)
+
+    assert noise is not None
+    assert noise.rate > 0.35
+    assert not is_told_from_errors(noise)
+    assert is_told_from_errors(noise.model_copy(update={"images": 200}))  # a gap within chance
 
 
 @pytest.mark.parametrize("images", [300, 4000])

@@ -17,7 +17,9 @@ class NoiseEstimate(BaseModel):
 
     images: int
     rate: float
-    """Fraction of wrong labels."""
+    """Fraction of wrong labels, counted on the half of the images that the network is surest of."""
+    confidence_gap: float = 0.0
+    """How much smaller this fraction is on the surest quarter; the network's own errors make it so."""
     concentration: float
     """How much the wrong labels of a class fall on few classes: 0 evenly on all others, 1 all on one."""
     is_symmetric: bool
@@ -28,6 +30,11 @@ class NoiseEstimate(BaseModel):
     """The inverse of `transition`; None where it does not exist or enlarges errors too much."""
     confusion: list[list[int]] | None
     """[K, K]: images predicted as each class (row) by the label given; None with many classes."""
+
+    @property
+    def rate_images(self) -> int:
+        """Number of images on which the rate was counted."""
+        return self.images // 2
 
 
 class CleanEstimate(BaseModel):

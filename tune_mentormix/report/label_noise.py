@@ -13,7 +13,7 @@ from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.report.figures import Figure, draw_figure
 from tune_mentormix.results.clean_terms import noise_reference
-from tune_mentormix.results.label_quality import Z_95, standard_error
+from tune_mentormix.results.label_quality import Z_95, is_told_from_errors, standard_error
 
 _MAX_CLASSES_NAMED = 20  # the names of more would overlap
 _MAX_CELLS_LABELLED = 12  # classes; of more, numbers would not fit their cells
@@ -50,6 +50,7 @@ class EstimatedNoise:
     error: float  # half of the 95 % interval
     images: int
     trial: int
+    is_bound: bool  # whether the network is too weak for more than an upper bound
     figure: Figure | None
 
 
@@ -66,8 +67,8 @@ def estimated_noise(experiment: Experiment) -> EstimatedNoise | None:
         names = []
     fits = noise.transition is not None and len(names) == len(noise.transition)
     figure = _transition_matrix(names, noise.transition) if noise.transition and fits else None
-    error = Z_95 * standard_error(noise.rate, noise.images)
-    return EstimatedNoise(noise.rate, error, noise.images, reference.trial.number, figure)
+    error, is_bound = Z_95 * standard_error(noise.rate, noise.rate_images), not is_told_from_errors(noise)
+    return EstimatedNoise(noise.rate, error, noise.rate_images, reference.trial.number, is_bound, figure)
 
 
 def noise_rate_bound(experiment: Experiment) -> float | None:

@@ -15,6 +15,7 @@ from tune_mentormix.results.label_quality import (
     clean_accuracy_by_rate,
     clean_accuracy_by_transition,
     estimate_noise,
+    is_told_from_errors,
     pool_noise,
 )
 
@@ -27,6 +28,13 @@ FLATTERY = "This flatters networks that memorise, and is too high where wrong la
 MISLEADING = (
     "The wrong labels fall mostly on few classes, so the ranking by noisy validation labels may mislead. Images with "
     "checked labels decide: clean_validation (docs/concepts.md)."
+)
+
+
+UNTOLD = (
+    "The label noise cannot be told from the errors that even the best network makes where it is sure, or it depends "
+    "on the image. So accuracies on clean labels are not estimated, and the ranking by noisy validation labels may "
+    "mislead. Images with checked labels decide: clean_validation (docs/concepts.md)."
 )
 
 
@@ -60,7 +68,8 @@ def known_symmetric_rate(settings: DataSettings, classes: int) -> float | None:
 def clean_estimate(experiment: Experiment, trial: Trial) -> CleanEstimate | None:
     """Returns what a trial's accuracy at its latest epoch would be on clean labels.
 
-    None if the validation labels are clean, nothing is known of the noise, or it leaves too little signal.
+    None if the validation labels are clean, nothing is known of the noise, it leaves too little signal, or the
+    networks are too weak to tell it from their errors.
     """
     return clean_estimates(experiment, [trial])[0]
 
@@ -78,11 +87,11 @@ def _clean_estimate(experiment: Experiment, trial: Trial, reference: NoiseRefere
         return None
     if (rate := known_symmetric_rate(experiment.settings, classes)) is not None:
         return clean_accuracy_by_rate(accuracy, images, classes, rate, None, AS_SET)
-    if reference is None:
+    if reference is None or not is_told_from_errors(reference.noise):
         return None
     noise, source = reference.noise, f"estimated from trial {reference.trial.number}"
     if noise.is_symmetric:
-        return clean_accuracy_by_rate(accuracy, images, classes, noise.rate, noise.images, source)
+        return clean_accuracy_by_rate(accuracy, images, classes, noise.rate, noise.rate_images, source)
     if trial.noise is None or trial.noise.confusion is None:
         return None
     return clean_accuracy_by_transition(trial.noise.confusion, noise, source)
@@ -107,11 +116,11 @@ def clean_estimate_over_runs(
         return clean_accuracy_by_rate(accuracy, images, facts.classes, rate, None, AS_SET)
     noise = pool_noise([run.noise for run in reference if run.noise])
     own = pool_noise([run.noise for run in runs if run.noise])
-    if noise is None or own is None:
+    if noise is None or own is None or not is_told_from_errors(noise):
         return None
     source = f"estimated from {len(reference)} runs"
     if noise.is_symmetric:
-        return clean_accuracy_by_rate(accuracy, images, facts.classes, noise.rate, images, source)
+        return clean_accuracy_by_rate(accuracy, images, facts.classes, noise.rate, noise.rate_images, source)
     return None if own.confusion is None else clean_accuracy_by_transition(own.confusion, noise, source)
 
 
@@ -129,10 +138,10 @@ def clean_estimate_of_predictions(
     if (rate := known_symmetric_rate(data, classes)) is not None:
         return clean_accuracy_by_rate(accuracy, images, classes, rate, None, AS_SET)
     noise, source = estimate_noise(labels, probabilities), "estimated from these predictions"
-    if noise is None:
+    if noise is None or not is_told_from_errors(noise):
         return None
     if noise.is_symmetric:
-        return clean_accuracy_by_rate(accuracy, images, classes, noise.rate, images, source)
+        return clean_accuracy_by_rate(accuracy, images, classes, noise.rate, noise.rate_images, source)
     return None if noise.confusion is None else clean_accuracy_by_transition(noise.confusion, noise, source)
 
 
@@ -142,7 +151,11 @@ def noise_warning(experiment: Experiment) -> str | None:
     if experiment.labels_kind == "clean" or known_symmetric_rate(experiment.settings, facts.classes or 2) is not None:
         return None
     reference = noise_reference(list(experiment.trials.values()))
-    return None if reference is None or reference.noise.is_symmetric else MISLEADING
+    if reference is None:
+        return None
+    if not is_told_from_errors(reference.noise):
+        return UNTOLD
+    return None if reference.noise.is_symmetric else MISLEADING
 
 
 def explain_clean_terms(estimates: list[CleanEstimate | None]) -> str | None:

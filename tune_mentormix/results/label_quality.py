@@ -21,6 +21,7 @@ Matrix = Sequence[Sequence[float]]
 MAX_CLASSES = 20  # for a transition matrix: of more, each has too few images
 MIN_CONCENTRATION = 0.1  # from which noise is not symmetric; people's labels of CIFAR-10 have 0.12 to 0.17
 MIN_SCORE = 3.0  # standard deviations above symmetric noise that the concentration must have, too
+MAX_CONFIDENCE_GAP = 0.03  # that is tolerated, however many images show it
 MAX_CORRECTION = 10.0  # of an error by a correction; a larger one leaves nothing but noise
 Z_95 = 1.959963984540054  # of the normal distribution: 95 % lie within
 
@@ -32,6 +33,10 @@ def estimate_noise(labels: NDArray[np.int64], probabilities: NDArray[np.floating
     Labels, section 3.1): an image counts as of class k if its probability for k is at least the mean over images
     labelled k; if it is so for several classes, as of the most probable. The counts are scaled to the number of
     labels of each class. None if no image counts. cleanlab has the same, in a package that takes seconds to import.
+
+    From this come the matrix and how evenly wrong labels fall. For the rate it is too high where the network makes
+    many errors, since these count as wrong labels. So the rate is the fraction of labels that differ from the
+    prediction among the surest half of the images predicted as each class, where the network makes fewer errors.
     """
     import numpy as np
 
@@ -58,10 +63,11 @@ def estimate_noise(labels: NDArray[np.int64], probabilities: NDArray[np.floating
         matrix = np.where(of_true > 0, joint / np.where(of_true > 0, of_true, 1.0), np.eye(classes)).round(5)
         transition = matrix.tolist()
         correction = _inverse(matrix)
-    rate = float(1 - np.trace(joint))
+    half, quarter = (_disagreement(labels, probabilities, part) for part in (2, 4))
     return NoiseEstimate(
         images=images,
-        rate=round(rate, 5),
+        rate=round(half, 5),
+        confidence_gap=round(half - quarter, 5),
         concentration=round(concentration, 5),
         is_symmetric=is_symmetric,
         transition=transition,
@@ -85,12 +91,36 @@ def pool_noise(estimates: Sequence[NoiseEstimate]) -> NoiseEstimate | None:
     return NoiseEstimate(
         images=sum(images),
         rate=float(np.average([estimate.rate for estimate in estimates], weights=images)),
+        confidence_gap=float(np.average([estimate.confidence_gap for estimate in estimates], weights=images)),
         concentration=concentration,
         is_symmetric=concentration < MIN_CONCENTRATION or 2 * symmetric > sum(images),
         transition=None if matrix is None else matrix.tolist(),
         correction=None if matrix is None else _inverse(matrix),
         confusion=np.sum(confusions, axis=0).tolist() if matrix is not None else None,
     )
+
+
+def is_told_from_errors(noise: NoiseEstimate) -> bool:
+    """Whether the network is good enough to tell label noise from its own errors.
+
+    If wrong labels do not depend on the image, labels differ from the truth as often where the network is sure as
+    elsewhere. So a gap beyond twice its standard error comes from errors that the network makes even where it is
+    sure, or from noise that depends on the image. Neither can be converted.
+    """
+    error = sqrt(2) * standard_error(noise.rate, noise.images)  # of half and quarter, which is a part of it
+    return noise.confidence_gap <= max(MAX_CONFIDENCE_GAP, 2 * error)
+
+
+def _disagreement(labels: NDArray[np.int64], probabilities: NDArray[np.floating], part: int) -> float:
+    """Returns how often labels differ from predictions among the surest 1/`part` of the images of each class."""
+    import numpy as np
+
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    counts = np.bincount(predicted, minlength=probabilities.shape[1])
+    by_class = np.lexsort((-confidence, predicted))  # the classes in order, within each the surest first
+    rank = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
+    surest = by_class[part * rank < np.repeat(counts, counts)]
+    return float((predicted != labels)[surest].mean())
 
 
 def _inverse(matrix: NDArray[np.float64]) -> list[list[float]] | None:

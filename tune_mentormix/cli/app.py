@@ -12,7 +12,7 @@ import typer
 
 from trainables.errors import one_line
 from tune_mentormix import __version__
-from tune_mentormix.cli import admin, choices, console, export, jobs, results, search
+from tune_mentormix.cli import admin, choices, console, export, jobs, results, search, verification
 from tune_mentormix.cli.options import examples
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
 from tune_mentormix.storage.paths import StorageError
@@ -22,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for commands in (search, choices, results, export, jobs, admin):
+for commands in (search, choices, results, verification, export, jobs, admin):
     app.add_typer(commands.app)
 
 # Spellings of earlier versions, which still work and are not shown.

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 NOTHING = "–"
+
+
+def command(words: str, storage: object = None) -> str:
+    """Returns a command of this program as its user calls it, to be pasted."""
+    program = "tune-mentormix"
+    if Path(sys.argv[0]).name == "run_search.py":
+        python = os.path.relpath(sys.executable)
+        program = f"{sys.executable if python.startswith('..') else python} {sys.argv[0]}"
+    return f"{program} {words}" + ("" if storage is None else f" --storage {shlex.quote(str(storage))}")
 
 
 def format_accuracy(value: float | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.jobs_cluster import JobsCluster
-from tune_mentormix.cluster.jobs import submitted_names
+from tune_mentormix.cluster.submissions import submitted_names
 from tune_mentormix.experiment.experiment import SEARCH_FILE, read_experiment
 
 SMALL = ["--epochs", "120", "--trials", "3", "--max-concurrent", "1"]

@@ -12,7 +12,8 @@ import pytest
 from tests.support.simulated_search import SimulatedFailures, simulate_search
 from tests.support.stand_in_head import StandInHead
 from tune_mentormix.cluster import jobs as jobs_module
-from tune_mentormix.cluster.jobs import ClusterJobs, delete_submission, latest_submission, record_submission
+from tune_mentormix.cluster.jobs import ClusterJobs
+from tune_mentormix.cluster.submissions import delete_submission, latest_submission, record_submission
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment

@@ -14,8 +14,9 @@ import pytest
 
 from tests.support.object_store import ObjectStore
 from tune_mentormix.cli.app import run
-from tune_mentormix.cluster.jobs import ClusterJobs, delete_submission, latest_submission, record_submission
+from tune_mentormix.cluster.jobs import ClusterJobs
 from tune_mentormix.cluster.jobs_api import jobs_address
+from tune_mentormix.cluster.submissions import delete_submission, latest_submission, record_submission
 from tune_mentormix.storage.paths import RemotePath
 
 DEAD = "http://127.0.0.1:9"

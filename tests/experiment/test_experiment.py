@@ -128,7 +128,7 @@ def test_experiments_are_read_from_their_folders(tmp_path: Path) -> None:
     on_disk(tmp_path, "b", {"format": 1}, started(num_samples=1), proposed(0), report(0, 1, 0.5), ended(0))
     on_disk(tmp_path, "a", {"format": 1})
     (tmp_path / "not-an-experiment").mkdir()
-    assert [e.name for e in list_experiments(tmp_path)] == ["a", "b"]
+    assert [e.name for e in list_experiments(tmp_path)[0]] == ["a", "b"]
     status = read_experiment(tmp_path, "b").status()
     assert status.best is not None
     assert (status.state, status.best.val_accuracy) == ("finished", 0.5)

@@ -14,7 +14,8 @@ from tune_mentormix.cli.app import run
 from tune_mentormix.experiment.experiment import SEARCH_FILE
 from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import Location, RemotePath, remove_folder, sizes_below
+from tune_mentormix.storage.listing import sizes_below
+from tune_mentormix.storage.paths import Location, RemotePath, remove_folder
 from tune_mentormix.storage.yaml_files import write_yaml
 
 REPOSITORY = Path(__file__).parents[2]

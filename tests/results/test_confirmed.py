@@ -10,8 +10,9 @@ from trainables.data import load_dataset, load_test_split
 from trainables.inference import final_accuracy
 from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE
+from tune_mentormix.experiment.checkpoints import newest_checkpoint
 from tune_mentormix.experiment.create import stored_settings
-from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, read_experiment
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.export.read import read_exported
 from tune_mentormix.export.write import export_best
 from tune_mentormix.report.page import write_report

@@ -13,7 +13,8 @@ import pytest
 from tests.support.searches import folder_of
 from tune_mentormix.config.controls import published_row
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, read_experiment
+from tune_mentormix.experiment.checkpoints import newest_checkpoint
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.results.label_quality import is_told_from_errors
 from tune_mentormix.search import callbacks
 from tune_mentormix.search.run import resume_search

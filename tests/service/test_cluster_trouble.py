@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.service.conftest import READ, Serve, sign_in
-from tune_mentormix.cluster.jobs import Job, StateOf, record_submission, stored_state
+from tune_mentormix.cluster.jobs import Job, StateOf, stored_state
+from tune_mentormix.cluster.submissions import record_submission
 from tune_mentormix.errors import RequestError
 from tune_mentormix.service import jobs as service_jobs
 from tune_mentormix.service.admission import NotAllowedError

@@ -14,15 +14,8 @@ import pytest
 from tests.service.conftest import Serve, Served
 from tests.support.stand_in_head import StandInHead
 from tune_mentormix.cluster import jobs_api
-from tune_mentormix.cluster.jobs import (
-    ClusterJobs,
-    Job,
-    StateOf,
-    latest_submission,
-    record_submission,
-    stored_state,
-    submitted_names,
-)
+from tune_mentormix.cluster.jobs import ClusterJobs, Job, StateOf, stored_state
+from tune_mentormix.cluster.submissions import latest_submission, record_submission, submitted_names
 from tune_mentormix.service import jobs as service_jobs
 
 pytestmark = pytest.mark.slow

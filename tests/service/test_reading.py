@@ -166,6 +166,37 @@ DAMAGED = {
 }
 
 
+def test_a_search_that_cannot_be_read_is_listed_with_the_path_and_the_reason(
+    serve: Serve, tmp_path: Path, simulated_storage: Path
+) -> None:
+    for name in ("good", "bad"):
+        shutil.copytree(simulated_storage / "cut", tmp_path / name)
+    journal = tmp_path / "bad" / "journal.jsonl"
+    served = serve(tmp_path)
+    sign_in(served.client, READ)
+    assert served.client.get("/searches/bad", headers=HTML).status_code == 200, "and is in the cache from here on"
+    journal.unlink()
+    journal.mkdir()
+    bad, good = served.get("/api/v1/experiments").json()["experiments"]
+    reason = f"cannot read {journal}: Is a directory"
+    assert (bad["state"], bad["error"]) == ("unreadable", reason)
+    assert good["state"] == "interrupted"
+    assert reason in unescape(served.client.get("/", headers=HTML).text)
+    assert served.get("/metrics").status_code == 200
+    for path in ("", "/trials", "/curves", "/best", "/events", "/report"):
+        answer = served.get(f"/api/v1/experiments/bad{path}")
+        assert (answer.status_code, answer.json()["detail"]) == (409, reason), path
+
+
+def test_a_storage_that_cannot_be_read_is_not_an_empty_one(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "storage").write_text("a file")
+    served = serve(tmp_path / "storage")
+    for path in ("/api/v1/experiments", "/metrics"):
+        answer = served.get(path)
+        assert answer.status_code == 503, path
+        assert answer.json()["detail"] == f"cannot read {tmp_path / 'storage'}: Not a directory"
+
+
 @pytest.mark.parametrize(("file", "text"), [(file, text) for file, texts in DAMAGED.items() for text in texts])
 def test_a_damaged_search_takes_down_neither_the_list_nor_the_server(
     serve: Serve, tmp_path: Path, simulated_storage: Path, file: str, text: str

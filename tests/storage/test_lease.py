@@ -66,7 +66,7 @@ def test_a_lease_from_a_container_of_this_machine_counts_while_it_is_renewed(
 
 def test_a_lease_that_cannot_be_read_now_is_not_taken_for_none(tmp_path: Path) -> None:
     (tmp_path / LEASE_FILE).mkdir()
-    with pytest.raises(RequestError, match="cannot be read: Is a directory"), Lease(tmp_path).acquire():
+    with pytest.raises(RequestError, match=r"cannot read .*: Is a directory"), Lease(tmp_path).acquire():
         pass
 
 

@@ -128,8 +128,10 @@ def _clean(storage: Location, names: list[str], whole: bool, yes: bool, as_json:
         rows = []
         for usage in usages:
             removable = format_bytes(usage.removable) if usage.removable else NOTHING
-            rows.append((usage.name, usage.state, str(usage.checkpoints), format_bytes(usage.bytes), removable))
+            figures = (str(usage.checkpoints), format_bytes(usage.bytes), removable)
+            rows.append((usage.name, usage.state, *([NOTHING] * 3 if usage.error else figures)))
         console.print_table(("name", "state", "checkpoints", "size", "removable"), rows)
+        console.print_unreadable({usage.name: usage.error for usage in usages if usage.error})
     total = sum(usage.removable for usage in usages)
     if not yes and total and not as_json:
         if sys.stdin.isatty():

@@ -77,6 +77,9 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
+        if error.filename is not None:
+            console.print_error(f"cannot use {error.filename}: {one_line(error)}")
+            return WRONG_REQUEST
         if error.errno not in (errno.ENOSPC, errno.EIO):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -97,6 +100,8 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints one record."""
+        if record.levelno >= logging.ERROR:  # the process is about to end, without taking down a live table
+            console.stderr.show_cursor()
         (console.print_error if record.levelno >= logging.ERROR else console.print_note)(record.getMessage())
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -19,10 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tune_mentormix.cli.options import command
 from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
+from tune_mentormix.formatting import NOTHING, command, format_accuracy, format_duration, format_value
 from tune_mentormix.results.clean_terms import clean_estimate
 from tune_mentormix.results.summary import control_title, counts_in_words, summarize
 from tune_mentormix.storage.paths import Location
@@ -81,8 +79,7 @@ def print_facts(facts: dict[str, str]) -> None:
 def command_line(words: str, storage: Location | None = None) -> str:
     """Returns a command to paste, with a --storage option if it would not find this storage without one."""
     default = os.environ.get(ENVIRONMENT["storage"], STORAGE)
-    option = "" if storage is None or str(storage) == str(default) else f" --storage {shlex.quote(str(storage))}"
-    return f"{command()} {words}{option}"
+    return command(words, None if str(storage) == str(default) else storage)
 
 
 def print_commands(commands: dict[str, str], storage: Location | None = None) -> None:
@@ -115,12 +112,12 @@ def print_status(experiment: Experiment) -> None:
     _print_finding(experiment)
 
 
-def print_list(experiments: list[Experiment], storage: Location) -> None:
-    """Prints all searches of a storage, one a row."""
-    if not experiments:
+def print_list(experiments: list[Experiment], unreadable: dict[str, str], storage: Location) -> None:
+    """Prints all searches of a storage, one a row, and why some cannot be read."""
+    if not experiments and not unreadable:
         stdout.print(f"no searches in {storage}")
         return
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for experiment in experiments:
         try:
             started = format_time(datetime.fromisoformat(experiment.provenance.started))
@@ -135,7 +132,15 @@ def print_list(experiments: list[Experiment], storage: Location) -> None:
         rows.append(
             (experiment.name, started, experiment.state(), trials, accuracy, experiment.labels_kind, on_clean)
         )
+    rows += [(name, NOTHING, "unreadable", *[NOTHING] * 4) for name in unreadable]
     print_table(("name", "started", "state", "trials", "best", "labels", "best, on clean labels"), rows)
+    print_unreadable(unreadable)
+
+
+def print_unreadable(searches: dict[str, str]) -> None:
+    """Prints why searches cannot be read, by name, one a line on stderr."""
+    for name, reason in searches.items():
+        print_note(f"{name} cannot be read: {reason}")
 
 
 def hyperparameters(config: dict[str, Any]) -> str:

@@ -79,7 +79,7 @@ def jobs_(
     else:
         rows = []
         for job in found:
-            started = console.format_time(datetime.fromtimestamp(job.started))
+            started = console.format_time(datetime.fromtimestamp(job.started)) if job.started else NOTHING
             rows.append((job.name, job.state, started, job.submission_id, job.message or NOTHING))
         console.print_table(("name", "state", "submitted", "job", "note"), rows)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -20,6 +19,7 @@ from trainables.settings import OwnNetwork, TrialSettings
 from tune_mentormix.config.settings import ENVIRONMENT, KEYS_PAGE, RESUMABLE, STORAGE, SearchSettings, option_name
 from tune_mentormix.config.validation import choices
 from tune_mentormix.errors import RequestError
+from tune_mentormix.formatting import command
 from tune_mentormix.storage.paths import Location, as_location
 
 PANELS = {  # the settings that have an option, in the order of --help; all others: --set
@@ -64,17 +64,9 @@ class Commands(typer.Typer):
         return self.command(name, rich_help_panel=self._panel, epilog=examples(*lines))
 
 
-def command() -> str:
-    """Returns how the user calls this program, so that printed commands can be pasted."""
-    if Path(sys.argv[0]).name != "run_search.py":
-        return "tune-mentormix"
-    python = os.path.relpath(sys.executable)
-    return f"{sys.executable if python.startswith('..') else python} {sys.argv[0]}"
-
-
 def examples(*commands: str) -> str:
     """Returns the end of a command's --help: commands to paste."""
-    return "\n".join(["[bold]Examples[/bold]", *(escape(f"{command()} {line}") for line in commands)])
+    return "\n".join(["[bold]Examples[/bold]", *(escape(command(line)) for line in commands)])
 
 
 def option(text: str, default: str | bool = False, **more: Any) -> Any:

@@ -18,10 +18,12 @@ from tune_mentormix.cli.progress import SearchProgress
 from tune_mentormix.config.settings import RESUMABLE, STORAGE, SearchSettings, read_settings
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError, unknown
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, list_experiments, read_experiment
+from tune_mentormix.experiment.schemas import unreadable_overview
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value
 from tune_mentormix.results.clean_terms import clean_estimates, explain_clean_terms
 from tune_mentormix.results.summary import search_status
 from tune_mentormix.storage.lease import Lease
+from tune_mentormix.storage.listing import has_file
 
 if TYPE_CHECKING:
     from tune_mentormix.experiment.experiment import Experiment
@@ -57,7 +59,7 @@ def search(
     asked = read_settings(config, settings, assignments)
     if exist_ok and asked.name is None:
         raise RequestError("--exist-ok needs a --name")
-    if exist_ok and not dry_run and (experiment_path(asked.storage, str(asked.name)) / SEARCH_FILE).is_file():
+    if exist_ok and not dry_run and has_file(experiment_path(asked.storage, str(asked.name)) / SEARCH_FILE):
         _resume(asked.storage, str(asked.name), _changes(asked), verbose)
         return
     from tune_mentormix.search.plan import new_request  # imports Optuna
@@ -103,7 +105,7 @@ def resume(
 @app.command(hidden=True)
 def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage: Storage = STORAGE) -> None:
     """Run a submission from its record: the command of the jobs that `submit` sends."""
-    from tune_mentormix.cluster.jobs import read_submission
+    from tune_mentormix.cluster.submissions import read_submission
     from tune_mentormix.experiment.create import changed_settings
 
     submission = read_submission(storage, name, number)
@@ -201,11 +203,13 @@ def trials(
 @app.with_examples("list", "list --storage s3://bucket/folder --json", name="list")
 def list_(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
     """Show all searches of a storage folder, the newest first."""
-    experiments = sorted(list_experiments(storage), key=lambda found: found.provenance.started, reverse=True)
+    found, unreadable = list_experiments(storage)
+    found.sort(key=lambda experiment: experiment.provenance.started, reverse=True)
     if as_json:
-        console.print_json([search_status(experiment).model_dump(exclude={"settings"}) for experiment in experiments])
+        listed = [search_status(experiment).model_dump(exclude={"settings"}) for experiment in found]
+        console.print_json([*listed, *(unreadable_overview(*each) for each in unreadable.items())])
     else:
-        console.print_list(experiments, storage)
+        console.print_list(found, unreadable, storage)
 
 
 def _resume(storage: Location, name: str, changes: dict[str, Any], verbose: bool = False) -> None:

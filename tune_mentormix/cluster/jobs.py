@@ -1,37 +1,37 @@
-"""Searches as jobs of a shared Ray cluster, and the record of every submission.
-
-`<storage>/.submissions/NAME/0001.yaml` is the first submission of NAME; each later one has the next number, and none
-is rewritten. The driver on the cluster reads its record there. The record outlives Ray's memory of the job.
-"""
+"""Searches as jobs of a shared Ray cluster; `submissions` keeps the record of each."""
 
 from __future__ import annotations
 
-import secrets
 import shlex
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 import search_spaces
 import trainables
 import tune_mentormix
-from trainables.errors import one_line
 from tune_mentormix.cluster.jobs_api import ClusterError, JobsApi, NoAnswerError, is_loopback, jobs_address
-from tune_mentormix.config.settings import FORMAT, SearchSettings, default_name, refuse_newer
+from tune_mentormix.cluster.submissions import (
+    Action,
+    Submission,
+    delete_submission,
+    latest_submission,
+    record_submission,
+    submitted_names,
+)
+from tune_mentormix.config.settings import SearchSettings, default_name
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import changed_settings, resumed_settings
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, read_experiment
 from tune_mentormix.experiment.schemas import SearchState
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, list_folder, write_exclusively
-from tune_mentormix.storage.yaml_files import dump_yaml, read_yaml
+from tune_mentormix.storage.listing import has_file
+from tune_mentormix.storage.paths import Location
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -43,24 +43,8 @@ POLL_SECONDS = 0.5
 IN_FLIGHT_SECONDS = 60.0  # in which the cluster may not know a recorded search yet; clocks differ, too
 ACTIVE = ("PENDING", "RUNNING")  # of Ray's states
 
-Action = Literal["search", "resume"]
-JobState = Literal["pending", "running", "finished", "interrupted", "failed"]
+JobState = Literal["pending", "running", "finished", "interrupted", "failed", "unreadable"]
 StateOf = Callable[[Location, str], SearchState | None]  # the state of an experiment, None before it exists
-
-
-class Submission(BaseModel):
-    """The record of one job that was sent to a cluster."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: int = FORMAT
-    name: str  # of the experiment
-    number: int  # of the submissions of that name, from 1
-    submission_id: str  # what Ray calls the job
-    submitted: float  # Unix seconds
-    address: str  # of the cluster's Jobs API
-    action: Action
-    settings: dict[str, Any]  # of a search all of them, of a resume those that it changes
 
 
 @dataclass(frozen=True)
@@ -70,15 +54,15 @@ class Job:
     name: str  # of the experiment
     submission_id: str
     state: JobState  # pending: its driver has not started; interrupted: it can be resumed
-    started: float  # Unix seconds
+    started: float | None  # Unix seconds; None where its record cannot be read
     ended: float | None  # where Ray remembers it
-    message: str  # why it failed, else empty
+    message: str  # why it failed or cannot be read, else empty
     alive: bool  # whether it runs, or waits on the cluster to be run
 
 
 def stored_state(storage: Location, name: str) -> SearchState | None:
     """Returns the state of an experiment, read from its directory; None where there is none yet."""
-    exists = (experiment_path(storage, name) / SEARCH_FILE).is_file()
+    exists = has_file(experiment_path(storage, name) / SEARCH_FILE)
     return read_experiment(storage, name).state() if exists else None
 
 
@@ -119,7 +103,7 @@ class ClusterJobs:
         Raises RequestError if there is no such search, or it runs, or the changes are not allowed.
         """
         path = experiment_path(self.storage, name)
-        if (path / SEARCH_FILE).is_file():
+        if has_file(path / SEARCH_FILE):
             experiment = read_experiment(self.storage, name)
             Lease(path).check_free()
             resumed_settings(experiment, self.storage, changes)
@@ -250,69 +234,26 @@ class ClusterJobs:
 def recorded_jobs(
     storage: Location, state_of: StateOf = stored_state, known: dict[str, JobDetails] | None = None
 ) -> list[Job]:
-    """Returns every search that was submitted into a storage, by name, with what Ray knows of its jobs, if given."""
-    latest = filter(None, (latest_submission(storage, name) for name in submitted_names(storage)))
-    return [_job(each, state_of(storage, each.name), (known or {}).get(each.submission_id)) for each in latest]
+    """Returns every search that was submitted into a storage, by name, with what Ray knows of its jobs, if given.
 
-
-def record_submission(
-    storage: Location, name: str, address: str, action: Action, settings: dict[str, Any]
-) -> Submission:
-    """Writes the record of what is about to be sent; on a disk, only one process can take a number.
-
-    Raises RequestError if another process submits the same name at this moment, or the storage cannot be written.
+    One whose record or experiment cannot be read is there with the reason. Raises StorageError if the storage cannot
+    be read.
     """
-    number = max(_numbers(storage, name), default=0) + 1
-    submission = Submission(
-        name=name,
-        number=number,
-        submission_id=f"{name}-{secrets.token_hex(4)}",  # one cluster may serve several storages
-        submitted=time.time(),
-        address=address,
-        action=action,
-        settings=settings,
-    )
-    path = _path(storage, name, number)
+    return [job for name in submitted_names(storage) if (job := _recorded_job(storage, name, state_of, known or {}))]
+
+
+def _recorded_job(storage: Location, name: str, state_of: StateOf, known: dict[str, JobDetails]) -> Job | None:
+    submission = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_exclusively(path, dump_yaml(submission.model_dump(mode="json")))
-    except FileExistsError as error:
-        raise RequestError(f"{name} was submitted by another process at the same moment") from error
-    except OSError as error:
-        raise RequestError(f"storage {storage} cannot be written: {one_line(error)} (--storage)") from error
-    return submission
-
-
-def delete_submission(storage: Location, submission: Submission) -> None:
-    """Deletes the record of what could not be sent."""
-    _path(storage, submission.name, submission.number).unlink(missing_ok=True)
-
-
-def read_submission(storage: Location, name: str, number: int) -> Submission:
-    """Reads one record. Raises RequestError if it does not exist or is damaged."""
-    experiment_path(storage, name)  # refuses an unsafe name
-    path = _path(storage, name, number)
-    if not path.is_file():
-        raise RequestError(
-            f"{path} is not there: this machine sees another storage than the one that {name} was submitted from"
-        )
-    document = read_yaml(path)
-    refuse_newer(document)
-    try:
-        return Submission.model_validate(document.values)
-    except ValidationError as error:
-        raise RequestError(f"{path} is not a submission: {error.errors()[0]['msg']}") from error
-
-
-def latest_submission(storage: Location, name: str) -> Submission | None:
-    """Returns the latest record of a name, or None."""
-    numbers = _numbers(storage, name)
-    return read_submission(storage, name, numbers[-1]) if numbers else None
-
-
-def submitted_names(storage: Location) -> list[str]:
-    """Returns the sorted names of all searches that were submitted into a storage."""
-    return sorted(folder.name for folder in list_folder(storage / SUBMISSIONS_FOLDER))
+        submission = latest_submission(storage, name)
+        if submission is None:
+            return None
+        return _job(submission, state_of(storage, name), known.get(submission.submission_id))
+    except RequestError as error:
+        if submission is None:
+            return Job(name, "", "unreadable", None, None, str(error), alive=False)
+        job = _job(submission, None, known.get(submission.submission_id))
+        return replace(job, state="unreadable", message=str(error))
 
 
 def package_folders() -> list[Path]:
@@ -331,15 +272,6 @@ def runtime_env() -> Iterator[dict[str, Any]]:
             # By default, Ray stops a job with SIGTERM and kills it three seconds later.
             "env_vars": {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
         }
-
-
-def _numbers(storage: Location, name: str) -> list[int]:
-    stems = [path.stem for path in list_folder(storage / SUBMISSIONS_FOLDER / name) if path.name.endswith(".yaml")]
-    return sorted(int(stem) for stem in stems if stem.isdecimal())
-
-
-def _path(storage: Location, name: str, number: int) -> Location:
-    return storage / SUBMISSIONS_FOLDER / name / f"{number:04d}.yaml"
 
 
 def _job(submission: Submission, stored: SearchState | None, known: JobDetails | None) -> Job:

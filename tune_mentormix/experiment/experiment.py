@@ -6,19 +6,12 @@ up to date while it runs, a reader builds one from the file.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import logging
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
-from trainables.errors import one_line
-from trainables.files import MANIFEST_FILE, PROBABILITIES_FILE, is_intact
 from tune_mentormix.config.settings import FORMAT, SearchSettings, check_name, refuse_newer
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
@@ -34,17 +27,16 @@ from tune_mentormix.experiment.schemas import (
 from tune_mentormix.experiment.trial import ComputeUsage, PackedAnswers, Trial
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, StorageError, check_bucket, folders_holding
+from tune_mentormix.storage.listing import folders_holding, has_file
+from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, check_bucket, local_path
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 if TYPE_CHECKING:  # NumPy is imported where probabilities are read
-    import numpy as np
-    from numpy.typing import NDArray
+    pass
 
 logger = logging.getLogger(__name__)
 
 SEARCH_FILE = "search.yaml"
-CHECKPOINTS_KEPT = 2  # of a trial: should the newest be truncated, the one before it is intact
 ENDED_EARLY = ("patience", "exhausted")  # why a search may be over before `num_samples` trials
 
 
@@ -237,64 +229,6 @@ class Experiment:
         return self.provenance.dataset.validation_labels
 
 
-def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
-    """Returns the newest intact checkpoint of a trial: its folder, or its URI on an object store.
-
-    Raises StorageError if the storage cannot be read now.
-    """
-    for epoch, path in reversed(trial.checkpoints):
-        folder = experiment.path.resolve() / path
-        try:
-            intact = is_intact(folder) if isinstance(folder, Path) else _is_uploaded(folder)
-            if intact and _belongs(folder, trial.number, epoch):
-                return str(folder)
-        except StorageError:
-            raise
-        except OSError as error:
-            raise StorageError(f"{folder} cannot be read: {one_line(error)}") from error
-    return None
-
-
-def _belongs(folder: Location, trial: int, epoch: int) -> bool:
-    """Whether an intact checkpoint is of this trial and epoch; those of version 0.1.0 do not tell."""
-    recorded = json.loads((folder / MANIFEST_FILE).read_text())
-    found = recorded.get("trial", trial), recorded.get("epoch", epoch)
-    if found != (trial, epoch):
-        logger.warning(
-            "%s is not used: it is the checkpoint of trial %s, epoch %s, and should be of trial %s, epoch %s",
-            *(folder, *found, trial, epoch),
-        )
-    return bool(found == (trial, epoch))
-
-
-def _is_uploaded(folder: Location) -> bool:
-    """Whether a checkpoint was uploaded to its last byte; its digests are compared after the download."""
-    try:
-        recorded = json.loads((folder / MANIFEST_FILE).read_text())
-        files = [recorded, recorded["probabilities"]] if "probabilities" in recorded else [recorded]
-        return all(file["bytes"] == (folder / file["file"]).stat().st_size for file in files)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return False
-
-
-def validation_probabilities(experiment: Experiment, trial: Trial) -> NDArray[np.float16] | None:
-    """Reads the probabilities [M, K] of a trial's last epoch on the validation images, from its checkpoint.
-
-    None where there are none: checkpoints of earlier versions, deleted, incomplete or unreadable ones.
-    """
-    import numpy as np
-
-    paths = [path for epoch, path in trial.checkpoints if epoch == trial.epoch]
-    for folder in (experiment.path / path for path in reversed(paths)):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            content = (folder / PROBABILITIES_FILE).read_bytes()
-            recorded = json.loads((folder / MANIFEST_FILE).read_text())["probabilities"]
-            if hashlib.sha256(content).hexdigest() == recorded["sha256"]:
-                probabilities: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
-                return probabilities
-    return None
-
-
 def experiment_path(storage: Location, name: str) -> Location:
     """Returns the folder of an experiment. Raises RequestError if the name is not safe as one."""
     try:
@@ -306,7 +240,7 @@ def experiment_path(storage: Location, name: str) -> Location:
 def read_experiment(storage: Location, name: str) -> Experiment:
     """Reads an experiment. Raises RequestError if there is none, a newer version wrote it, or it is damaged."""
     path = experiment_path(storage, name)
-    if not (path / SEARCH_FILE).is_file():
+    if not has_file(path / SEARCH_FILE):
         check_bucket(storage)
         if (storage / SUBMISSIONS_FOLDER / name).exists():
             raise RequestError(f"{name} was submitted, and has not started to search yet: see jobs, and logs {name}")
@@ -352,7 +286,16 @@ def _read_settings(document: YamlDocument) -> SearchSettings:
     return known.model_copy(update={key: values[key] for key in gone})
 
 
-def list_experiments(storage: Location) -> list[Experiment]:
-    """Reads all experiments of a storage, by name."""
+def list_experiments(storage: Location) -> tuple[list[Experiment], dict[str, str]]:
+    """Reads all experiments of a storage; also returns, by name, why others cannot be read. Raises StorageError."""
     check_bucket(storage)
-    return [read_experiment(storage, name) for name in folders_holding(storage, SEARCH_FILE)]
+    experiments, unreadable = [], {}
+    for name in folders_holding(storage, SEARCH_FILE):
+        try:
+            experiment = read_experiment(storage, name)
+            if local_path(storage):
+                experiment.state()  # its lease too can be read
+            experiments.append(experiment)
+        except RequestError as error:
+            unreadable[name] = str(error)
+    return experiments, unreadable

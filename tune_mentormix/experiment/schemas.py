@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 TrialState = Literal["pending", "running", "stopped_early", "finished", "failed"]
 SearchState = Literal["running", "interrupted", "finished"]
+ListedState = SearchState | Literal["unreadable"]  # of a list, which shows damaged searches too
 
 
 class NoiseEstimate(BaseModel):
@@ -88,7 +89,9 @@ class SearchOverview(BaseModel):
     """One search, as `list` shows it."""
 
     name: str
-    state: SearchState
+    state: ListedState
+    error: str | None = None
+    """Why it cannot be read."""
     ended: str | None = None
     trials: TrialCounts
     num_samples: int
@@ -99,6 +102,11 @@ class SearchOverview(BaseModel):
     controls: dict[str, float | None] = {}
     clean_estimates: dict[str, CleanEstimate | None] = {}
     """Of the controls."""
+
+
+def unreadable_overview(name: str, reason: str) -> SearchOverview:
+    """Returns what a list shows of a search that cannot be read."""
+    return SearchOverview(name=name, state="unreadable", error=reason, trials=TrialCounts(), num_samples=0)
 
 
 class SearchStatus(SearchOverview):

@@ -21,6 +21,7 @@ from tune_mentormix.export.manifest import MODEL_FILE
 from tune_mentormix.export.read import ExportedFolder, load_exported_data
 from tune_mentormix.results.clean_terms import clean_estimate_of_predictions
 from tune_mentormix.results.evaluation_log import record_evaluation, record_results
+from tune_mentormix.storage.listing import sizes_below
 
 EvaluationSplit = Literal["validation", "test"]
 
@@ -123,12 +124,15 @@ class Prediction(BaseModel):
 
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """Returns files, and for a folder the sorted image files below it. Raises RequestError if it has none."""
+    """Returns files, and for a folder the sorted image files below it.
+
+    Raises RequestError if it has none, or a folder below it cannot be read.
+    """
     found: list[Path] = []
     for path in paths:
         below = [path]
         if path.is_dir():
-            below = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
+            below = [path / name for name in sizes_below(path) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
         if not below:
             raise RequestError(f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
         found += sorted(below)

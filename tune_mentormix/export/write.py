@@ -18,7 +18,8 @@ from trainables.onnx_export import check_onnx_packages, write_onnx
 from trainables.settings import TrialSettings
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint
+from tune_mentormix.experiment.checkpoints import newest_checkpoint
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.experiment.trial import ComputeUsage, Trial
 from tune_mentormix.export import manifest
@@ -162,7 +163,8 @@ def _model_of(experiment: Experiment, trial: Trial, which: Which) -> tuple[Model
             epoch=trained.epoch,
         )
     except OSError as error:
-        raise CheckpointError(f"{LABEL_NOISE_FILE}, which names the classes, cannot be read") from error
+        file = experiment.path / LABEL_NOISE_FILE
+        raise CheckpointError(f"cannot read {file}, which names the classes: {one_line(error)}") from error
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"what the search recorded of its data is damaged ({type(error).__name__})") from error
     record = ModelRecord(which=which, epoch=trained.epoch, val_accuracy=trained.metrics["val_accuracy"])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
+from trainables.errors import one_line
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.report.figures import Figure, draw_figure
 from tune_mentormix.results.clean_terms import noise_reference
 from tune_mentormix.results.label_quality import Z_95, is_told_from_errors, standard_error
+
+logger = logging.getLogger(__name__)
 
 _MAX_CLASSES_NAMED = 20  # the names of more would overlap
 _MAX_CELLS_LABELLED = 12  # classes; of more, numbers would not fit their cells
@@ -31,11 +35,15 @@ class LabelNoise:
 
 
 def label_noise(experiment: Experiment) -> LabelNoise | None:
-    """Reads `label_noise.json` of the experiment; None if it is missing or the true labels are unknown."""
+    """Reads `label_noise.json` of the experiment; None if the true labels are unknown, or it cannot be read."""
+    path = experiment.path / LABEL_NOISE_FILE
     try:
-        facts = json.loads((experiment.path / LABEL_NOISE_FILE).read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
         rate, names, matrix = facts["noise_rate"], facts["class_names"], facts["transition_matrix"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("the report leaves out the labels' noise: cannot read %s: %s", path, one_line(error))
         return None
     if rate is None:
         return None
@@ -64,7 +72,7 @@ def estimated_noise(experiment: Experiment) -> EstimatedNoise | None:
         facts = json.loads((experiment.path / LABEL_NOISE_FILE).read_text(encoding="utf-8"))
         names = [str(name) for name in facts["class_names"]]
     except (OSError, ValueError, KeyError, TypeError):
-        names = []
+        names = []  # `label_noise` tells of it
     fits = noise.transition is not None and len(names) == len(noise.transition)
     figure = _transition_matrix(names, noise.transition) if noise.transition and fits else None
     error, is_bound = Z_95 * standard_error(noise.rate, noise.rate_images), not is_told_from_errors(noise)

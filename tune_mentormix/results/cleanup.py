@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from pydantic import BaseModel, ConfigDict
 
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment, list_experiments, read_experiment
-from tune_mentormix.experiment.schemas import SearchState
+from tune_mentormix.experiment.checkpoints import CHECKPOINTS_KEPT
+from tune_mentormix.experiment.experiment import Experiment, list_experiments, read_experiment
+from tune_mentormix.experiment.schemas import ListedState
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER, TOP_K, Confirmation, read_confirmation
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, list_folder, remove_folder, sizes_below
+from tune_mentormix.storage.listing import list_folder, sizes_below
+from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, remove_folder
 
 ABLATION_FOLDER = "ablation"  # in which version 0.1.0 trained ablations; nothing reads it any more
 _CHECKPOINT = re.compile(r"(?:.*/)?runs/\d+/[^/]+/checkpoint_[^/]+(?=/)")
@@ -31,23 +33,33 @@ class DiskUsage(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    state: SearchState
-    bytes: int
-    checkpoints: int  # their number
-    removable: int  # bytes that can be removed
+    state: ListedState
+    error: str | None = None  # why it cannot be read; the figures are 0 then
+    bytes: int = 0
+    checkpoints: int = 0  # their number
+    removable: int = 0  # bytes that can be removed
 
 
 def disk_usage(storage: Location, names: list[str], whole: bool = False) -> list[DiskUsage]:
     """Measures the named experiments, or all of the storage; `whole` if each is to be removed with all it holds.
 
-    Raises RequestError if a named experiment does not exist, or is running and is to be removed with all it holds.
+    Raises RequestError if a named experiment does not exist or cannot be read, or is running and is to be removed
+    with all it holds; StorageError if the storage cannot be read.
     """
     named = [read_experiment(storage, name) for name in dict.fromkeys(names)]
-    experiments = named or list_experiments(storage)
     if whole:
-        for experiment in experiments:
+        for experiment in named:
             _refuse_if_running(experiment)
-    return [_disk_usage(experiment, whole) for experiment in experiments]
+    if named:
+        return [_disk_usage(experiment, whole) for experiment in named]
+    experiments, unreadable = list_experiments(storage)
+    usages = [DiskUsage(name=name, state="unreadable", error=reason) for name, reason in unreadable.items()]
+    for experiment in experiments:
+        try:
+            usages.append(_disk_usage(experiment, whole))
+        except RequestError as error:
+            usages.append(DiskUsage(name=experiment.name, state="unreadable", error=str(error)))
+    return sorted(usages, key=lambda usage: usage.name)
 
 
 def remove_old_checkpoints(storage: Location, name: str) -> None:

@@ -21,6 +21,7 @@ from tune_mentormix.results.evaluation_log import Evaluation, read_evaluations
 from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval, paired_differences
 from tune_mentormix.results.summary import CONTROL_TITLES
 from tune_mentormix.storage.journal import JOURNAL_FILE
+from tune_mentormix.storage.listing import has_file
 from tune_mentormix.storage.yaml_files import read_yaml
 
 CONFIRMATION_FOLDER = "confirmation"
@@ -320,7 +321,7 @@ class Confirmation:
 def read_confirmation(experiment: Experiment) -> Confirmation | None:
     """Reads the confirmation of a search, if one was started. Raises RequestError if it is newer or damaged."""
     path = experiment.path / CONFIRMATION_FOLDER
-    if not (path / REQUEST_FILE).is_file():
+    if not has_file(path / REQUEST_FILE):
         return None
     document = read_yaml(path / REQUEST_FILE)
     refuse_newer(document)

@@ -16,6 +16,7 @@ from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.journal_backends import journal_lines, rewrite_lines
 from tune_mentormix.storage.lease import Lease
+from tune_mentormix.storage.listing import has_file
 from tune_mentormix.storage.paths import Location
 
 
@@ -36,7 +37,7 @@ def repair_experiment(storage: Location, name: str) -> list[Repair]:
     it is running, or its `search.yaml` or its storage cannot be used.
     """
     path = experiment_path(storage, name)
-    if not (path / SEARCH_FILE).is_file():
+    if not has_file(path / SEARCH_FILE):
         raise RequestError(f"there is no experiment {name!r} in {storage}")
     with Lease(path).acquire():
         try:

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from trainables.data import Dataset, ImageNames, load_named_dataset
 from trainables.errors import DatasetError, one_line
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.experiment import Experiment, validation_probabilities
+from tune_mentormix.experiment.checkpoints import validation_probabilities
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.confirmation import read_confirmation
 from tune_mentormix.results.summary import CONTROL_TITLES
 from tune_mentormix.results.verification import Evidence, draw_order
 from tune_mentormix.results.verified_labels import VERIFICATION_FOLDER, latest_answers, new_name, read_answers
-from tune_mentormix.storage.paths import Location, list_folder, write_atomically
+from tune_mentormix.storage.listing import list_folder
+from tune_mentormix.storage.paths import Location, write_atomically
 
 FORMAT = 1
 MAX_TRIALS = 24  # of a search without a confirmation, the best ones; the controls are added

@@ -16,7 +16,7 @@ from tune_mentormix.results.verified_labels import (
     latest_answers,
     read_answers,
 )
-from tune_mentormix.storage.paths import list_folder
+from tune_mentormix.storage.listing import list_folder
 
 if TYPE_CHECKING:  # NumPy is imported where there are verified labels
     from tune_mentormix.results.statistics import ConfidenceInterval

@@ -19,7 +19,8 @@ from pathlib import Path
 from trainables.errors import one_line
 from tune_mentormix.errors import RequestError, unknown
 from tune_mentormix.storage.journal_backends import FileBackend, SegmentsBackend, journal_lines, open_backend
-from tune_mentormix.storage.paths import Location, list_folder
+from tune_mentormix.storage.listing import list_folder
+from tune_mentormix.storage.paths import Location
 
 VERIFICATION_FOLDER = "verification"
 COLUMNS = ("image", "given", "answer")  # of verify.csv

@@ -20,6 +20,7 @@ from ray.tune.logger import TBXLoggerCallback
 
 from trainables.errors import StorageUnavailableError, one_line
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.checkpoints import CHECKPOINTS_KEPT, validation_probabilities
 from tune_mentormix.experiment.events import (
     Checkpoint,
     EventJournal,
@@ -29,7 +30,7 @@ from tune_mentormix.experiment.events import (
     Report,
     Stopped,
 )
-from tune_mentormix.experiment.experiment import CHECKPOINTS_KEPT, Experiment, validation_probabilities
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.formatting import format_duration
 from tune_mentormix.results.label_quality import estimate_noise

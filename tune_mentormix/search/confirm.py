@@ -16,9 +16,10 @@ from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.config.settings import FORMAT, SearchSettings
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.checkpoints import newest_checkpoint
 from tune_mentormix.experiment.create import retraining_settings
 from tune_mentormix.experiment.events import Eliminated, EventJournal
-from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint, read_experiment
+from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.confirmation import (

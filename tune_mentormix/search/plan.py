@@ -19,6 +19,7 @@ from tune_mentormix.config.settings import SearchSettings, default_name
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
 from tune_mentormix.export.read import read_exported
+from tune_mentormix.storage.listing import has_file
 from tune_mentormix.storage.paths import check_new
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def new_request(settings: SearchSettings) -> SearchRequest:
     Raises RequestError also if the name is taken, or a batch would be larger than the training set.
     """
     path = experiment_path(settings.storage, settings.name or default_name(settings))
-    if (path / SEARCH_FILE).is_file():
+    if has_file(path / SEARCH_FILE):
         raise RequestError(f"{path} exists already; choose another --name, or resume it: resume {path.name}")
     check_new(path)
     request = check_request(settings.model_copy(update={"name": path.name}))
@@ -130,7 +131,7 @@ def first_trials(path: Path, space: SearchSpace) -> list[dict[str, Any]]:
     `path` is an exported `best_config.yaml` or its folder, or the folder of an experiment. Raises RequestError if it
     is neither, or if nothing in it lies in the space.
     """
-    if (path / SEARCH_FILE).is_file():
+    if has_file(path / SEARCH_FILE):
         ranked = read_experiment(path.parent, path.name).ranked_trials()
         configs = [trial.config for trial in ranked if not trial.is_baseline]
     else:

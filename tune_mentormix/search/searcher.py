@@ -17,8 +17,9 @@ from ray.tune.search import Searcher
 
 from trainables.data import Dataset
 from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.experiment.checkpoints import newest_checkpoint
 from tune_mentormix.experiment.events import EventJournal, Proposed
-from tune_mentormix.experiment.experiment import Experiment, newest_checkpoint
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.search.stopper import SearchStopper
 

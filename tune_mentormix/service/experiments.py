@@ -20,17 +20,19 @@ from typing import Any
 from cachetools import TTLCache, cachedmethod
 from pydantic import ValidationError
 
+from trainables.errors import one_line
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import parse_event
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, open_experiment
-from tune_mentormix.experiment.schemas import SearchState, TrialCounts
+from tune_mentormix.experiment.schemas import SearchState, unreadable_overview
 from tune_mentormix.results.summary import search_overview
 from tune_mentormix.service.request_logging import LOGGER, log
 from tune_mentormix.service.schemas import SearchSummary
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.paths import Location, StorageError, folders_holding, list_folder, local_path
+from tune_mentormix.storage.listing import folders_holding, has_file, list_folder
+from tune_mentormix.storage.paths import Location, StorageError, local_path
 
 MAX_REPORTS = 150_000  # in memory, of all experiments together: about 100 MB
 MAX_HOLDERS = 10_000  # remembered at once
@@ -88,13 +90,13 @@ class CachedExperiment:
     def refresh(self) -> list[Event]:
         """Reads what was appended, and returns those events; none when an experiment is read for the first time.
 
-        Raises RequestError if the journal or the settings are damaged, or a newer version wrote them.
+        Raises RequestError if the journal or the settings cannot be read, are damaged, or a newer version wrote them.
         """
         self.refreshed = time.monotonic()
-        version = self.version()
-        if version == self.read_version:
-            return []
         try:
+            version = self.version()
+            if version == self.read_version:
+                return []
             events = self._appended_events(version)
             for event in events:
                 self.experiment.apply(parse_event(event))
@@ -104,6 +106,8 @@ class CachedExperiment:
                     self._report_times.append(event["time"])
         except Exception as error:
             self.read_version = None
+            if isinstance(error, OSError) and not isinstance(error, StorageError):
+                raise RequestError(f"cannot read {error.filename or self.path}: {one_line(error)}") from error
             if isinstance(error, KeyError | ValidationError):
                 raise RequestError(f"{self.path} holds an event that makes no sense: the file was damaged") from error
             raise
@@ -230,8 +234,10 @@ class ExperimentCache:
     def snapshot(self, name: str) -> Snapshot:
         """Returns what the list shows of one experiment. Raises as `open` does."""
         known = self._snapshots.get(name)
-        if name not in self._cached and known is not None and known.version == self._uncached(name).version():
-            return known.with_holder(self.holder(name))
+        if name not in self._cached and known is not None:
+            with suppress(OSError):  # `open` tells of it
+                if known.version == self._uncached(name).version():
+                    return known.with_holder(self.holder(name))
         with self.open(name):
             return self._snapshots[name].with_holder(self.holder(name))
 
@@ -243,13 +249,9 @@ class ExperimentCache:
                 found.append(self.snapshot(name))
             except NotFoundError:
                 continue  # removed in between
-            except StorageError:
-                raise
-            except (RequestError, OSError) as error:
-                status = SearchSummary(
-                    name=name, state="unreadable", trials=TrialCounts(), num_samples=0, error=str(error)
-                )
-                found.append(Snapshot(status))
+            except RequestError as error:
+                listed = unreadable_overview(name, str(error))
+                found.append(Snapshot(SearchSummary.model_validate(listed, from_attributes=True)))
         return found
 
     def state(self, name: str) -> SearchState:
@@ -280,7 +282,7 @@ class ExperimentCache:
 
     def _uncached(self, name: str) -> CachedExperiment:
         path = experiment_path(self.storage, name)
-        if not (path / SEARCH_FILE).is_file():
+        if not has_file(path / SEARCH_FILE):
             raise NotFoundError(f"there is no experiment {name!r}")
         return CachedExperiment(path)
 

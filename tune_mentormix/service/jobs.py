@@ -18,7 +18,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.schemas import SearchState
 from tune_mentormix.service.experiments import ExperimentCache, NotFoundError
 from tune_mentormix.service.request_logging import LOGGER
-from tune_mentormix.storage.paths import Location
+from tune_mentormix.storage.paths import Location, StorageError
 
 MAX_READS = 8  # requests that wait for the cluster at a time, so that others find a thread
 MAX_CHANGES = 8
@@ -93,7 +93,7 @@ class JobQueue:
             cluster, storage = self._cluster, self._experiments.storage
             jobs = cluster.jobs(self._state_of) if cluster else recorded_jobs(storage, self._state_of)
             known = KnownJobs(jobs, None)
-        except RequestError as error:
+        except (RequestError, StorageError) as error:
             known = KnownJobs(self._recorded(), str(error))
         except Exception:
             LOGGER.exception("the jobs cannot be listed")
@@ -112,7 +112,7 @@ class JobQueue:
     def _state_of(self, storage: Location, name: str) -> SearchState | None:
         try:
             return self._experiments.state(name)
-        except (NotFoundError, RequestError):
+        except NotFoundError:
             return None
 
     def _check_number_of_jobs(self, cluster: ClusterJobs) -> None:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tune_mentormix.experiment.schemas import (
-    BestTrial,
-    CleanEstimate,
-    SearchOverview,
-    SearchState,
-    TrialState,
-    Verdict,
-)
+from tune_mentormix.experiment.schemas import BestTrial, CleanEstimate, SearchOverview, TrialState, Verdict
 
 
 class Problem(BaseModel):
@@ -24,9 +17,6 @@ class Problem(BaseModel):
 
 class SearchSummary(SearchOverview):
     """One search, as the list shows it."""
-
-    state: SearchState | Literal["unreadable"]  # type: ignore[assignment] # wider: the list shows damaged ones, too
-    error: str | None = None  # why it cannot be read
 
 
 class SearchStatus(SearchSummary):

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from trainables.errors import one_line
 from trainables.files import write_atomically
+from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.paths import Location, RemotePath, StorageError
 
 logger = logging.getLogger(__name__)
@@ -184,7 +186,7 @@ def open_backend(path: Location) -> FileBackend | SegmentsBackend:
 
 
 def journal_lines(path: Location) -> Iterator[bytes]:
-    """Reads all complete lines of the journal `path` in order; none if it does not exist."""
+    """Reads all complete lines of the journal `path` in order; none if it does not exist. Raises RequestError."""
     return read_segments(_segments_folder(path)) if isinstance(path, RemotePath) else _read_file(path)
 
 
@@ -216,14 +218,15 @@ def read_segments(folder: RemotePath) -> Iterator[bytes]:
 
 def _read_file(path: Path) -> Iterator[bytes]:
     try:
-        stream = path.open("rb")
+        with path.open("rb") as stream:
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    return
+                yield line
     except FileNotFoundError:
         return
-    with stream:
-        for line in stream:
-            if not line.endswith(b"\n"):
-                return
-            yield line
+    except OSError as error:
+        raise RequestError(f"cannot read {path}: {one_line(error)}") from error
 
 
 def _write_all(stream: FileIO, data: bytes) -> None:

@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from trainables.errors import one_line
 from tune_mentormix.errors import RequestError
-from tune_mentormix.storage.paths import Location, RemotePath, write_atomically
+from tune_mentormix.storage.paths import Location, RemotePath, StorageError, write_atomically
 
 LEASE_FILE = "lease.json"
 RENEW_SECONDS = 5.0
@@ -45,18 +45,23 @@ class Lease:
         self._token = secrets.token_hex(8)
 
     def holder(self) -> str | None:
-        """Returns who runs the experiment (`process 4242 on host a`), None if no one does or it cannot be read."""
+        """Returns who runs the experiment (`process 4242 on host a`); None if no one does, or no store answers.
+
+        Raises RequestError if the file of the lease is there and cannot be read.
+        """
         try:
             return self._read_holder()
-        except OSError:
+        except StorageError:
             return None
+        except OSError as error:
+            raise RequestError(f"cannot read {self._file}: {one_line(error)}") from error
 
     def check_free(self) -> None:
         """Raises RequestError if a living driver holds the lease, or if it cannot be read now."""
         try:
             holder = self._read_holder()
         except OSError as error:
-            raise RequestError(f"{self._file} cannot be read: {one_line(error)} (--storage)") from error
+            raise RequestError(f"cannot read {self._file}: {one_line(error)} (--storage)") from error
         if holder:
             raise RequestError(f"{self._experiment.name} is running already ({holder}); stop it there first")
 

@@ -279,32 +279,6 @@ def temporary_folder(storage: Location) -> Iterator[Location]:
                 parent.rmdir()
 
 
-def list_folder(folder: Location) -> list[Location]:
-    """Returns what is directly in a folder; nothing if it does not exist."""
-    return list(folder.iterdir()) if isinstance(folder, RemotePath) or folder.is_dir() else []
-
-
-def folders_holding(storage: Location, file: str) -> list[str]:
-    """Returns the sorted names of the folders of `storage` that hold a file of this name."""
-    if isinstance(storage, RemotePath):
-        return sorted(folder.name for folder in storage.iterdir() if (folder / file).is_file())
-    return sorted(found.parent.name for found in storage.glob(f"*/{file}"))
-
-
-def sizes_below(folder: Location) -> dict[str, int]:
-    """Returns the bytes of every file below a folder, by its path relative to the folder."""
-    if isinstance(folder, RemotePath):
-        found = folder.infos(recursive=True)
-        return {info.path.removeprefix(f"{folder.key}/"): int(info.size) for info in found if info.is_file}
-    sizes: dict[str, int] = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place, name)
-            with suppress(FileNotFoundError):  # removed since it was listed
-                sizes[path.relative_to(folder).as_posix()] = path.lstat().st_size
-    return sizes
-
-
 def why_not_writable(folder: Location) -> str | None:
     """Tries to write as much as a small checkpoint; returns why that is impossible now, None if it is possible."""
     probe = folder / ".probe"

@@ -1,0 +1,83 @@
+"""The checkpoints of an experiment's trials: the newest that is intact, and what the driver reads from one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.errors import one_line
+from trainables.files import MANIFEST_FILE, PROBABILITIES_FILE, is_intact
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.trial import Trial
+from tune_mentormix.storage.paths import Location, StorageError
+
+if TYPE_CHECKING:  # NumPy is imported where probabilities are read
+    import numpy as np
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINTS_KEPT = 2  # of a trial: should the newest be truncated, the one before it is intact
+
+
+def newest_checkpoint(experiment: Experiment, trial: Trial) -> str | None:
+    """Returns the newest intact checkpoint of a trial: its folder, or its URI on an object store.
+
+    Raises StorageError if the storage cannot be read now.
+    """
+    for epoch, path in reversed(trial.checkpoints):
+        folder = experiment.path.resolve() / path
+        try:
+            intact = is_intact(folder) if isinstance(folder, Path) else _is_uploaded(folder)
+            if intact and _belongs(folder, trial.number, epoch):
+                return str(folder)
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{folder} cannot be read: {one_line(error)}") from error
+    return None
+
+
+def _belongs(folder: Location, trial: int, epoch: int) -> bool:
+    """Whether an intact checkpoint is of this trial and epoch; those of version 0.1.0 do not tell."""
+    recorded = json.loads((folder / MANIFEST_FILE).read_text())
+    found = recorded.get("trial", trial), recorded.get("epoch", epoch)
+    if found != (trial, epoch):
+        logger.warning(
+            "%s is not used: it is the checkpoint of trial %s, epoch %s, and should be of trial %s, epoch %s",
+            *(folder, *found, trial, epoch),
+        )
+    return bool(found == (trial, epoch))
+
+
+def _is_uploaded(folder: Location) -> bool:
+    """Whether a checkpoint was uploaded to its last byte; its digests are compared after the download."""
+    try:
+        recorded = json.loads((folder / MANIFEST_FILE).read_text())
+        files = [recorded, recorded["probabilities"]] if "probabilities" in recorded else [recorded]
+        return all(file["bytes"] == (folder / file["file"]).stat().st_size for file in files)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
+
+
+def validation_probabilities(experiment: Experiment, trial: Trial) -> NDArray[np.float16] | None:
+    """Reads the probabilities [M, K] of a trial's last epoch on the validation images, from its checkpoint.
+
+    None where there are none: checkpoints of earlier versions, deleted, incomplete or unreadable ones.
+    """
+    import numpy as np
+
+    paths = [path for epoch, path in trial.checkpoints if epoch == trial.epoch]
+    for folder in (experiment.path / path for path in reversed(paths)):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            content = (folder / PROBABILITIES_FILE).read_bytes()
+            recorded = json.loads((folder / MANIFEST_FILE).read_text())["probabilities"]
+            if hashlib.sha256(content).hexdigest() == recorded["sha256"]:
+                probabilities: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
+                return probabilities
+    return None

@@ -21,7 +21,7 @@ from tune_mentormix.results.clean_terms import clean_estimates
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
 from tune_mentormix.results.confirmation import read_confirmation
 from tune_mentormix.results.confirmation_summary import verdicts
-from tune_mentormix.results.summary import standard_error, summarize
+from tune_mentormix.results.summary import control_title, standard_error, summarize
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import YamlDocument, dump_yaml
 
@@ -46,7 +46,8 @@ class Report:
         self.best = best = experiment.best()
         self.trials = [experiment.trials[number] for number in sorted(experiment.trials)]
         self.estimates = list(zip(self.trials, clean_estimates(experiment, self.trials), strict=True))
-        self.published = next((trial for trial in self.trials if trial.control == "published"), None)
+        self.published = experiment.controls().get("published")
+        self.published_title = control_title(self.published) if self.published else None
         self.searched = list(searched)
         self.standard_error = standard_error(experiment, best.val_accuracy or 0.0) if best else None
         self.confirmation = confirmation

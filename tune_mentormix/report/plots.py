@@ -41,6 +41,7 @@ MIN_TRIALS = 30  # of fewer, the best tenth is one or two trials, and what sets 
 BOOTSTRAPS = 40
 INTERVAL = (5, 95)  # percentiles
 _CONTROL_STYLES: dict[str, LineStyleType] = {"published": "-", "mixup": (0, (5, 2)), "plain": (0, (1, 1.5))}
+_EARLIER_STYLE: LineStyleType = (0, (6, 1.5, 1, 1.5))  # of a published setting that another one replaces
 _MENTOR_METRICS = {
     "mean_weight": "mean weight given by the mentor",
     "selected_clean_fraction": "fraction of selected examples with clean labels",
@@ -249,6 +250,11 @@ def _points(trial: Trial, metric: str) -> list[tuple[int, float]]:
     return [(epoch, value) for epoch, value in by_epoch if value is not None]
 
 
+def _short_title(control: Trial) -> str:
+    """Returns the title of a control, short enough for two columns of a legend."""
+    return control_title(control).replace(" setting for", ",")
+
+
 def _as_pixels(drawn: Sized) -> bool:
     return len(drawn) > MAX_VECTOR_LINES
 
@@ -259,10 +265,11 @@ def _plot_curves(axes: Axes, trials: list[Trial], metric: str, best: Trial | Non
     others = [_points(trial, metric) for trial in rest if trial.control not in _CONTROL_STYLES]
     axes.add_collection(LineCollection(others, colors=OTHER, linewidths=0.8, rasterized=_as_pixels(others)))
     for control, style in _CONTROL_STYLES.items():
-        for trial in rest:
-            if trial.control == control:
-                points, title = np.transpose(_points(trial, metric)), control_title(trial)
-                axes.plot(*points, color=CONTROL, linewidth=1.3, ls=style, label=title)
+        drawn = [trial for trial in rest if trial.control == control]
+        for trial in drawn:  # of two published settings, the later one is compared with
+            points, title = np.transpose(_points(trial, metric)), _short_title(trial)
+            line = style if trial is drawn[-1] else _EARLIER_STYLE
+            axes.plot(*points, color=CONTROL, linewidth=1.3, ls=line, label=title)
     if best in trials:
         points = np.transpose(_points(best, metric))
         axes.plot(*points, color=BEST, linewidth=2.2, zorder=4, label=f"best, trial {best.number}")

@@ -11,6 +11,8 @@ from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.confirmation import Ablation, Accuracies, Candidate, Confirmation, read_confirmation
 from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval
 
+BY_CHANCE = ": chance can explain that."
+
 
 def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
     """Returns what `confirm --json` shows."""
@@ -109,6 +111,8 @@ def verdicts(confirmation: Confirmation, candidate: Candidate) -> list[str]:
             gain = confirmation.gain(candidate, rival, on_test)
             if gain is not None:
                 sentences.append(_verdict(gain, rival.in_a_sentence, where))
+    if any(sentence.endswith(BY_CHANCE) for sentence in sentences):
+        sentences.append("More seeds may decide it (--seeds).")
     if not candidate.uses_mentor:
         sentences.append(
             "Longer training may change this: MentorMix helps once plain training memorises wrong labels, so that "
@@ -138,8 +142,8 @@ def _verdict(gain: ConfidenceInterval, rival: str, where: str) -> str:
         return f"It beats {rival} by {points} ({interval}) on {where}."
     if gain.is_below_zero:
         return f"It is worse than {rival} by {points} ({interval}) on {where}."
-    difference = f"difference {100 * gain.mean:+.1f} points, {interval}"
-    return f"It is not better than {rival}: a tie ({difference}) on {where}."
+    side = "ahead of" if gain.mean >= 0 else "behind"
+    return f"It is {points} {side} {rival} ({interval}) on {where}{BY_CHANCE}"
 
 
 def _measured(accuracies: Accuracies) -> dict[str, Any] | None:

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from filelock import FileLock
+
 from trainables.errors import StorageUnavailableError, one_line
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,28 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     """Replaces the file as a whole (see `atomic_path`); text is written as UTF-8. Raises OSError."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def locked_folder(folder: Path, lock: str, partial: str) -> Iterator[None]:
+    """Makes a folder and holds a lock in it while the block runs: one process does the work, the others wait for it.
+
+    If the block raises, nothing that it made is left: not the lock's file, not the file `partial`, no new folder.
+    Raises OSError if the folder cannot be made or written to.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    new = [lock] if (folder / partial).exists() else [lock, partial]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / lock):
+            yield
+    except BaseException:
+        with suppress(OSError):  # another process may use the folder
+            for name in new:
+                (folder / name).unlink(missing_ok=True)
+            for each in made:
+                each.rmdir()
+        raise
 
 
 def backoff_delays() -> Iterator[float]:

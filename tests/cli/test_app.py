@@ -14,14 +14,16 @@ import pytest
 import yaml
 from typer.main import get_group
 
-from tests.support.simulated_search import simulate_search
+from tests.support.simulated_search import SimulatedFailures, simulate_search
 from tune_mentormix import __version__
 from tune_mentormix.cli.app import app, run, with_new_spellings
+from tune_mentormix.cli.console import print_end
 from tune_mentormix.config.settings import read_settings
 from tune_mentormix.errors import DONE, FAILED, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.search.dry_run import DryRun
 from tune_mentormix.search.plan import check_request
+from tune_mentormix.storage.lease import Lease
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -313,6 +315,60 @@ def test_watching_a_search_that_has_ended_shows_it_at_once(
     simulate_search(tmp_path, "birds", 3, epochs=4)
     assert run(["status", "birds", "--watch", "--storage", str(tmp_path)]) == DONE
     assert "birds: finished" in capsys.readouterr().out
+
+
+def test_after_a_kill_nothing_is_said_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = tmp_path / "birds" / "journal.jsonl"
+    simulate_search(tmp_path, "birds", 6, epochs=4)
+    lines = journal.read_text().splitlines(keepends=True)
+    killed = next(n for n, line in enumerate(lines) if '"finished"' in line)
+    journal.write_text("".join(lines[:killed]))
+    where = ["birds", "--storage", str(tmp_path)]
+    assert run(["status", *where]) == DONE
+    assert run(["trials", *where]) == DONE
+    assert run(["trials", *where, "--json"]) == DONE
+    shown = capsys.readouterr().out
+    assert "birds: interrupted, 6 pending of 6" in shown
+    assert "running" not in shown
+    assert run(["status", *where, "--json"]) == DONE
+    status = json.loads(capsys.readouterr().out)
+    assert (status["trials"]["pending"], status["trials"]["running"]) == (6, 0)
+    with Lease(tmp_path / "birds").acquire():
+        assert run(["status", *where]) == DONE
+    assert "birds: running, 4 pending, 2 running of 6" in capsys.readouterr().out
+
+
+def test_what_failed_is_listed_as_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate_search(tmp_path, "some", 6, epochs=4, failures=SimulatedFailures({1: "out of memory"}))
+    simulate_search(tmp_path, "all", 3, epochs=4, failures=SimulatedFailures(dict.fromkeys(range(3), "loss is nan")))
+    assert run(["list", "--storage", str(tmp_path)]) == DONE
+    rows = {row.split()[0]: row for row in capsys.readouterr().out.splitlines()}
+    assert re.search(r"finished +6/6, 1 failed", rows["some"])
+    assert re.search(r"failed +3/3, 3 failed", rows["all"])
+    assert run(["status", "all", "--storage", str(tmp_path)]) == DONE
+    assert "all: failed, 3 failed of 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("trials", [0, 1, 6])
+def test_every_command_that_the_end_of_a_search_advises_works(
+    tmp_path: Path, trials: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    simulate_search(tmp_path / "a storage", "birds", 6, epochs=4)
+    journal = tmp_path / "a storage" / "birds" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    ends = [1, *(n + 1 for n, line in enumerate(lines) if '"finished"' in line or '"stopped"' in line)]
+    ended = json.dumps({"time": 1_760_009_000.0, "event": "run_ended", "run": 1, "reason": "time_budget"})
+    journal.write_text("".join(lines[: ends[trials]]) + ended + "\n")
+    print_end(read_experiment(tmp_path / "a storage", "birds"))
+    advised = re.findall(
+        r"^  (\w+) +\S+ ((?:resume|status|confirm|export) .*)$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert {purpose for purpose, _ in advised} >= {"extend" if trials == 6 else "resume", "status"}
+    assert ("export" in dict(advised)) is (trials > 0)
+    for _, words in advised:
+        if words.startswith(("status", "export")):  # the others train
+            assert run(shlex.split(words)) == DONE, capsys.readouterr().err
 
 
 def test_searches_are_listed_with_the_newest_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,9 @@ def test_nothing_of_an_experiment_is_removed_while_any_part_of_it_runs(
         [weight] = gc_json(tmp_path, "--yes", capsys=capsys)
         assert (weight["state"], weight["removable"], weight["removed"]) == ("running", 0, False)
         assert run(["gc", "birds", "--whole", "--yes", "--storage", str(tmp_path)]) == 2
-        assert "birds is running (process" in capsys.readouterr().err
+        refused = capsys.readouterr().err
+        assert "nothing of birds is removed: " in refused
+        assert "is running already (process" in refused
         assert with_checkpoints(path) == set(range(11))
     assert gc_json(tmp_path, "--yes", capsys=capsys)[0]["removed"]
 

@@ -2,6 +2,9 @@
 
 import json
 import os
+import pty
+import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +18,7 @@ import pytest
 
 from tests.support.worker_processes import worker_processes
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.errors import INTERRUPTED
+from tune_mentormix.errors import DONE, INTERRUPTED
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.search.run import resume_search, start_search
 from tune_mentormix.storage.journal import read_events
@@ -107,7 +110,7 @@ def test_a_search_killed_and_then_interrupted_ends_as_if_neither_had_happened(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_search_cleanly_and_the_old_handlers_return(
     ray_session: None, small_settings: Callable[..., SearchSettings], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -123,6 +126,56 @@ def test_a_signal_ends_a_search_cleanly_and_the_old_handlers_return(
     assert (experiment.ended, experiment.state()) == ("interrupted", "interrupted")
     assert experiment.epochs_run < 100
     assert signal.getsignal(number) is before
+    ended = list(read_events(tmp_path / "cut" / "journal.jsonl"))[-1]
+    assert (ended["reason"], ended["signal"]) == ("interrupted", number.name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "lost"),
+    [
+        ("| head -1", "2>&1", "Broken pipe"),
+        ("", "2>/dev/full", "No space left on device"),
+        (">/dev/full", "", None),
+        (">&-", "2>&- <&-", None),
+    ],
+)
+def test_a_search_goes_on_without_its_output(tmp_path: Path, stdout: str, stderr: str, lost: str | None) -> None:
+    settings = {**SEARCH, "epochs": 12, "num_samples": 2}
+    (tmp_path / "search.yaml").write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
+    words = ["search", "--config", str(tmp_path / "search.yaml"), "--name", "mute", "--storage", str(tmp_path)]
+    command = f"{shlex.join([sys.executable, 'run_search.py', *words])} {stderr} {stdout}"
+    ran = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == DONE, ran.stderr
+    assert "Traceback" not in ran.stderr
+    events = list(read_events(tmp_path / "mute" / "journal.jsonl"))
+    assert (events[-1]["event"], events[-1]["reason"]) == ("run_ended", "finished")
+    assert [event["reason"] for event in events if event["event"] == "output_lost"] == ([lost] if lost else [])
+    if stdout == ">/dev/full":
+        assert "stdout cannot be written: No space left on device. The work continues without it" in ran.stderr
+
+
+@pytest.mark.slow
+def test_a_search_whose_terminal_is_closed_ends_cleanly_and_under_nohup_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "search.yaml").write_text("".join(f"{key}: {value}\n" for key, value in SEARCH.items()))
+    words = [sys.executable, "run_search.py", "search", "--config", str(tmp_path / "search.yaml"), "--storage"]
+    for name, before, reason in (("cut", "", "interrupted"), ("on", "trap '' HUP; ", "finished")):
+        process, terminal = pty.fork()
+        if process == 0:
+            os.chdir(REPOSITORY)
+            os.execv("/bin/bash", ["bash", "-c", before + shlex.join([*words, str(tmp_path), "--name", name])])
+        journal = tmp_path / name / "journal.jsonl"
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (journal.exists() and reports(journal) >= 3):
+            assert time.monotonic() < deadline, "the search reported too little in time"
+            if select.select([terminal], [], [], 0.1)[0]:
+                os.read(terminal, 65_536)
+        os.close(terminal)
+        os.waitpid(process, 0)
+        ended = list(read_events(journal))[-1]
+        assert (ended["event"], ended["reason"]) == ("run_ended", reason)
 
 
 @pytest.mark.slow

@@ -74,3 +74,24 @@ def test_a_lease_that_cannot_be_read_now_is_not_taken_for_none(tmp_path: Path) -
 def test_a_torn_lease_holds_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / LEASE_FILE).write_text(text)
     assert Lease(tmp_path).holder() is None
+
+
+@pytest.mark.parametrize(
+    ("ahead", "way_out"),
+    [
+        (0.0, "If it is gone from there, its lease ends in "),
+        (86_400.0, "if nothing runs there, delete "),
+        (float("inf"), "if nothing runs there, delete "),
+    ],
+)
+def test_a_lease_of_another_machine_names_the_way_out(tmp_path: Path, ahead: float, way_out: str) -> None:
+    lease = {"host": "another", "pid": 1, "process_started": 0, "renewed": time.time() + ahead}
+    (tmp_path / LEASE_FILE).write_text(json.dumps(lease))
+    with pytest.raises(RequestError) as refused:
+        Lease(tmp_path).check_free()
+    assert "(process 1 on another); stop it there first. " in str(refused.value)
+    assert way_out in str(refused.value)
+    if "delete" in way_out:
+        assert str(refused.value).endswith(f"delete {tmp_path / LEASE_FILE}")
+        (tmp_path / LEASE_FILE).unlink()
+        Lease(tmp_path).check_free()

@@ -10,13 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
 from trainables.data.sources import Images, Labels, Source, Split
 from trainables.errors import DatasetError, one_line
-from trainables.files import atomic_path
+from trainables.files import atomic_path, locked_folder
 from trainables.settings import DataSettings
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # ImageFolder's
@@ -70,13 +69,11 @@ def decoded_images(root: Path, names: Sequence[str], image_size: int | None, cac
     cached = cache_dir / f"images-{_key(root, names, image_size)}.npy"
     if not cached.exists():
         try:
-            cache_dir.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(cached.with_suffix(".lock")).acquire()  # the others wait for the one that decodes
+            with locked_folder(cache_dir, cached.with_suffix(".lock").name, cached.name):
+                if not cached.exists():
+                    _decode_into(cached, root, names, image_size)
         except OSError as error:
             raise DatasetError(f"cache_dir {cache_dir} cannot be written to: {one_line(error)}") from error
-        with lock:
-            if not cached.exists():
-                _decode_into(cached, root, names, image_size)
     try:
         images: NDArray[np.uint8] = np.load(cached, mmap_mode="r")
     except ValueError as error:

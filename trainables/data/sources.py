@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
-from filelock import FileLock
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from trainables.data.splits import stratified_split
 from trainables.errors import DatasetError, one_line
+from trainables.files import locked_folder
 from trainables.settings import DataSettings
 
 Images = NDArray[np.uint8]
@@ -105,8 +105,7 @@ def cifar_source(settings: DataSettings, split: Split) -> Source:
         cifar = cifar_class(folder, train=split == "train", download=False)
     except RuntimeError:  # torchvision's "not found or corrupted"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f".{settings.dataset}.lock"):  # one process downloads, the others wait for it
+            with locked_folder(folder, f".{settings.dataset}.lock", cifar_class.filename):
                 cifar = cifar_class(folder, train=split == "train", download=True)
         except (RuntimeError, OSError, EOFError, tarfile.TarError) as error:
             raise DatasetError(

@@ -15,6 +15,7 @@ from tune_mentormix import __version__
 from tune_mentormix.cli import admin, choices, console, export, jobs, results, search, verification
 from tune_mentormix.cli.options import examples
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
+from tune_mentormix.output import guarded, open_closed_streams
 from tune_mentormix.storage.paths import StorageError
 
 app = typer.Typer(
@@ -49,7 +50,10 @@ def tune_mentormix(version: Version = False) -> None:
 
 def main(default: str = "--help") -> None:
     """The console script; `default` is run where no command is given."""
-    sys.exit(run(sys.argv[1:] or [default]))
+    open_closed_streams()
+    with guarded("stderr"):
+        code = run(sys.argv[1:] or [default])
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

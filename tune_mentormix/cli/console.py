@@ -22,7 +22,7 @@ from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import NOTHING, command, format_accuracy, format_duration, format_value
 from tune_mentormix.results.clean_terms import clean_estimate
-from tune_mentormix.results.summary import control_title, counts_in_words, summarize
+from tune_mentormix.results.summary import control_title, counts_in_words, state_in_words, summarize
 from tune_mentormix.storage.paths import Location
 
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
@@ -37,9 +37,8 @@ WHY_ENDED = {
 WIDE = 160  # columns, where no terminal reports how many there are
 MAX_FAILURES = 3  # reasons of failed trials shown
 
-stdout = Console(
-    highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE
-)
+is_terminal = sys.stdout is not None and sys.stdout.isatty()  # there is none where it was closed: `>&-`
+stdout = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if is_terminal else WIDE)
 stderr = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=True)
 
 
@@ -102,13 +101,15 @@ def print_end(experiment: Experiment) -> None:
     commands["status"] = f"status {name}"
     if experiment.counts()["finished"]:
         commands["confirm"] = f"confirm {name}"
-    print_commands(commands | {"export": f"export {name} --out best"}, experiment.path.parent)
+    if experiment.best():
+        commands["export"] = f"export {name} --out best"
+    print_commands(commands, experiment.path.parent)
 
 
 def print_status(experiment: Experiment) -> None:
     """Prints the state of one search."""
     counts = counts_in_words(experiment)
-    stdout.print(f"{experiment.name}: {experiment.state()}, {counts}, {experiment.epochs_run} epochs")
+    stdout.print(f"{experiment.name}: {state_in_words(experiment)}, {counts}, {experiment.epochs_run} epochs")
     _print_finding(experiment)
 
 
@@ -129,9 +130,10 @@ def print_list(experiments: list[Experiment], unreadable: dict[str, str], storag
         clean = clean_estimate(experiment, best) if best else None
         on_clean = f"about {clean}" if clean else NOTHING
         trials = f"{done}/{experiment.num_samples}"
-        rows.append(
-            (experiment.name, started, experiment.state(), trials, accuracy, experiment.labels_kind, on_clean)
-        )
+        if counts["failed"]:
+            trials += f", {counts['failed']} failed"
+        state = state_in_words(experiment)
+        rows.append((experiment.name, started, state, trials, accuracy, experiment.labels_kind, on_clean))
     rows += [(name, NOTHING, "unreadable", *[NOTHING] * 4) for name in unreadable]
     print_table(("name", "started", "state", "trials", "best", "labels", "best, on clean labels"), rows)
     print_unreadable(unreadable)

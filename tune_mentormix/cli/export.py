@@ -11,7 +11,7 @@ import typer
 
 from tune_mentormix.cli import console
 from tune_mentormix.cli.options import AsJson, Commands, Name, Storage, argument, option, parse_path, path_option
-from tune_mentormix.cli.progress import training_progress
+from tune_mentormix.cli.progress import long_work, training_progress
 from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import read_experiment
@@ -61,12 +61,13 @@ def export(
     from tune_mentormix.cli.tables import print_exported
     from tune_mentormix.export.write import export_best  # imports torch
 
-    with training_progress() if refit else nullcontext() as progress:
+    with long_work(), training_progress() if refit else nullcontext() as progress:
         exported = export_best(experiment, out, onnx, weights, method == "mentormix", progress)
     print_exported(exported, experiment.state())
 
 
 @app.with_examples("train best/best_config.yaml --out trained", "train best --all-images --out trained")
+@long_work()
 def train(
     config: Annotated[Path, argument("CONFIG", "Exported best_config.yaml, or its folder.", parser=parse_path)],
     out: Annotated[Path, path_option("Folder for checkpoints, metrics and weights.", True)] = Path("trained"),

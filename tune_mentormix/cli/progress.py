@@ -1,11 +1,14 @@
-"""The live table of a running search, and the progress bar of a training; both on stderr."""
+"""The live table of a running search and the progress bar of a training, on stderr; the work outlives its output."""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -14,13 +17,41 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tune_mentormix.cli.console import best_so_far, stderr
+from tune_mentormix.cli.console import best_so_far, print_note, stderr
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import NOTHING, format_duration
+from tune_mentormix.output import guarded
 from tune_mentormix.results.summary import counts_in_words
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10.0  # between progress lines where no terminal shows a live table
+
+
+@contextmanager
+def long_work() -> Iterator[None]:
+    """While the block runs, no output that goes away ends it, and SIGTERM and SIGHUP interrupt it as Ctrl-C does.
+
+    SIGHUP, which a terminal sends that is closed, stays ignored under `nohup`. A second one changes nothing: a shell
+    and its terminal send one each.
+    """
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    def tell(reason: str) -> None:
+        print_note(f"stdout cannot be written: {reason}. The work continues without it")
+
+    handled = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        handled = []
+    before = {number: signal.signal(number, interrupt) for number in handled}
+    try:
+        with guarded("stdout", tell):
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class SearchProgress:

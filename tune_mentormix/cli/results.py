@@ -10,7 +10,7 @@ import typer
 
 from tune_mentormix.cli import console, options
 from tune_mentormix.cli.options import AsJson, Name, Storage, Verbose, argument, option, path_option, with_settings
-from tune_mentormix.cli.progress import SearchProgress, hint
+from tune_mentormix.cli.progress import SearchProgress, hint, long_work
 from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
 from tune_mentormix.experiment.experiment import read_experiment
@@ -49,7 +49,7 @@ def confirm(
     from tune_mentormix.cli.tables import leader_so_far, print_confirmation
     from tune_mentormix.search.confirm import confirm_search  # imports torch and Ray
 
-    with SearchProgress("confirm", hint("confirm")) as progress:
+    with long_work(), SearchProgress("confirm", hint("confirm")) as progress:
 
         def show(confirmation: Confirmation) -> None:
             progress(confirmation.runs, partial(leader_so_far, confirmation))

@@ -14,14 +14,14 @@ import typer
 
 from tune_mentormix.cli import console, options
 from tune_mentormix.cli.options import AsJson, Name, Storage, Verbose, option, with_settings
-from tune_mentormix.cli.progress import SearchProgress
+from tune_mentormix.cli.progress import SearchProgress, long_work
 from tune_mentormix.config.settings import RESUMABLE, STORAGE, SearchSettings, read_settings
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError, unknown
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, list_experiments, read_experiment
 from tune_mentormix.experiment.schemas import unreadable_overview
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value
 from tune_mentormix.results.clean_terms import clean_estimates, explain_clean_terms
-from tune_mentormix.results.summary import search_status
+from tune_mentormix.results.summary import has_failed, search_status
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.listing import has_file
 
@@ -40,6 +40,7 @@ app = options.Commands("Search")
     "search --config search.yaml --trials 50 --dry-run",
 )
 @with_settings(options.SEARCH_OPTIONS)
+@long_work()
 def search(
     settings: dict[str, Any],
     config: options.Config = None,
@@ -79,6 +80,7 @@ def search(
 
 @app.with_examples("resume birds", "resume birds --trials 100 --time-budget 8h", "resume birds --submit")
 @with_settings(options.RESUME_OPTIONS, defaults=False)
+@long_work()
 def resume(
     settings: dict[str, Any],
     name: Name,
@@ -103,6 +105,7 @@ def resume(
 
 
 @app.command(hidden=True)
+@long_work()
 def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage: Storage = STORAGE) -> None:
     """Run a submission from its record: the command of the jobs that `submit` sends."""
     from tune_mentormix.cluster.submissions import read_submission
@@ -225,9 +228,8 @@ def _end(experiment: Experiment) -> None:
     console.print_end(experiment)
     if experiment.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
-    trials = experiment.trials.values()
-    failed = [trial for trial in trials if trial.state == "failed"]
-    if failed and (experiment.ended == "all_failing" or len(failed) == len(trials)):
+    if has_failed(experiment):
+        failed = [trial for trial in experiment.trials.values() if trial.state == "failed"]
         raise SearchFailedError(f"every trial failed; the first, trial {failed[0].number}: {failed[0].error}")
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 import tempfile
@@ -72,6 +73,7 @@ def _connect(address: str | None, verbose: bool) -> None:
         with (
             environment_variable(_JOIN_ATTEMPTS, os.environ.get(_JOIN_ATTEMPTS, "1")) if joins else nullcontext(),
             _captured_stderr(output) if joins and not verbose else nullcontext(),
+            _without_hangups(),
         ):
             ray.init(
                 address=address or "local",
@@ -101,6 +103,19 @@ def _no_cluster(address: str, error: Exception) -> RequestError:
     return RequestError(
         f"no Ray cluster answers at {address!r} (--ray-address): {reason}; is `ray start --head` running there?"
     )
+
+
+@contextmanager
+def _without_hangups() -> Iterator[None]:
+    """Blocks SIGHUP: processes that start within the block survive a terminal that is closed.
+
+    They end with the driver, which needs them to end cleanly.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -65,6 +65,16 @@ class RunEnded(_Event):
     event: Literal["run_ended"] = "run_ended"
     run: Count | None = None
     reason: str = "finished"
+    signal: str | None = None
+    """Which one interrupted the run: SIGINT, SIGTERM, or SIGHUP where the terminal was closed."""
+
+
+class OutputLost(_Event):
+    """What the driver prints cannot be written any more, and the run goes on without it."""
+
+    event: Literal["output_lost"] = "output_lost"
+    stream: str
+    reason: str
 
 
 class Proposed(_Event):
@@ -190,7 +200,17 @@ class Eliminated(_Event):
 
 
 Event = (
-    RunStarted | RunEnded | Proposed | Report | Checkpoint | Stopped | Finished | Failed | NoiseEstimated | Eliminated
+    RunStarted
+    | RunEnded
+    | OutputLost
+    | Proposed
+    | Report
+    | Checkpoint
+    | Stopped
+    | Finished
+    | Failed
+    | NoiseEstimated
+    | Eliminated
 )
 Handler = Callable[[Event], object]
 

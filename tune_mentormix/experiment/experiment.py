@@ -92,6 +92,8 @@ class Experiment:
         match event:
             case events.Report():
                 trial = self.trials[event.trial]
+                if not trial.has_ended:
+                    trial.state = "running"
                 trial.reports[event.epoch] = event.metrics
                 self._keep_answers(trial, event)
                 trial.attempt = event.attempt or trial.attempt
@@ -126,8 +128,12 @@ class Experiment:
             case events.RunEnded():
                 self.ended = event.reason
         if isinstance(event, events.RunStarted | events.RunEnded):
-            for trial in self.unfinished():
-                trial.state = "pending"
+            self.set_pending()
+
+    def set_pending(self) -> None:
+        """Marks the trials that have not ended as pending: no driver trains them now."""
+        for trial in self.unfinished():
+            trial.state = "pending"
 
     def _keep_answers(self, trial: Trial, report: events.Report) -> None:
         bits = self.path / report.val_correct_file if report.val_correct_file else report.val_correct
@@ -249,6 +255,8 @@ def read_experiment(storage: Location, name: str) -> Experiment:
         raise RequestError(f"there is no experiment {name!r} in {storage}{known}")
     experiment = open_experiment(path)
     events.replay(path / JOURNAL_FILE, experiment.apply)
+    if experiment.counts()["running"] and not Lease(path).holder():
+        experiment.set_pending()  # the driver was killed
     return experiment
 
 

@@ -146,12 +146,25 @@ def predict_images(exported: ExportedFolder, paths: Sequence[Path], top_k: int =
     """Classifies image files in batches, in their order; each prediction has the `top_k` most probable labels.
 
     Images are converted to RGB or grey, resized to cover the network's input, and cropped to its centre.
-    Raises RequestError if the weights do not fit their network, or a file is no image.
+    Raises RequestError at once if the weights do not fit their network or have fewer classes than `top_k`, and while
+    it is iterated over if a file is no image.
     """
     try:
         classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads)
-        height, width, channels = classifier.description.input_shape
-        names = classifier.description.class_names
+    except ModelFileError as error:
+        raise RequestError(str(error)) from error
+    classes = len(classifier.description.class_names)
+    if not 1 <= top_k <= classes:
+        raise RequestError(
+            f"top_k must be a whole number in [1, {classes}], the number of classes, got {top_k} (--top-k)"
+        )
+    return _predictions(classifier, paths, top_k)
+
+
+def _predictions(classifier: Classifier, paths: Sequence[Path], top_k: int) -> Iterator[Prediction]:
+    height, width, channels = classifier.description.input_shape
+    names = classifier.description.class_names
+    try:
         for start in range(0, len(paths), PREDICTION_BATCH):
             batch = paths[start : start + PREDICTION_BATCH]
             images = np.stack([read_image(path, (height, width), channels) for path in batch])
@@ -159,5 +172,5 @@ def predict_images(exported: ExportedFolder, paths: Sequence[Path], top_k: int =
                 best = np.argsort(-row, kind="stable")[:top_k]
                 top = [(names[index], float(row[index])) for index in best]
                 yield Prediction(image=str(path), label=top[0][0], probability=top[0][1], top=top)
-    except (DatasetError, ModelFileError) as error:
+    except DatasetError as error:
         raise RequestError(str(error)) from error

@@ -11,13 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.data import Dataset
 from trainables.errors import TrainingDiverged, one_line
 from trainables.files import is_intact
 from trainables.model_file import ModelDescription, ModelFile, write_model
+from trainables.settings import TrialSettings
 from trainables.training import Trainer, begin_training
 from tune_mentormix.config.settings import FORMAT
+from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.provenance import DatasetFacts
 from tune_mentormix.export.manifest import (
@@ -45,7 +49,7 @@ def train_in_full(
     `seed` replaces the configuration's own; `all_images` trains on the validation images too, and validates on none.
     Raises RequestError if the data are not those of the export, or `out` holds another training.
     """
-    settings = exported.config if seed is None else exported.config.model_copy(update={"seed": seed})
+    settings = exported.config if seed is None else _with_seed(exported.config, seed)
     dataset = load_exported_data(exported)
     if all_images:
         dataset = dataset.all_images()
@@ -56,6 +60,13 @@ def train_in_full(
     write_model(out / MODEL_FILE, trained_model(trainer, dataset))
     write_provenance(out, _training_record(exported, trainer, dataset, all_images))
     return trainer.metrics
+
+
+def _with_seed(config: TrialSettings, seed: int) -> TrialSettings:
+    try:
+        return TrialSettings.model_validate(config.model_dump() | {"seed": seed})
+    except ValidationError as error:
+        raise RequestError(f"{describe(error.errors()[0], TrialSettings)} (--seed)") from error
 
 
 def train_to_the_end(exported: ExportedConfig, dataset: Dataset, folder: Path, progress: TrainingProgress) -> Trainer:

@@ -89,7 +89,7 @@ def _held(storage: Location, name: str) -> Iterator[Location]:
 
 def _disk_usage(experiment: Experiment, whole: bool) -> DiskUsage:
     sizes = sizes_below(experiment.path)
-    running = _lease_holder(experiment) is not None
+    running = any(lease.holder() for lease in _leases(experiment))
     removable = sizes if whole else {} if running else _old_checkpoints(experiment, sizes)
     return DiskUsage(
         name=experiment.name,
@@ -144,13 +144,14 @@ def _checkpoints(sizes: dict[str, int]) -> dict[str, int]:
 
 
 def _refuse_if_running(experiment: Experiment) -> None:
-    holder = _lease_holder(experiment)
-    if holder:
-        raise RequestError(f"{experiment.name} is running ({holder}): nothing of it is removed; stop it first")
+    for lease in _leases(experiment):
+        try:
+            lease.check_free()
+        except RequestError as error:
+            raise RequestError(f"nothing of {experiment.name} is removed: {error}") from error
 
 
-def _lease_holder(experiment: Experiment) -> str | None:
-    """Returns who runs the experiment, its confirmation or an ablation, or None."""
+def _leases(experiment: Experiment) -> list[Lease]:
+    """Returns the leases of an experiment, its confirmation and its ablations."""
     ablations = list_folder(experiment.path / ABLATION_FOLDER)
-    places = [experiment.path, experiment.path / CONFIRMATION_FOLDER, *ablations]
-    return next((holder for place in places if (holder := Lease(place).holder())), None)
+    return [Lease(place) for place in (experiment.path, experiment.path / CONFIRMATION_FOLDER, *ablations)]

@@ -178,6 +178,18 @@ def turning_epoch(experiment: Experiment, trial: Trial) -> int | None:
     return None if index is None else list(curve)[index]
 
 
+def has_failed(experiment: Experiment) -> bool:
+    """Whether every trial failed: all that were proposed, or so many from the start that the search gave up."""
+    failed = experiment.counts()["failed"]
+    return bool(failed) and (experiment.ended == "all_failing" or failed == len(experiment.trials))
+
+
+def state_in_words(experiment: Experiment) -> str:
+    """Returns the state of a search for people: also `failed`, where nothing runs and every trial failed."""
+    state = experiment.state()
+    return "failed" if state != "running" and has_failed(experiment) else state
+
+
 def counts_in_words(experiment: Experiment) -> str:
     """Counts the trials in words: `2 running, 8 finished of 20`."""
     counts = experiment.counts()

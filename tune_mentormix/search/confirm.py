@@ -12,6 +12,7 @@ import ray
 from trainables.data import Dataset, load_test_split
 from trainables.errors import DatasetError
 from trainables.inference import final_accuracy
+from trainables.settings import MAX_COUNT
 from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.config.settings import FORMAT, SearchSettings
@@ -45,6 +46,7 @@ from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import write_yaml
 
 MIN_SEEDS = 2  # one seed has no spread
+MAX_SEEDS = 10_000  # a slip of the keyboard
 
 Progress = Callable[[Confirmation], None]
 
@@ -95,10 +97,11 @@ def confirm_search(
 
 
 def _check_counts(top_k: int | None, seeds: int | None) -> None:
-    for option, value, least in (("top-k", top_k, 1), ("seeds", seeds, MIN_SEEDS)):
-        if value is not None and value < least:
+    for option, value, least, most in (("top-k", top_k, 1, MAX_COUNT), ("seeds", seeds, MIN_SEEDS, MAX_SEEDS)):
+        if value is not None and not least <= value <= most:
+            bound = f"at least {least}" if value < least else f"at most {most:,}"
             raise RequestError(
-                f"{option.replace('-', '_')} must be a whole number of at least {least}, got {value} (--{option})"
+                f"{option.replace('-', '_')} must be a whole number of {bound}, got {value} (--{option})"
             )
 
 

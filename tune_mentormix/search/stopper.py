@@ -16,8 +16,18 @@ from ray.tune import Stopper
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import INTERRUPTED
-from tune_mentormix.experiment.events import Event, EventJournal, Failed, Finished, Proposed, Report, Stopped
+from tune_mentormix.experiment.events import (
+    Event,
+    EventJournal,
+    Failed,
+    Finished,
+    OutputLost,
+    Proposed,
+    Report,
+    Stopped,
+)
 from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.output import lost_streams
 
 MAX_FAILURES = 3  # trials that fail before any other trial reports anything end the search
 SOFT_REASONS = ("time_budget", "epoch_budget")  # for these, a trial may still write its last checkpoint
@@ -39,6 +49,8 @@ class SearchStopper(Stopper):
         """Starts the clock of the time budget; the epoch budget counts all runs of the experiment."""
         self.reason: str | None = None
         """Why the search should stop; None while it should not."""
+        self.signal: str | None = None
+        """Which signal interrupted it."""
         self.storage_error: str | None = None
         """Why trials cannot write or read their checkpoints."""
         self._experiment = experiment
@@ -48,11 +60,16 @@ class SearchStopper(Stopper):
         self._failed_before = experiment.counts()["failed"]
         budget = settings.time_budget
         self._deadline = None if budget is None else time.monotonic() + budget
+        self._lost: set[str] = set()  # of this process's streams, those that the journal names
 
     def update(self) -> None:
         """Writes pending events, reports progress, and decides whether the search should stop."""
         self._journal.flush()
         self._on_progress(self._experiment)
+        for stream, reason in lost_streams().items():
+            if stream not in self._lost:
+                self._lost.add(stream)
+                self._journal.record(OutputLost(stream=stream, reason=reason))
         self.reason = self.reason or self._new_reason()
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
@@ -91,7 +108,10 @@ class SearchStopper(Stopper):
 
 @contextmanager
 def stop_on_signals(stopper: SearchStopper) -> Iterator[None]:
-    """While the block runs, SIGINT and SIGTERM stop the search cleanly; a second signal ends the process at once.
+    """While the block runs, SIGINT, SIGTERM and SIGHUP stop the search cleanly; a second ends the process at once.
+
+    A SIGHUP tells that the terminal was closed. It stays ignored under `nohup`, and so is a second one: the terminal
+    and its shell send one each.
 
     A signal to the whole process group, as job managers send it, also ends Ray's own processes, and Tune would wait
     for them: after `INTERRUPT_SECONDS` the process exits anyway. The journal is on the disk.
@@ -101,13 +121,15 @@ def stop_on_signals(stopper: SearchStopper) -> Iterator[None]:
         return
     overdue = threading.Timer(INTERRUPT_SECONDS, _exit_overdue)
     overdue.daemon = True
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] == signal.SIG_IGN:
+        del before[signal.SIGHUP]
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        stopper.reason = "interrupted"
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        stopper.reason, stopper.signal = "interrupted", signal.Signals(number).name
         overdue.start()
-        for number in before:
-            signal.signal(number, signal.default_int_handler)
+        for other in before:
+            signal.signal(other, signal.SIG_IGN if other == signal.SIGHUP else signal.default_int_handler)
 
     for number in before:
         signal.signal(number, interrupt)

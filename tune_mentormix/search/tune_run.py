@@ -85,13 +85,16 @@ def run_experiment(
         run = Run(experiment, journal, settings, dataset, on_progress)
         record_missing_ends(run, early_stopping)
         run = replace(run, unfinished=[next_attempt(experiment, trial) for trial in experiment.unfinished()])
-        reason = _run_trials(run, proposals(run), early_stopping)
-        journal.record(RunEnded(run=experiment.runs, reason=finish(run, reason)))
+        reason, signal = _run_trials(run, proposals(run), early_stopping)
+        by: dict[str, Any] = {"signal": signal} if signal else {}
+        journal.record(RunEnded(run=experiment.runs, reason=finish(run, reason), **by))
     on_progress(experiment)
 
 
-def _run_trials(run: Run, proposals: Iterator[TrialStart | None], early_stopping: AsyncSuccessiveHalving) -> str:
-    """Returns why no trial runs any more: `finished`, `interrupted`, a budget, or `all_failing`."""
+def _run_trials(
+    run: Run, proposals: Iterator[TrialStart | None], early_stopping: AsyncSuccessiveHalving
+) -> tuple[str, str | None]:
+    """Returns why no trial runs any more: `finished`, `interrupted` by which signal, a budget, or `all_failing`."""
     experiment, journal, settings = run.experiment, run.journal, run.settings
     stopper = SearchStopper(experiment, journal, settings, run.on_progress)
     searcher = JournaledSearcher(run, proposals, stopper, partial(max_concurrent_trials, settings))
@@ -132,7 +135,7 @@ def _run_trials(run: Run, proposals: Iterator[TrialStart | None], early_stopping
     if failure:
         journal.record(RunEnded(run=experiment.runs, reason="storage"))
         raise SearchFailedError(f"{failure}. What was stored is safe: once the storage works again, resume it")
-    return stopper.reason or "finished"
+    return stopper.reason or "finished", stopper.signal
 
 
 def record_missing_ends(run: Run, early_stopping: AsyncSuccessiveHalving) -> None:

@@ -67,7 +67,10 @@ class Snapshot:
         """Returns it as it is now: rates are those of a running search."""
         if holder:
             return replace(self, holder=holder, status=self.status.model_copy(update={"state": "running"}))
-        return replace(self, epochs_per_second=0.0, gpus_held=0.0)
+        trials = self.status.trials
+        trials = trials.model_copy(update={"pending": trials.pending + trials.running, "running": 0})
+        status = self.status.model_copy(update={"trials": trials})
+        return replace(self, status=status, epochs_per_second=0.0, gpus_held=0.0)
 
 
 class CachedExperiment:
@@ -228,6 +231,8 @@ class ExperimentCache:
             if cached.error:
                 raise cached.error
             cached.used = time.monotonic()
+            if not self.holder(name):
+                cached.experiment.set_pending()
             yield cached
         self._drop_unused(cached)
 

@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from trainables.errors import one_line
 from tune_mentormix.errors import RequestError
+from tune_mentormix.formatting import format_duration
 from tune_mentormix.storage.paths import Location, RemotePath, StorageError, write_atomically
 
 LEASE_FILE = "lease.json"
@@ -50,20 +51,24 @@ class Lease:
         Raises RequestError if the file of the lease is there and cannot be read.
         """
         try:
-            return self._read_holder()
+            lease = self._read_alive()
         except StorageError:
             return None
         except OSError as error:
             raise RequestError(f"cannot read {self._file}: {one_line(error)}") from error
+        return _described(lease) if lease else None
 
     def check_free(self) -> None:
         """Raises RequestError if a living driver holds the lease, or if it cannot be read now."""
         try:
-            holder = self._read_holder()
+            lease = self._read_alive()
         except OSError as error:
             raise RequestError(f"cannot read {self._file}: {one_line(error)} (--storage)") from error
-        if holder:
-            raise RequestError(f"{self._experiment.name} is running already ({holder}); stop it there first")
+        if lease:
+            raise RequestError(
+                f"{self._experiment.name} is running already ({_described(lease)}); stop it there first"
+                f"{self._way_out(lease)}"
+            )
 
     @contextmanager
     def acquire(self) -> Iterator[None]:
@@ -104,12 +109,24 @@ class Lease:
             except OSError:
                 continue  # an unreachable storage: the next renewal may succeed, and the lease has a margin
 
-    def _read_holder(self) -> str | None:
+    def _read_alive(self) -> dict[str, Any] | None:
         try:
             lease = self._read()
-            return f"process {lease['pid']} on {lease['host']}" if _is_alive(lease) else None
+            return lease if _is_alive(lease) and _described(lease) else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+
+    def _way_out(self, lease: dict[str, Any]) -> str:
+        """What else helps where this machine cannot tell whether the driver of another one is alive."""
+        if _is_this_machine(lease):
+            return ""
+        ahead = lease["renewed"] - time.time()
+        if ahead < EXPIRY_SECONDS:
+            return f". If it is gone from there, its lease ends in {format_duration(ahead + EXPIRY_SECONDS)}"
+        return (
+            ". By this machine's clock its lease was renewed in the future, so it does not end by itself soon: set "
+            f"the clocks right or, if nothing runs there, delete {self._file}"
+        )
 
     def _is_own(self) -> bool:
         """Whether this driver wrote the lease, or there is none."""
@@ -134,6 +151,10 @@ class Lease:
             "token": self._token,
         }
         write_atomically(self._file, json.dumps(lease) + "\n")
+
+
+def _described(lease: dict[str, Any]) -> str:
+    return f"process {lease['pid']} on {lease['host']}"
 
 
 def _is_alive(lease: dict[str, Any]) -> bool:

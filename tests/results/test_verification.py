@@ -10,8 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.verifiable_search import MISLED, NETWORKS, RIGHT, Network, made_up_search, right_labels
+from trainables.files import MANIFEST_FILE
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
+from tune_mentormix.experiment.schemas import NoiseEstimate
+from tune_mentormix.results.cleanup import remove_old_checkpoints
+from tune_mentormix.results.comparison import compare, result_rows
+from tune_mentormix.results.summary import search_status, summarize
 from tune_mentormix.results.verification import Evidence, Sample, draw_order, mean_interval, unbiased_totals
 from tune_mentormix.results.verification_pool import VerificationPool, current_pool, load_experiment_data, newest_pool
 from tune_mentormix.results.verification_summary import (
@@ -21,6 +26,7 @@ from tune_mentormix.results.verification_summary import (
     verified_choice,
 )
 from tune_mentormix.results.verified_labels import CANNOT_TELL, record_answers
+from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
 
 NONE = np.empty(0, np.int64)
 
@@ -207,3 +213,63 @@ def test_a_damaged_pool_is_reported_in_one_line(experiment: Experiment) -> None:
 
     with pytest.raises(RequestError, match="is damaged: move it away"):
         read_verification(experiment)
+
+
+def test_verdict_status_and_comparison_rest_on_the_verified_labels(experiment: Experiment) -> None:
+    assert summarize(experiment).compared[0].trial.number == MISLED
+
+    verification = verify(experiment, 60)
+
+    finding = summarize(experiment)
+    assert finding.is_gain
+    assert finding.headline.startswith("A gain on verified labels: ")
+    assert [row.title for row in finding.compared] == [
+        "chosen by verified labels",
+        "best on noisy labels",
+        "published setting for 40 % noise",
+        "plain training",
+    ]
+    assert "The decision stands" in finding.explanation
+    assert (
+        finding.clean_note == "On clean labels: an unbiased estimate from 60 verified labels, with a 95 % interval."
+    )
+    status = search_status(experiment)
+    assert status.best is not None
+    assert status.best.trial_id == RIGHT
+    assert status.best.clean_estimate == verification.estimate_of(RIGHT)
+    assert status.clean_estimates["plain"] == verification.estimate_of(1)
+    assert status.verdict is not None
+    assert status.verdict.is_gain
+    assert status.verdict.lead is not None
+    assert status.verdict.lead > 0.1
+    assert f"(trial {RIGHT})" in dict(result_rows(compare([experiment, experiment])))["at epoch"][0]
+
+
+def test_a_clean_up_keeps_the_checkpoint_of_the_trial_that_verified_labels_choose(tmp_path: Path) -> None:
+    networks = {n: Network(0.3, 0.6) for n in range(2, 12)} | {12: Network(0.97, 0.0)}
+    networks |= {n: Network(0.5, 0.6) for n in range(13, 20)}
+    experiment = made_up_search(tmp_path, networks=networks)
+    verify(experiment, 60)
+    choice = verified_choice(experiment)
+    assert choice is not None
+    assert choice[0].number == 12
+
+    remove_old_checkpoints(tmp_path, experiment.name)
+
+    left = {path.parts[-3] for path in (tmp_path / experiment.name).rglob(MANIFEST_FILE)}
+    assert "trial-12" in left
+    assert len(left) < len(networks)
+
+
+def test_a_misleading_search_names_verify(experiment: Experiment) -> None:
+    journal = Journal(experiment.path / JOURNAL_FILE)
+    noise = NoiseEstimate(
+        images=200, rate=0.4, concentration=0.9, is_symmetric=False, transition=None, correction=None, confusion=None
+    )
+    for trial in (MISLED, RIGHT):
+        journal.append("noise_estimated", trial=trial, epoch=4, noise=noise.model_dump())
+    journal.close()
+
+    explanation = summarize(read_experiment(experiment.path.parent, experiment.name)).explanation
+
+    assert "A few labels that you verify decide: verify misled (docs/verify.md)." in explanation

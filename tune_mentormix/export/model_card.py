@@ -17,6 +17,7 @@ from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.formatting import format_value, templates_of
 from tune_mentormix.results.clean_terms import clean_estimate, explain_clean_terms
 from tune_mentormix.results.summary import control_title, summarize
+from tune_mentormix.results.verification_summary import verified_choice
 
 REFERENCE_DATASETS = ("cifar10", "cifar100")
 
@@ -40,9 +41,14 @@ _TEMPLATES = templates_of("tune_mentormix.export", html=False)  # Markdown and s
 
 def model_card(experiment: Experiment, trial: Trial, provenance: dict[str, Any]) -> str:
     """Returns the card of a trial in Markdown; `provenance` is the folder's own record."""
+    choice = verified_choice(experiment) if provenance["verification"] else None
     others = [control for control in experiment.controls().values() if control.number != trial.number]
     titled = [("this trial", trial), *((control_title(control), control) for control in others)]
-    rows = [(title, row, clean_estimate(experiment, row)) for title, row in titled]
+    rows = [
+        (title, row, choice[1].estimate_of(row.number) if choice else clean_estimate(experiment, row))
+        for title, row in titled
+    ]
+    summary = summarize(experiment)
     return _TEMPLATES.get_template("model_card.md").render(
         experiment=experiment,
         trial=trial,
@@ -53,8 +59,9 @@ def model_card(experiment: Experiment, trial: Trial, provenance: dict[str, Any])
         confirmation=provenance["confirmation"],
         hyperparameters=[name for name in experiment.space if name in trial.config],
         rows=rows,
-        clean_note=explain_clean_terms([clean for _, _, clean in rows]),
-        summary=summarize(experiment),
+        verification=provenance["verification"],
+        clean_note=summary.clean_note if choice else explain_clean_terms([clean for _, _, clean in rows]),
+        summary=summary,
     )
 
 

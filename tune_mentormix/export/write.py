@@ -33,10 +33,11 @@ from tune_mentormix.export.manifest import (
 from tune_mentormix.export.model_card import model_card, reference_flags, reproduce_script
 from tune_mentormix.export.read import ExportedConfig, load_exported_data
 from tune_mentormix.export.train import TrainingProgress, train_to_the_end, trained_model
-from tune_mentormix.formatting import format_accuracy
+from tune_mentormix.formatting import NOTHING, format_accuracy
 from tune_mentormix.results.clean_terms import clean_estimate
 from tune_mentormix.results.confirmation_summary import confirmed_best
 from tune_mentormix.results.evaluation_log import EVALUATION_LOG, OLD_EXPORT_LOG
+from tune_mentormix.results.verification_summary import Verification, verification_record, verified_choice
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import write_yaml
 
@@ -70,7 +71,7 @@ def export_best(
     the weights are those. An earlier export in `out` is replaced, but for its log of test set evaluations.
     Raises RequestError if no trial has reported yet, or a file cannot be written.
     """
-    best, confirmation = confirmed_best(experiment, with_mentor) or (experiment.best(with_mentor), None)
+    best, confirmation, verification = _chosen(experiment, with_mentor)
     if best is None:
         raise RequestError(f"{experiment.name} has no result to export yet: see status {experiment.name}")
     why_no_model = None
@@ -90,8 +91,8 @@ def export_best(
         if model:
             write_model(out / manifest.MODEL_FILE, model)
         difference = write_onnx(out / manifest.ONNX_FILE, model) if model and onnx else None
-        write_yaml(out / manifest.CONFIG_FILE, _config_record(experiment, best, confirmation))
-        provenance = _search_record(experiment, best, confirmation, record, why_no_model)
+        write_yaml(out / manifest.CONFIG_FILE, _config_record(experiment, best, confirmation, verification))
+        provenance = _search_record(experiment, best, confirmation, verification, record, why_no_model)
         write_atomically(out / manifest.FLAGS_FILE, reference_flags(experiment, best))
         write_atomically(out / manifest.CARD_FILE, model_card(experiment, best, provenance))
         write_atomically(out / manifest.SCRIPT_FILE, reproduce_script(provenance))
@@ -104,8 +105,11 @@ def export_best(
     except OSError as error:
         raise RequestError(f"cannot write to {out}: {one_line(error)} (--out)") from error
     accuracy = f"{format_accuracy(best.val_accuracy)} on {experiment.labels_kind} validation labels"
-    clean = clean_estimate(experiment, best)
-    if clean:
+    if verification:
+        accuracy += (
+            f"; {verification.estimate_of(best.number) or NOTHING} on right labels ({verification.count} verified)"
+        )
+    elif clean := clean_estimate(experiment, best):
         accuracy += f", about {clean} on clean ones (estimated; see {manifest.CARD_FILE})"
     return Exported(out, record, why_no_model, difference, accuracy)
 
@@ -171,7 +175,21 @@ def _model_of(experiment: Experiment, trial: Trial, which: Which) -> tuple[Model
     return ModelFile(description, trained.weights), record
 
 
-def _config_record(experiment: Experiment, trial: Trial, confirmation: dict[str, Any] | None) -> dict[str, Any]:
+def _chosen(
+    experiment: Experiment, with_mentor: bool
+) -> tuple[Trial | None, dict[str, Any] | None, Verification | None]:
+    """Returns the trial to export, the record of the confirmation if it won that, and the verified labels, if any."""
+    choice = verified_choice(experiment, with_mentor)
+    if choice is None:
+        return *(confirmed_best(experiment, with_mentor) or (experiment.best(with_mentor), None)), None
+    trial, verification = choice
+    confirmed = confirmed_best(experiment, with_mentor) if verification.pool.is_confirmed else None
+    return trial, confirmed[1] if confirmed and confirmed[0] is trial else None, verification
+
+
+def _config_record(
+    experiment: Experiment, trial: Trial, confirmation: dict[str, Any] | None, verification: Verification | None
+) -> dict[str, Any]:
     """Returns `best_config.yaml`: all that `train` needs, and what the search and its confirmation found."""
     return {
         "format": FORMAT,
@@ -185,6 +203,7 @@ def _config_record(experiment: Experiment, trial: Trial, confirmation: dict[str,
         "labels": experiment.labels_kind,
         "controls": {name: control.val_accuracy for name, control in experiment.controls().items()},
         "confirmation": confirmation,
+        "verification": verification and verification_record(experiment, verification),
         "config": trial.config,
         "data": experiment.settings.data_settings().model_dump(mode="json"),
         "fingerprint": experiment.provenance.dataset.fingerprint,
@@ -197,6 +216,7 @@ def _search_record(
     experiment: Experiment,
     trial: Trial,
     confirmation: dict[str, Any] | None,
+    verification: Verification | None,
     model: ModelRecord | None,
     why_no_model: str | None,
 ) -> dict[str, Any]:
@@ -208,8 +228,9 @@ def _search_record(
         "trial": trial.number,
         "trial_state": trial.state,
         "control": trial.control,
-        "chosen": _how_chosen(experiment, trial, confirmation),
+        "chosen": _how_chosen(experiment, trial, confirmation, verification),
         "confirmation": confirmation,
+        "verification": verification and verification_record(experiment, verification),
         "model": model and model.model_dump(),
         "why_no_model": why_no_model,
         "metrics": [
@@ -233,8 +254,13 @@ def _search_record(
     }
 
 
-def _how_chosen(experiment: Experiment, trial: Trial, confirmation: dict[str, Any] | None) -> str:
+def _how_chosen(
+    experiment: Experiment, trial: Trial, confirmation: dict[str, Any] | None, verification: Verification | None
+) -> str:
     """Describes which trials were compared, on what."""
+    if verification:
+        others = f"the noisy validation labels of the others, among {len(verification.pool.candidates)} candidates"
+        return f"by {verification.count} labels that people verified and {others}"
     on = f"accuracy on the {experiment.labels_kind} validation labels"
     if confirmation:
         ran = f"{confirmation['candidates']} configurations, controls among them"

@@ -22,6 +22,7 @@ from tune_mentormix.results.comparison import Comparison, result_rows, setting_r
 from tune_mentormix.results.confirmation import read_confirmation
 from tune_mentormix.results.confirmation_summary import verdicts
 from tune_mentormix.results.summary import control_title, standard_error, summarize
+from tune_mentormix.results.verification_summary import about_verification, chosen_trial, verified_choice
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import YamlDocument, dump_yaml
 
@@ -43,7 +44,10 @@ class Report:
         self.state = experiment.state()
         self.written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         self.finding = summarize(experiment)
-        self.best = best = experiment.best()
+        choice = verified_choice(experiment)
+        self.best = best = choice[0] if choice else experiment.best()
+        self.verification = choice[1] if choice else None
+        self.verified = about_verification(choice[1]) if choice else []
         self.trials = [experiment.trials[number] for number in sorted(experiment.trials)]
         self.estimates = list(zip(self.trials, clean_estimates(experiment, self.trials), strict=True))
         self.published = experiment.controls().get("published")
@@ -109,7 +113,7 @@ def _write_page(out: Path, template: str, **values: Any) -> Path:
 
 def _best_curves(comparison: Comparison) -> figures.Figure | None:
     """Draws the best trial of each search by epoch, the highest in colour; None before the first report."""
-    shown = [(experiment.name, best) for experiment in comparison.experiments if (best := experiment.best())]
+    shown = [(experiment.name, best) for experiment in comparison.experiments if (best := chosen_trial(experiment))]
     if not shown:
         return None
     highest = max(best.val_accuracy or 0.0 for _, best in shown)

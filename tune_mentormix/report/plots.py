@@ -36,6 +36,7 @@ from tune_mentormix.report.figures import (
     show_legend,
 )
 from tune_mentormix.results.summary import control_title
+from tune_mentormix.results.verification_summary import chosen_trial
 
 MIN_TRIALS = 30  # of fewer, the best tenth is one or two trials, and what sets them apart is luck
 BOOTSTRAPS = 40
@@ -97,7 +98,7 @@ def learning_curves(experiment: Experiment) -> Figure | None:
     trials = [trial for trial in experiment.trials.values() if _points(trial, "val_accuracy")]
     if not trials:
         return None
-    best = experiment.best()
+    best = chosen_trial(experiment)
 
     def plot(axes: Axes) -> None:
         _plot_curves(axes, trials, "val_accuracy", best)
@@ -113,12 +114,12 @@ def learning_curves(experiment: Experiment) -> Figure | None:
 
 def mentor_curves(experiment: Experiment) -> list[Figure]:
     """Draws what the mentor selected by epoch, one figure for each metric reported; baselines have no mentor."""
-    figures = []
+    best, figures = chosen_trial(experiment), []
     for metric, title in _MENTOR_METRICS.items():
         trials = [t for t in experiment.trials.values() if not t.is_baseline and _points(t, metric)]
 
         def plot(axes: Axes, trials: list[Trial] = trials, metric: str = metric, title: str = title) -> None:
-            _plot_curves(axes, trials, metric, experiment.best())
+            _plot_curves(axes, trials, metric, best)
             axes.set_title(title)
             label_epochs(axes)
 

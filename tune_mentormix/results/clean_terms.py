@@ -25,16 +25,12 @@ if TYPE_CHECKING:
 
 AS_SET = "as set"  # where the rate of the label noise comes from
 FLATTERY = "This flatters networks that memorise, and is too high where wrong labels depend on the image"
-MISLEADING = (
-    "The wrong labels fall mostly on few classes, so the ranking by noisy validation labels may mislead. Images with "
-    "checked labels decide: clean_validation (docs/concepts.md)."
-)
-
+MISLEADING = "The wrong labels fall mostly on few classes, so the ranking by noisy validation labels may mislead."
 
 UNTOLD = (
     "The label noise cannot be told from the errors that even the best network makes where it is sure, or it depends "
     "on the image. So accuracies on clean labels are not estimated, and the ranking by noisy validation labels may "
-    "mislead. Images with checked labels decide: clean_validation (docs/concepts.md)."
+    "mislead."
 )
 
 
@@ -153,9 +149,10 @@ def noise_warning(experiment: Experiment) -> str | None:
     reference = noise_reference(list(experiment.trials.values()))
     if reference is None:
         return None
+    to_do = f"A few labels that you verify decide: verify {experiment.name} (docs/verify.md)."
     if not is_told_from_errors(reference.noise):
-        return UNTOLD
-    return None if reference.noise.is_symmetric else MISLEADING
+        return f"{UNTOLD} {to_do}"
+    return None if reference.noise.is_symmetric else f"{MISLEADING} {to_do}"
 
 
 def explain_clean_terms(estimates: list[CleanEstimate | None]) -> str | None:

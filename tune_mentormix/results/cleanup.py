@@ -19,6 +19,7 @@ from tune_mentormix.experiment.experiment import Experiment, list_experiments, r
 from tune_mentormix.experiment.schemas import ListedState
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER, TOP_K, Confirmation, read_confirmation
+from tune_mentormix.results.verification_summary import chosen_trial
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.listing import list_folder, sizes_below
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, remove_folder
@@ -110,14 +111,14 @@ def _old_checkpoints(experiment: Experiment, sizes: dict[str, int]) -> dict[str,
 
 
 def _needed_by_search(experiment: Experiment, confirmation: Confirmation | None) -> Iterator[str]:
-    best = experiment.best()
+    best, chosen = experiment.best(), chosen_trial(experiment)
     confirmed = [candidate.trial for candidate in confirmation.candidates] if confirmation else []
     yield from _newest(
         [
             *experiment.unfinished(),
             *experiment.ranked_trials()[:TOP_K],
             *(trial for trial in experiment.trials.values() if trial.control or trial.number in confirmed),
-            *([best] if best else []),
+            *(trial for trial in (best, chosen) if trial),
         ]
     )
 

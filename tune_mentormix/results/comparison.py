@@ -12,6 +12,7 @@ from tune_mentormix.experiment.schemas import SearchOverview, Verdict
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.clean_terms import clean_estimate
 from tune_mentormix.results.summary import CONTROL_TITLES, counts_in_words, paired_bound, search_overview, summarize
+from tune_mentormix.results.verification_summary import verified_choice
 
 _NOT_COMPARED = ("format", "name", "storage", "cache_dir")  # without influence on what a search finds
 
@@ -187,9 +188,10 @@ def verdict(comparison: Comparison) -> str:
 
 
 def _results(experiment: Experiment) -> dict[str, str]:
-    best = experiment.best()
+    choice = verified_choice(experiment)
+    best = choice[0] if choice else experiment.best()
     controls = experiment.controls()
-    clean = clean_estimate(experiment, best) if best else None
+    clean = choice[1].estimate_of(choice[0].number) if choice else clean_estimate(experiment, best) if best else None
     return {
         "state": experiment.state(),
         "trials": counts_in_words(experiment),

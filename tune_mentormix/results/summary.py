@@ -8,11 +8,12 @@ from statistics import NormalDist
 
 from tune_mentormix.config.controls import published_row
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.experiment.schemas import CleanEstimate, SearchStatus, Verdict
+from tune_mentormix.experiment.schemas import BestTrial, CleanEstimate, SearchStatus, Verdict
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.formatting import format_points
 from tune_mentormix.results.clean_terms import clean_estimate, explain_clean_terms, noise_warning
 from tune_mentormix.results.statistics import max_leads_by_chance, paired_standard_error, turning_point
+from tune_mentormix.results.verification_summary import Verification, about_verification, verified_choice
 
 CONTROL_TITLES = {"published": "published setting", "mixup": "plain mixup", "plain": "plain training"}
 
@@ -57,10 +58,15 @@ class SearchSummary:
     compared: list[ComparedTrial]  # the best first, then the controls that ran to the end
     lead: Lead | None = None  # of the best over the best other control
     is_gain: bool = False
+    verified: int = 0  # verified labels that the choice of the best and the accuracies on clean labels rest on
 
     @property
     def clean_note(self) -> str | None:
         """The assumption of the accuracies on clean labels; None if there are none."""
+        if self.verified:
+            return (
+                f"On clean labels: an unbiased estimate from {self.verified} verified labels, with a 95 % interval."
+            )
         return explain_clean_terms([row.clean for row in self.compared])
 
     def verdict(self) -> Verdict:
@@ -71,11 +77,19 @@ class SearchSummary:
 
 def search_overview(experiment: Experiment) -> SearchStatus:
     """Returns the status with its accuracies on clean labels, without a verdict."""
-    status, best = experiment.status(), experiment.best()
-    if status.best and best:
-        status.best.clean_estimate = clean_estimate(experiment, best)
+    status, choice = experiment.status(), verified_choice(experiment)
+    best, verification = choice or (experiment.best(), None)
+    if best:
+        clean = _clean(experiment, best, verification)
+        status.best = BestTrial(
+            trial_id=best.number,
+            val_accuracy=best.val_accuracy,
+            epoch=best.epoch,
+            config=best.config,
+            clean_estimate=clean,
+        )
     controls = experiment.controls().items()
-    status.clean_estimates = {name: clean_estimate(experiment, control) for name, control in controls}
+    status.clean_estimates = {name: _clean(experiment, control, verification) for name, control in controls}
     return status
 
 
@@ -86,6 +100,8 @@ def search_status(experiment: Experiment) -> SearchStatus:
 
 def summarize(experiment: Experiment) -> SearchSummary:
     """Summarizes what the search found; also one that is unfinished, or failed."""
+    if choice := verified_choice(experiment):
+        return _summarize_verified(experiment, *choice)
     best = experiment.best()
     if best is None:
         if experiment.counts()["failed"]:
@@ -117,6 +133,38 @@ def summarize(experiment: Experiment) -> SearchSummary:
     warning = noise_warning(experiment)
     explanation = " ".join([explanation, *_memorising(experiment, best, is_gain), *([warning] if warning else [])])
     return SearchSummary(headline, explanation, compared, lead, is_gain)
+
+
+def _summarize_verified(experiment: Experiment, best: Trial, verification: Verification) -> SearchSummary:
+    """Summarizes a search whose best was chosen by verified labels."""
+    noisy_best = experiment.best()
+    rows = [("best on noisy labels", noisy_best)] if noisy_best and noisy_best is not best else []
+    controls = {name: trial for name, trial in experiment.controls().items() if trial is not best}
+    rows += [(control_title(controls[name]), controls[name]) for name in CONTROL_TITLES if name in controls]
+    compared = [ComparedTrial("chosen by verified labels", best, None, _clean(experiment, best, verification))]
+    compared += [
+        ComparedTrial(title, row, _accuracy(best) - _accuracy(row), _clean(experiment, row, verification))
+        for title, row in rows
+    ]
+    lead, is_gain, headline = None, False, f"Verified labels choose trial {best.number}"
+    nearest = next((n for n in verification.ranking if n in verification.controls), None)
+    interval = None if nearest is None else verification.lead(nearest)
+    if nearest is not None and interval:
+        lead = Lead(interval.mean, interval.half_width, None)
+        is_gain = not best.control and interval.is_above_zero
+        kind = "A gain" if is_gain else "A small lead" if lead.points > 0 else "No gain"
+        ahead = f"{_points(lead.points)} {'ahead of' if lead.points > 0 else 'behind'}"
+        headline = f"{kind} on verified labels: {ahead} {verification.pool.candidates[nearest].in_a_sentence}"
+    if best.control:
+        title = control_title(best)
+        headline = f"{title[0].upper()}{title[1:]} is best on verified labels"
+    explanation = " ".join([*about_verification(verification), *_memorising(experiment, best, is_gain)])
+    return SearchSummary(headline, explanation, compared, lead, is_gain, verification.count)
+
+
+def _clean(experiment: Experiment, trial: Trial, verification: Verification | None) -> CleanEstimate | None:
+    """Returns a trial's accuracy on clean labels: by verified labels where there are any."""
+    return verification.estimate_of(trial.number) if verification else clean_estimate(experiment, trial)
 
 
 def standard_error(experiment: Experiment, accuracy: float) -> float | None:

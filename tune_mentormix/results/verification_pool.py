@@ -43,6 +43,11 @@ class PoolCandidate:
     trial: int | None  # its number in the search, if it ran there
     control: str | None
 
+    @property
+    def in_a_sentence(self) -> str:
+        """The title, with an article where it needs one."""
+        return f"the {self.title}" if self.control == "published" else self.title
+
 
 @dataclass(frozen=True)
 class VerificationPool:

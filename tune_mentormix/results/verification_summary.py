@@ -42,6 +42,11 @@ class Verification:
         """How many right labels are known."""
         return len(self.sample.positions)
 
+    @property
+    def latest(self) -> str:
+        """The day of the latest answer."""
+        return max((answer.time for answer in self.answers), default="")[:10]
+
     @cached_property
     def sample(self) -> Sample:
         """The verified images as the estimates take them."""
@@ -120,7 +125,7 @@ class Verification:
             return None
         ends = (round(min(1.0, max(0.0, end)), 6) for end in (interval.mean, interval.low, interval.high))
         accuracy, low, high = ends
-        assumption = f"the {self.count} verified labels are right"
+        assumption = f"{self.count} verified labels are right"
         return CleanEstimate(accuracy=accuracy, low=low, high=high, assumption=assumption)
 
     def _ranking(self, answers: int) -> list[int]:
@@ -183,15 +188,24 @@ def read_verification(experiment: Experiment) -> Verification | None:
     return Verification(pool, answers, differing)
 
 
-def verified_choice(experiment: Experiment) -> tuple[Trial, Verification] | None:
-    """Returns the trial that the verified labels choose; None without any, or where the search has no trial of it."""
+def verified_choice(experiment: Experiment, with_mentor: bool = False) -> tuple[Trial, Verification] | None:
+    """Returns the trial that the verified labels choose, and what they say; None without any for these candidates.
+
+    `with_mentor` leaves out candidates without MentorMix, as are those that the search has no trial of.
+    """
     verification = read_verification(experiment)
-    if verification is None or not verification.count:
+    if verification is None or not verification.count or is_outdated(experiment, verification):
         return None
-    trial = verification.winner.trial
-    if trial is None or is_outdated(experiment, verification):
-        return None
-    return experiment.trials[trial], verification
+    numbers = (verification.pool.candidates[position].trial for position in verification.ranking)
+    trials = [experiment.trials[number] for number in numbers if number is not None]
+    trial = next((trial for trial in trials if trial.uses_mentor or not with_mentor), None)
+    return None if trial is None else (trial, verification)
+
+
+def chosen_trial(experiment: Experiment, with_mentor: bool = False) -> Trial | None:
+    """Returns the trial that verified labels choose, and without any the best on the validation labels."""
+    choice = verified_choice(experiment, with_mentor)
+    return choice[0] if choice else experiment.best(with_mentor)
 
 
 def is_outdated(experiment: Experiment, verification: Verification) -> bool:
@@ -213,12 +227,14 @@ def about_verification(verification: Verification) -> list[str]:
     skipped = f", besides {unclear} that nobody can tell" if unclear else ""
     estimate = verification.estimates[verification.chosen]
     accuracy = f", right in {estimate} of all images" if estimate else ""
-    sentences = [f"{verification.count} verified labels{skipped} choose {verification.winner.title}{accuracy}."]
+    sentences = [
+        f"{verification.count} verified labels{skipped} choose {verification.winner.in_a_sentence}{accuracy}."
+    ]
     if verification.noisy_best == verification.chosen:
         sentences.append("It is the best on noisy labels, too.")
     others = [] if verification.noisy_best == verification.chosen else [verification.noisy_best]
     for other in [*others, *(control for control in verification.controls if control not in others)]:
-        title = pool.candidates[other].title
+        title = pool.candidates[other].in_a_sentence
         name = f"{title}, the best on noisy labels" if other == verification.noisy_best else title
         sentences += _lead(verification.lead(other), name)
     since = f"after {verification.unchanged_since} of {total} answers"
@@ -255,7 +271,7 @@ def verification_record(experiment: Experiment, verification: Verification | Non
             {
                 "title": verification.pool.candidates[position].title,
                 "trial": verification.pool.candidates[position].trial,
-                "on_right_labels": verification.estimates[position],
+                "on_right_labels": estimate.model_dump() if (estimate := verification.estimates[position]) else None,
                 "on_noisy_labels": round(float(noisy[position]), 6),
             }
             for position in verification.ranking

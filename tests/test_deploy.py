@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shlex
@@ -17,8 +18,11 @@ import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from tune_mentormix import __version__
+from tune_mentormix.cli.admin import serve
 from tune_mentormix.cli.app import app
 from tune_mentormix.cluster.jobs import runtime_env
+from tune_mentormix.service.settings import ServerSettings
+from tune_mentormix.service.sse import PING_SECONDS
 
 REPOSITORY = Path(__file__).parents[1]
 DEPLOY = REPOSITORY / "deploy"
@@ -189,3 +193,16 @@ def test_what_the_container_copies_and_installs_is_there() -> None:
 
 def test_the_slurm_script_is_bash() -> None:
     subprocess.run(["bash", "-n", str(DEPLOY / "slurm.sh")], check=True)
+
+
+def test_the_proxy_leads_to_the_service_and_names_the_address_that_it_sees() -> None:
+    directives = re.findall(r"^ +(\w+) ([^;#{}\n]+);", (DEPLOY / "nginx.conf").read_text(), re.MULTILINE)
+    assert ("proxy_pass", f"http://127.0.0.1:{inspect.signature(serve).parameters['port'].default}") in directives
+    assert ("proxy_set_header", "X-Forwarded-For $remote_addr") in directives, "not what a client claims"
+    given = dict(directives)
+    assert int(given["client_max_body_size"].removesuffix("k")) * 1024 >= ServerSettings().max_body
+    assert int(given["proxy_read_timeout"].removesuffix("s")) > PING_SECONDS
+    (shown,) = re.findall(
+        r"```yaml\n(https: true\n.*?)```", (REPOSITORY / "docs" / "service.md").read_text(), re.DOTALL
+    )
+    assert ServerSettings.model_validate(yaml.safe_load(shown)).trusted_proxies == ["127.0.0.1"]

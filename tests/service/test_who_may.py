@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
+from starlette.testclient import TestClient
 
 from tests.service.conftest import READ, RUN, Serve, Served, bearer, sign_in
+from tests.support.served_process import served_process
+from tune_mentormix.errors import RequestError
+from tune_mentormix.service.settings import read_server_settings
 
 HTML = {"Accept": "text/html"}
 OPEN = {"/healthz", "/login", "/assets/birds"}  # with the name filled in
@@ -215,3 +220,64 @@ def test_no_token_is_ever_logged(served: Served, caplog: pytest.LogCaptureFixtur
     assert "'experiment': 'birds', 'trial': '1'" in logged
     assert RUN not in logged
     assert "secretsecret" not in logged
+
+
+def test_failed_logins_of_others_lock_out_neither_another_address_nor_a_known_user_of_this_one(serve: Serve) -> None:
+    served = serve(logins_per_minute=3)
+
+    def login(token: str, address: str) -> int:
+        client = TestClient(served.client.app, client=(address, 50_000))
+        return client.post("/login", data={"token": token}, follow_redirects=False).status_code
+
+    assert login(READ, "192.0.2.1") == 303
+    assert [login("wrong", "192.0.2.1") for _ in range(5)] == [401, 401, 401, 429, 429]
+    assert login(READ, "192.0.2.1") == 303, "its user was there before"
+    assert login(RUN, "192.0.2.1") == 429, "a guess that is right tells no more than one that is wrong"
+    assert login(RUN, "192.0.2.2") == 303
+    assert [login("wrong", f"2001:db8::{host}") for host in range(5)] == [401, 401, 401, 429, 429], "one /64 network"
+    assert login("wrong", "2001:db8:0:1::1") == 401
+
+
+FORWARDED = "X-Forwarded-For"
+
+
+@pytest.mark.parametrize("trusted", [["127.0.0.1"], ["127.0.0.0/8"]])
+def test_behind_a_trusted_proxy_failed_logins_count_for_the_real_address(
+    simulated_storage: Path, tmp_path: Path, trusted: list[str]
+) -> None:
+    log = tmp_path / "log"
+    with served_process(simulated_storage, log, logins_per_minute=3, trusted_proxies=trusted) as served:
+
+        def login(token: str, forwarded: str) -> int:
+            answer = httpx.post(f"{served.url}/login", data={"token": token}, headers={FORWARDED: forwarded})
+            return answer.status_code
+
+        assert [login("wrong", "192.0.2.1") for _ in range(5)] == [401, 401, 401, 429, 429]
+        assert login(READ, "192.0.2.2") == 303
+        assert [login("wrong", f"198.51.100.{n}, 192.0.2.1") for n in range(3)] == [429] * 3, (
+            "only what the proxy adds"
+        )
+    assert '"client": "192.0.2.2"' in log.read_text()
+
+
+@pytest.mark.parametrize("trusted", [[], ["192.0.2.77"]])
+def test_nobody_but_a_trusted_proxy_chooses_an_address(
+    simulated_storage: Path, tmp_path: Path, trusted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")  # uvicorn's own, which would trust everybody
+    log = tmp_path / "log"
+    with served_process(simulated_storage, log, logins_per_minute=3, trusted_proxies=trusted) as served:
+        statuses = [
+            httpx.post(
+                f"{served.url}/login", data={"token": "wrong"}, headers={FORWARDED: f"192.0.2.{n}"}
+            ).status_code
+            for n in range(5)
+        ]
+    assert statuses == [401, 401, 401, 429, 429]
+    assert '"client": "192.0.2.' not in log.read_text()
+
+
+@pytest.mark.parametrize("wrong", ["*", "proxy.example.org", "10.0.0.1/8", ""])
+def test_a_trusted_proxy_is_an_address_or_a_network(wrong: str) -> None:
+    with pytest.raises(RequestError, match=r"trusted_proxies.* such as 10\.0\.0\.0/8"):
+        read_server_settings(None, {"trusted_proxies": [wrong]})

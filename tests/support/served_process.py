@@ -24,14 +24,14 @@ from tests.support.in_memory_jobs import InMemoryJobs
 from tune_mentormix.service.app import make_app
 from tune_mentormix.service.settings import ServerSettings
 from tune_mentormix.service.request_logging import log_as_json
-from tune_mentormix.service.server import UVICORN_OPTIONS
+from tune_mentormix.service.server import uvicorn_options
 from tune_mentormix.service.auth import Principal, Tokens
 log_as_json()
 tokens = Tokens([(Principal("reader", "read"), sys.argv[3]), (Principal("runner", "run"), sys.argv[4])])
 settings = {"storage": sys.argv[1], "requests_per_second": 1e6, "burst": 10**9, "max_jobs": 10**6}
 server = ServerSettings.model_validate(settings | json.loads(sys.argv[5]))
 app = make_app(server, tokens, InMemoryJobs())
-uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), **UVICORN_OPTIONS)
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), **uvicorn_options(server))
 """
 
 

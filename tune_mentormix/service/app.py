@@ -15,7 +15,7 @@ from tune_mentormix import __version__
 from tune_mentormix.cluster.jobs import ClusterJobs
 from tune_mentormix.service import api, metrics, pages
 from tune_mentormix.service.artifacts import Artifacts
-from tune_mentormix.service.auth import RateLimiter, Sessions, Tokens
+from tune_mentormix.service.auth import FailedLogins, RateLimiter, Sessions, Tokens
 from tune_mentormix.service.dependencies import Service
 from tune_mentormix.service.error_handlers import add_error_handlers
 from tune_mentormix.service.experiments import ExperimentCache, log_event, poll, refresh_all
@@ -46,7 +46,7 @@ def make_app(server: ServerSettings, tokens: Tokens, cluster: ClusterJobs | None
         broadcaster=Broadcaster(server.max_streams),
         artifacts=Artifacts(server.storage),
         requests=RateLimiter(server.requests_per_second, server.burst),
-        failed_logins=RateLimiter(server.logins_per_minute / 60, server.logins_per_minute),
+        failed_logins=FailedLogins(server.logins_per_minute, server.session_time),
     )
     app = FastAPI(
         title="tune-mentormix",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import math
 import os
 import re
@@ -32,6 +33,7 @@ MIN_TOKEN_LENGTH = 24  # characters
 MAX_SESSIONS = 1_000  # of one server; the oldest is signed out for one more
 DEFAULT_FILE = Path("~/.config/tune-mentormix/tokens")
 COOKIE = "session"
+IPV6_SITE_BITS = 64  # within such a network, anybody takes any address
 _LINE = re.compile(r"(?P<role>read|run)\s+(?P<owner>[A-Za-z0-9._-]{1,40})\s+(?P<token>\S+)")
 
 
@@ -101,6 +103,40 @@ class RateLimiter:
     def retry_after(self, key: str) -> int:
         """Returns the seconds until a hit is within the limit again, at least one."""
         return max(1, math.ceil(self._limiter.get_window_stats(self._limit, key).reset_time - time.time()))
+
+
+class FailedLogins:
+    """Slows down the guessing of tokens from one address, and locks nobody out who has signed in from there."""
+
+    def __init__(self, per_minute: float, known_seconds: float) -> None:
+        self._limiter = RateLimiter(per_minute / 60, per_minute)
+        self._known: TTLCache[tuple[str, str], bool] = TTLCache(MAX_SESSIONS, known_seconds)
+
+    def retry_after(self, address: str, principal: Principal | None) -> int | None:
+        """Returns how many seconds a login has to wait; None if it may be tried now."""
+        client = _site(address)
+        if principal and (client, principal.owner) in self._known:
+            return None
+        return self._limiter.retry_after(client) if self._limiter.is_reached(client) else None
+
+    def failed(self, address: str) -> None:
+        """Counts a wrong token."""
+        self._limiter.hit(_site(address))
+
+    def succeeded(self, address: str, principal: Principal) -> None:
+        """Remembers that the token's owner uses this address: others who fail there will not lock it out."""
+        self._known[_site(address), principal.owner] = True
+
+
+def _site(address: str) -> str:
+    """Returns whom an address belongs to: one IPv4 address, or a network of IPv6, of which each site has one."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or ipaddress.ip_network((ip, IPV6_SITE_BITS), strict=False))
 
 
 def read_tokens(file: Path | None, environment: Mapping[str, str]) -> Tokens:

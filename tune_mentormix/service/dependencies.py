@@ -18,7 +18,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
 
 from tune_mentormix.service.artifacts import Artifacts
-from tune_mentormix.service.auth import COOKIE, Principal, RateLimiter, Session, Sessions, Tokens
+from tune_mentormix.service.auth import COOKIE, FailedLogins, Principal, RateLimiter, Session, Sessions, Tokens
 from tune_mentormix.service.experiments import ExperimentCache
 from tune_mentormix.service.jobs import JobQueue
 from tune_mentormix.service.settings import ServerSettings
@@ -42,7 +42,7 @@ class Service:
     broadcaster: Broadcaster
     artifacts: Artifacts
     requests: RateLimiter
-    failed_logins: RateLimiter
+    failed_logins: FailedLogins
 
 
 async def get_service(request: Request) -> Service:

@@ -86,13 +86,19 @@ def login_page(request: Request) -> Response:
 async def login(request: Request, service: Shared, form: Form) -> Response:
     """Begins a session. Failures from one address are counted, so that guessing is slow."""
     client = request.client.host if request.client else ""
-    if service.failed_logins.is_reached(client):
-        return render(request, "login.html", 429, message="Too many attempts from your address: wait a minute.")
     principal = service.tokens.principal(form.get("token", "").strip())
+    wait = service.failed_logins.retry_after(client, principal)
+    if wait is not None:
+        message = f"Too many attempts from your address: wait {wait} s."
+        response: Response = render(request, "login.html", 429, message=message)
+        response.headers["Retry-After"] = str(wait)
+        return response
     if principal is None:
-        service.failed_logins.hit(client)
-        log("a login failed", client=client)
+        service.failed_logins.failed(client)
+        unheard = "x-forwarded-for" in request.headers and not service.server.trusted_proxies
+        log("a login failed" + ("; if a proxy sent it, set trusted_proxies" if unheard else ""), client=client)
         return render(request, "login.html", 401, message="That token is not valid.")
+    service.failed_logins.succeeded(client, principal)
     response = RedirectResponse("/", 303)
     response.set_cookie(
         COOKIE,

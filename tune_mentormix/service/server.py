@@ -23,7 +23,6 @@ UVICORN_OPTIONS: dict[str, Any] = {  # our own logs and headers, no websockets, 
     "log_config": None,
     "access_log": False,
     "server_header": False,
-    "proxy_headers": False,
     "ws": "none",
     "http": "h11",  # the same on every machine, whatever else is installed
     "lifespan": "on",
@@ -31,6 +30,12 @@ UVICORN_OPTIONS: dict[str, Any] = {  # our own logs and headers, no websockets, 
     "timeout_keep_alive": 10,
     "timeout_graceful_shutdown": 5,
 }
+
+
+def uvicorn_options(server: ServerSettings) -> dict[str, Any]:
+    """Returns how uvicorn runs the service; it takes the client's address from the header of trusted proxies only."""
+    proxies = server.trusted_proxies
+    return UVICORN_OPTIONS | {"proxy_headers": bool(proxies), "forwarded_allow_ips": proxies}
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def serve(server: ServerSettings, address: BindAddress, tokens_file: Path | None
         port=address.port,
         ssl_certfile=address.certificate,
         ssl_keyfile=address.key,
-        **UVICORN_OPTIONS,
+        **uvicorn_options(server),
     )
 
 

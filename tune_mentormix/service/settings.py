@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from trainables.settings import DatasetName, Settings, UserPath
 from tune_mentormix.config.settings import SECONDS_PER_UNIT, Seconds, StorageSetting
@@ -14,6 +15,16 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=1e-3, le=1e9)]  # a lower one would lock for hours
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text) if "/" in text else ip_address(text))
+    except ValueError as error:
+        raise ValueError(
+            f"must be addresses such as 10.0.0.5 or networks such as 10.0.0.0/8, got {text!r}"
+        ) from error
 
 
 class ServerSettings(Settings):
@@ -34,11 +45,13 @@ class ServerSettings(Settings):
     max_jobs: Count = 8  # searches that run or wait at once
     max_body: Count = 256_000  # bytes of a request
     max_streams: Count = 256  # event streams, all together
-    requests_per_second: Annotated[float, Field(gt=0)] = 20.0  # of one token, on average
+    requests_per_second: Rate = 20.0  # of one token, on average
     burst: Count = 100  # of one token, at once
-    logins_per_minute: Annotated[float, Field(gt=0)] = 10.0  # failed ones, from one address
+    logins_per_minute: Rate = 10.0  # failed ones, from one address
     session_time: Seconds = 12.0 * SECONDS_PER_UNIT["h"]  # until a browser has to sign in again
     https: bool = False  # a proxy in front speaks HTTPS: cookies are sent over nothing else
+    # addresses or networks of the proxies in front: their X-Forwarded-For tells whom a request is from, no other's
+    trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = Field(default_factory=list)
 
 
 def read_server_settings(path: Path | None, options: dict[str, Any]) -> ServerSettings:

@@ -15,7 +15,7 @@ from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import load_space
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
-from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, DatasetFacts, Provenance, write_label_noise
+from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, Provenance, write_label_noise
 from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
 from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import write_yaml
@@ -44,7 +44,7 @@ def made_up_search(storage: Location, name: str = "misled", networks: dict[int, 
     dataset, _ = load_named_dataset(asked.data_settings())
     folder = storage / name
     folder.mkdir(parents=True)
-    provenance = Provenance(dataset=DatasetFacts.of(dataset)).model_dump(mode="json")
+    provenance = Provenance.collect(dataset).model_dump(mode="json")
     write_yaml(folder / SEARCH_FILE, {"format": 1, **asked.model_dump(mode="json"), "provenance": provenance})
     write_label_noise(folder / LABEL_NOISE_FILE, dataset)
     journal = Journal(folder / JOURNAL_FILE)

@@ -237,6 +237,8 @@ def about_verification(verification: Verification) -> list[str]:
         title = pool.candidates[other].in_a_sentence
         name = f"{title}, the best on noisy labels" if other == verification.noisy_best else title
         sentences += _lead(verification.lead(other), name)
+    if verification.count < MIN_ANSWERS:
+        sentences.append(f"With fewer than {MIN_ANSWERS} verified labels such intervals are often too narrow.")
     since = f"after {verification.unchanged_since} of {total} answers"
     if verification.stands:
         sentences.append(f"The decision stands: it is the same {since} as after all.")

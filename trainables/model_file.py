@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from trainables.errors import ModelFileError, one_line
+from trainables.errors import ModelFileError, describe_value, one_line
 from trainables.files import write_atomically
 from trainables.settings import NetworkName, Precision, Settings
 
@@ -84,6 +84,4 @@ def _read_description(path: Path, text: str) -> ModelDescription:
     try:
         return ModelDescription.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise ModelFileError(f"{path} does not describe its model: {name}: {first['msg']}") from error
+        raise ModelFileError(f"{path} does not describe its model: {describe_value(error.errors()[0])}") from error

@@ -65,7 +65,7 @@ def test_what_older_journals_lack_has_a_default_and_what_is_unknown_is_kept() ->
 @pytest.mark.parametrize(
     ("entry", "complaint"),
     [
-        ({"event": "report", "trial": 0}, "line 2 is not a journal event: epoch is missing; .*repair NAME"),
+        ({"event": "report", "trial": 0}, "line 2 is not a journal event: epoch is missing; .*`repair "),
         ({"event": "dance", "trial": 0}, "line 2 is not a journal event: .*'dance'"),
         ({"event": "proposed", "trial": 1, "config": 3}, "line 2 is not a journal event: config must be a mapping"),
         ({"event": "proposed", "trial": 1, "config": {"mixup_alpha": "x"}}, "config: mixup_alpha must be a number"),

@@ -29,7 +29,7 @@ def test_a_damaged_line_is_named_then_cut_out_and_the_rest_is_read_as_before(
     assert run(["status", name, "--storage", str(storage)]) == WRONG_REQUEST
     complaint = capsys.readouterr().err
     assert f"line {line} is not a journal event: val_accuracy must be a number in [0, 1], got 7.5" in complaint
-    assert "`repair NAME`" in complaint
+    assert f"`repair {name}`" in complaint
 
     assert run(["repair", name, "--storage", str(storage)]) == DONE
     assert f"line {line}: val_accuracy must be" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainables.errors import one_line
+from trainables.errors import describe_value, one_line
 from tune_mentormix.config.settings import FORMAT, refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import experiment_path
@@ -84,7 +84,7 @@ def read_submission(storage: Location, name: str, number: int) -> Submission:
     try:
         return Submission.model_validate(document.values)
     except ValidationError as error:
-        raise RequestError(f"{path} is not a submission: {error.errors()[0]['msg']}") from error
+        raise RequestError(f"{path} is not a submission: {describe_value(error.errors()[0])}") from error
 
 
 def latest_submission(storage: Location, name: str) -> Submission | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from trainables.errors import describe_value, shorten
 from tune_mentormix.errors import unknown
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[s
     if error["type"] == "missing":
         return f"{name} is missing"
     if name not in model.model_fields:
-        return error["msg"].removeprefix("Value error, ")
+        return describe_value(error)
     if error["type"] == "value_error":
         return f"{name}: {error['msg'].removeprefix('Value error, ')}"
     allowed = choices(model.model_fields[name].annotation)
@@ -46,12 +47,6 @@ def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[s
     exceeds = error["type"].startswith("less_than")
     must = f"be one of {', '.join(allowed)}" if allowed else _allowed(model, name, exceeds)
     return f"{name} must {must}, got {shorten(value)}"
-
-
-def shorten(value: object) -> str:
-    """Returns a value for a message, as it is written in YAML where it is a truth value, and not too long."""
-    shown = str(value).lower() if isinstance(value, bool) else repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def choices(annotation: Any) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainables.data import Dataset
-from trainables.errors import one_line
+from trainables.errors import one_line, shorten
 from tune_mentormix.config.settings import (
     BUDGETS,
     RECORD_KEYS,
@@ -19,7 +19,7 @@ from tune_mentormix.config.settings import (
     option_name,
     settings_schema,
 )
-from tune_mentormix.config.validation import describe, shorten
+from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE, write_label_noise

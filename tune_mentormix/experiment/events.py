@@ -21,13 +21,15 @@ from pydantic import (
     model_validator,
 )
 
+from trainables.errors import shorten
 from trainables.settings import MAX_COUNT, Count, TrialSettings
-from tune_mentormix.config.validation import describe, shorten
+from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError, unknown
 from tune_mentormix.experiment.schemas import NoiseEstimate
 from tune_mentormix.formatting import without_nan
 from tune_mentormix.storage.journal import Journal
 from tune_mentormix.storage.journal_backends import journal_lines
+from tune_mentormix.storage.listing import has_file
 from tune_mentormix.storage.paths import Location
 
 TrialNumber = Annotated[int, Field(ge=0, le=MAX_COUNT)]
@@ -214,7 +216,7 @@ Event = (
 )
 Handler = Callable[[Event], object]
 
-REPAIR = "the file was damaged: `repair NAME` keeps a copy and cuts it out"
+SEARCH_FILE = "search.yaml"  # of an experiment
 _MODELS: dict[str, type[BaseModel]] = {model.model_fields["event"].default: model for model in get_args(Event)}
 _PARSER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
@@ -242,7 +244,13 @@ def read_events(path: Location) -> Iterator[Event]:
         try:
             yield parse_line(line)
         except ValueError as error:
-            raise RequestError(f"{path}, line {number} is not a journal event: {error}; {REPAIR}") from error
+            raise RequestError(f"{path}, line {number} is not a journal event: {error}; {_advice(path)}") from error
+
+
+def _advice(path: Location) -> str:
+    folder = path.parent  # of the experiment, or of its confirmation
+    name = folder.parent.name if has_file(folder.parent / SEARCH_FILE) else folder.name
+    return f"the file was damaged: `repair {name}` keeps a copy and cuts it out"
 
 
 def replay(path: Location, *handlers: Handler) -> None:
@@ -257,7 +265,7 @@ def replay(path: Location, *handlers: Handler) -> None:
                 handle(event)
         except (KeyError, ValueError) as error:
             reason = f"trial {error} was never proposed" if isinstance(error, KeyError) else str(error)
-            raise RequestError(f"{path}, line {number} makes no sense: {reason}; {REPAIR}") from error
+            raise RequestError(f"{path}, line {number} makes no sense: {reason}; {_advice(path)}") from error
 
 
 class EventJournal(Journal):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
+from trainables.errors import describe_value
 from tune_mentormix.config.settings import FORMAT, SearchSettings, check_name, refuse_newer
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # NumPy is imported where probabilities are read
 
 logger = logging.getLogger(__name__)
 
-SEARCH_FILE = "search.yaml"
+SEARCH_FILE = events.SEARCH_FILE
 ENDED_EARLY = ("patience", "exhausted")  # why a search may be over before `num_samples` trials
 
 
@@ -270,8 +271,9 @@ def open_experiment(path: Location) -> Experiment:
     try:
         provenance = Provenance.model_validate(document.values.get("provenance", {}))
     except ValidationError as error:
-        key = ".".join(map(str, ("provenance", *error.errors()[0]["loc"])))
-        raise RequestError(f"{document.source} is damaged: {key}: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        reason = describe_value(first | {"loc": ("provenance", *first["loc"])})
+        raise RequestError(f"{document.source} is damaged: {reason}") from error
     return Experiment(path, settings, provenance, num_samples=settings.num_samples)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from trainables.errors import one_line
+from trainables.errors import describe_value, one_line
 from tune_mentormix.config.settings import FORMAT, refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.provenance import git_commit, package_versions
@@ -116,8 +116,7 @@ def read_provenance(folder: Path) -> ExportRecord:
     try:
         return ExportRecord.model_validate(values)
     except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise RequestError(f"{path} is no export's provenance: {key}: {error.errors()[0]['msg']}") from error
+        raise RequestError(f"{path} is no export's provenance: {describe_value(error.errors()[0])}") from error
 
 
 def check_file(folder: Path, name: str, provenance: ExportRecord) -> None:

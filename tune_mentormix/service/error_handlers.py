@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
+from trainables.errors import describe_value
 from tune_mentormix.cluster.jobs_api import ClusterError
 from tune_mentormix.errors import RequestError
 from tune_mentormix.service.admission import NotAllowedError
@@ -16,6 +17,7 @@ from tune_mentormix.service.dependencies import authenticate, authorize, bearer,
 from tune_mentormix.service.experiments import NotFoundError
 from tune_mentormix.storage.paths import StorageError
 
+MAX_DETAIL = 300  # characters of an answer that holds what was sent
 Respond = Callable[[Request, StarletteHTTPException], Response]
 STATUSES = (
     (NotFoundError, 404),
@@ -40,8 +42,8 @@ def add_error_handlers(app: FastAPI, respond: Respond) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-        return respond(request, HTTPException(422, f"{where[:100]}: {first['msg']}"))
+        where = first["loc"][1:] or first["loc"]
+        return respond(request, HTTPException(422, describe_value(first | {"loc": where})[:MAX_DETAIL]))
 
     async def http(request: Request, error: Exception) -> Response:
         """A path or method that no route has runs no dependency: without a token it is refused here, as all are."""

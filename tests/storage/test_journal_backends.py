@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.object_store import ObjectStore
 from tune_mentormix.storage import journal_backends
-from tune_mentormix.storage.journal_backends import SegmentsBackend, read_segments
+from tune_mentormix.storage.journal_backends import LeaseLostError, SegmentsBackend, read_segments
 from tune_mentormix.storage.paths import RemotePath
 
 places = count()
@@ -87,3 +87,30 @@ def test_segments_that_are_merged_while_they_are_read_are_read_once(folder: Remo
     first = int(next(reading))
     SegmentsBackend(folder)
     assert [first, *map(int, reading)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_segments_that_are_removed_under_a_writer_are_written_again(
+    folder: RemotePath, kept: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(journal_backends, "MERGED_AT_ONCE", 4)
+    append(SegmentsBackend(folder), 1, 3)
+    segments = SegmentsBackend(folder)
+    append(segments, 4, 9)
+    for found in sorted(folder.iterdir(), key=lambda found: found.name)[kept:]:
+        found.unlink()
+    append(segments, 10, 16)
+    assert numbers(folder) == list(range(1, 17))
+    assert "removed while the search runs: it was written again, complete" in caplog.text
+    assert len(caplog.records) == 1
+    segments.close()
+    assert numbers(folder) == list(range(1, 17))
+
+
+def test_a_writer_that_was_taken_over_writes_nothing_again(folder: RemotePath) -> None:
+    first = SegmentsBackend(folder)
+    append(first, 1, 3)
+    append(SegmentsBackend(folder), 4, 5)  # which merged what the first wrote
+    with pytest.raises(LeaseLostError):
+        append(first, 6, 6)
+    assert numbers(folder) == [1, 2, 3, 4, 5]

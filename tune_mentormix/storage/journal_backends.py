@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -136,17 +136,24 @@ class SegmentsBackend:
         self._known = set(found)
         self._levels: list[list[Segment]] = [[]]  # own segments, by how often they were merged
         self._next = 1 + max((segment.last for segment in current), default=0)
+        self._present = set(current)  # what holds the journal now
+        self._written = _read(folder, current)  # all of its lines, should somebody remove segments
         if len(current) > 1:
             self._merge(current, found)
 
     def append(self, lines: bytes) -> None:
         """Writes one segment, or none where this raises OSError (LeaseLostError: there is another writer)."""
-        if set(_list(self._folder)) - self._known:
+        found = set(_list(self._folder))
+        if found - self._known:
             raise LeaseLostError
+        if self._present - found:
+            self._restore()
         segment = Segment(self._next, self._next, self._token)
         self._known.add(segment)  # before the write: if only its answer is lost, the segment exists
         (self._folder / segment.name).write_bytes(lines)
         self._next += 1
+        self._present.add(segment)
+        self._written.append(lines)
         self._levels[0].append(segment)
         self._merge_full_levels()
 
@@ -156,6 +163,21 @@ class SegmentsBackend:
         if len(own) > 1:
             with suppress(OSError):
                 self._merge(sorted(own), own)
+
+    def _restore(self) -> None:
+        """Writes all lines again, as one segment, after somebody removed some or all."""
+        whole = Segment(min(self._present).first, self._next - 1, self._token)
+        self._known.add(whole)
+        (self._folder / whole.name).write_bytes(b"".join(self._written))
+        self._replace(self._present - {whole}, whole)
+        self._levels = [[whole]]
+        logger.warning("parts of %s were removed while the search runs: it was written again, complete", self._folder)
+
+    def _replace(self, segments: Collection[Segment], merged: Segment) -> None:
+        for segment in segments:
+            with suppress(OSError):  # readers skip it: the merged one covers it
+                (self._folder / segment.name).unlink(missing_ok=True)
+        self._present = self._present.difference(segments) | {merged}
 
     def _merge_full_levels(self) -> None:
         for level, segments in enumerate(self._levels):
@@ -174,9 +196,7 @@ class SegmentsBackend:
         merged = Segment(segments[0].first, segments[-1].last, self._token)
         self._known.add(merged)
         (self._folder / merged.name).write_bytes(b"".join(_read(self._folder, segments)))
-        for segment in replaced:
-            with suppress(OSError):  # readers skip it: the merged one covers it
-                (self._folder / segment.name).unlink(missing_ok=True)
+        self._replace(replaced, merged)
         return merged
 
 

@@ -92,7 +92,10 @@ def test_a_search_of_another_version_is_shown_with_what_that_version_recorded(tm
     [
         ({"num_samples": "many"}, r"^num_samples must be a whole number.*, got 'many' \(.*search.yaml, line 2\)$"),
         ({"provenance": "x"}, r"search.yaml is damaged: provenance must be a mapping .*, got 'x'"),
-        ({"provenance": {"dataset": {"train_images": "few"}}}, r"is damaged: provenance.dataset.train_images must be a whole number, got 'few'"),
+        (
+            {"provenance": {"dataset": {"train_images": "few"}}},
+            r"is damaged: provenance.dataset.train_images must be a whole number, got 'few'",
+        ),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line(damage: dict[str, object], message: str, tmp_path: Path) -> None:

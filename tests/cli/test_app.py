@@ -427,3 +427,34 @@ def test_the_epochs_expected_follow_from_the_rungs() -> None:
     assert found.request.early_stopping().rungs == [2, 4, 8]
     assert found.expected_epochs == round(2 * 10 + 6 * (2 + 2 / 2 + 4 / 4 + 2 / 8))
     assert (found.max_epochs, found.seconds(80)) == (80, 80.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--write", "new.csv"], "--write needs --worst N or --above SCORE"),
+        (["--worst", "5"], "add --write FILE"),
+        (["--write", "new.npy", "--worst", "5"], "must end in .csv, got new.npy (--write)"),
+        (["--write", "there.csv", "--worst", "5"], "there.csv exists already"),
+        (["--out", "."], "it is a folder (--out)"),
+        (["--out", "a.csv", "--write", "./a.csv", "--worst", "5"], "must be different files"),
+        (["--pred-probs", "p.npy"], "--pred-probs needs --out"),
+        ([], "there is no experiment 'birds'"),
+    ],
+)
+def test_a_request_for_labels_that_cannot_be_met_is_refused_at_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.csv").touch()
+
+    assert run(["labels", "birds", *options]) == WRONG_REQUEST
+
+    error = capsys.readouterr().err
+    assert message in error.replace("\n", " ")
+    assert error.startswith("error: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there.csv"]

@@ -84,6 +84,7 @@ def test_the_answer_comes_first_with_split_labels_and_controls(searched: Experim
         "Slices: accuracy over each hyperparameter",
         "What the mentor selected",
         "Label noise",
+        "Suspicious labels",
         "Failures and restarts",
         "Cost",
         "Every trial",

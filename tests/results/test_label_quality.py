@@ -11,6 +11,7 @@ from tune_mentormix.results.label_quality import (
     clean_accuracy_by_transition,
     estimate_noise,
     is_told_from_errors,
+    label_scores,
     pool_noise,
 )
 
@@ -193,3 +194,20 @@ def test_estimates_of_several_folds_are_pooled_into_a_sharper_one() -> None:
     assert pooled.confusion is not None
     assert np.sum(pooled.confusion) == 1500
     assert pool_noise([]) is None
+
+
+def test_a_score_weighs_the_most_probable_other_class_against_the_given_one() -> None:
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0, 0, 1], [0, 0, 1]], dtype=np.float16)
+
+    scores = label_scores(np.array([0, 2, 1, 2]), probabilities)
+
+    assert scores == pytest.approx([2 / 9, 6 / 9, 1, 0], abs=1e-3)
+
+
+def test_a_score_is_above_one_half_exactly_where_another_class_is_more_probable() -> None:
+    labels, probabilities, _ = draw(symmetric(0.4), images=500)
+
+    scores = label_scores(labels, probabilities)
+
+    assert ((scores > 0.5) == (probabilities.argmax(axis=1) != labels)).all()
+    assert ((scores >= 0) & (scores <= 1)).all()

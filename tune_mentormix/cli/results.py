@@ -1,15 +1,25 @@
-"""The commands for what a search found: confirm, report, compare."""
+"""The commands for what a search found: confirm, report, compare, labels."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tune_mentormix.cli import console, options
-from tune_mentormix.cli.options import AsJson, Name, Storage, Verbose, argument, option, path_option, with_settings
+from tune_mentormix.cli.options import (
+    AsJson,
+    Name,
+    Storage,
+    Verbose,
+    argument,
+    complete_name,
+    option,
+    path_option,
+    with_settings,
+)
 from tune_mentormix.cli.progress import SearchProgress, hint, long_work
 from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
@@ -23,7 +33,16 @@ REPORT_HELP = (
     "HTML file to write. Not set: report.html in the experiment's folder; NAME-report.html for a remote one."
 )
 AS_BEFORE = "Not set: 5, or as before."
+LABELS_HELP = (
+    "CSV file to write: each training image, its given and suggested label, score, rank and whether out of fold."
+)
+WRITE_HELP = (
+    "Label file to write, for search --labels-file: as given, but for the labels chosen by --worst or --above."
+)
+PROBABILITIES_HELP = "NumPy file (.npy) to write, for cleanlab and FiftyOne: probabilities in the order of --out."
+MOVED_HELP = "Where the {} is now. Not set: as in the search."
 ABLATE_HELP = "Then train the winner with one hyperparameter at a time set back to its published value."
+Fix = Literal["replace", "drop"]
 app = options.Commands("Results")
 
 
@@ -104,3 +123,66 @@ def compare(
         written = write_comparison(comparison, out)
         if not as_json:
             console.print_written(written)
+
+
+@app.with_examples(
+    "labels birds --out labels.csv",
+    "labels birds --write corrected.csv --worst 200",
+    "labels best --data-dir ~/birds --write corrected.csv --above 0.9 --fix drop",
+)
+def labels(
+    name: Annotated[
+        str, argument("NAME", "Experiment name, or folder that export or train wrote.", autocompletion=complete_name)
+    ],
+    out: Annotated[Path | None, path_option(LABELS_HELP)] = None,
+    write: Annotated[Path | None, path_option(WRITE_HELP)] = None,
+    worst: Annotated[int | None, option("Change so many labels, the most suspicious ones.")] = None,
+    above: Annotated[float | None, option("Change the labels with a score above this, 0 to 1.")] = None,
+    fix: Annotated[Fix, typer.Option(help="Replace labels by the suggested ones, or drop their images.")] = "replace",
+    pred_probs: Annotated[Path | None, path_option(PROBABILITIES_HELP)] = None,
+    data_dir: Annotated[Path | None, path_option(MOVED_HELP.format("dataset"))] = None,
+    labels_file: Annotated[Path | None, path_option(MOVED_HELP.format("label file"))] = None,
+    storage: Storage = STORAGE,
+) -> None:
+    """Find the labels that are probably wrong, and write a corrected label file."""
+    _check_files(out, write, pred_probs)
+    if write and worst is None and above is None:
+        raise RequestError("--write needs --worst N or --above SCORE: which labels to change")
+    if not write and (worst is not None or above is not None):
+        raise RequestError("--worst and --above choose the labels to change in a new label file: add --write FILE")
+    from tune_mentormix.export.read import read_search_or_export
+
+    moved = {"data_dir": data_dir, "labels_file": labels_file}
+    found = read_search_or_export(storage, name, moved)
+    from tune_mentormix.cli.tables import print_correction, print_labels
+    from tune_mentormix.export.predictions import suspicious_labels  # imports torch
+
+    table = suspicious_labels(found, moved)
+    correction = table.correct(fix, worst, above) if write else None  # may refuse, before anything is written
+    print_labels(table)
+    if out:
+        table.write_csv(out)
+        console.print_written(out)
+    if pred_probs:
+        table.write_probabilities(pred_probs)
+        console.print_written(pred_probs)
+    if write and correction:
+        correction.write(write)
+        print_correction(correction, write)
+
+
+def _check_files(out: Path | None, write: Path | None, pred_probs: Path | None) -> None:
+    """Raises RequestError if these files cannot be written, before any work is done for them."""
+    files = {"--out": out, "--write": write, "--pred-probs": pred_probs}
+    for option_name, path in files.items():
+        if path and path.is_dir():
+            raise RequestError(f"cannot write {path}: it is a folder ({option_name})")
+    given = [path.absolute() for path in files.values() if path]
+    if len(set(given)) < len(given):
+        raise RequestError("--out, --write and --pred-probs must be different files")
+    if pred_probs and not out:
+        raise RequestError("--pred-probs needs --out FILE, which tells whose probabilities each row holds")
+    if write and write.suffix.lower() != ".csv":
+        raise RequestError(f"a corrected label file is CSV, so its name must end in .csv, got {write} (--write)")
+    if write and write.exists():
+        raise RequestError(f"{write} exists already: choose another name, or remove it (--write)")

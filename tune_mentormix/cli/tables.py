@@ -1,8 +1,9 @@
-"""The tables of the commands confirm, compare, export, evaluate and predict. Imports SciPy: import it when needed."""
+"""The tables of confirm, compare, labels, export, evaluate and predict. Imports SciPy: import it when needed."""
 
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,8 +33,10 @@ from tune_mentormix.results.confirmation_summary import confirmation_record, ver
 if TYPE_CHECKING:
     from tune_mentormix.export.evaluate import ExportEvaluation, Prediction  # imports torch
     from tune_mentormix.export.write import Exported
+    from tune_mentormix.results.suspicious_labels import Correction, LabelTable
 
 MAX_MATRIX_CLASSES = 20  # a larger confusion matrix does not fit a terminal, and is in the JSON
+MAX_LABELS = 10  # suspicious ones shown; all are in the file
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -232,3 +235,37 @@ def write_predictions(predictions: Iterable[Prediction], top_k: int, out: Path) 
 def _prediction_columns(top_k: int) -> list[str]:
     numbers = ["", *(f"_{n}" for n in range(2, top_k + 1))]
     return [f"{column}{number}" for number in numbers for column in ("label", "probability")]
+
+
+def print_labels(table: LabelTable) -> None:
+    """Prints how many labels are suspicious, the worst of them, and how far the scores can be trusted."""
+    count, held_out = len(table.names), int(table.out_of_fold.sum())
+    stdout.print(f"{count} labels scored by {table.source}, {held_out} of them out of fold")
+    wrong = table.estimated_wrong()
+    about = "" if wrong is None else f"; about {100 * wrong:.1f} % of the labels are wrong (estimated)"
+    stdout.print(f"another class is more probable for {table.disagreements()}{about}\n")
+    columns = ("image", "given", "suggested", "p_given", "score", "rank", "out_of_fold")
+    print_table(columns, ([printable(str(cell)) for cell in row] for row in table.rows(MAX_LABELS)))
+    if held_out < count:
+        print_note(
+            f"{count - held_out} labels are scored by networks that were trained on them and may have memorised "
+            "them. After a confirmation (confirm), every image is scored out of fold."
+        )
+    if formulas := table.formula_like():
+        print_note(
+            f"{formulas} images have a name or class that a spreadsheet takes for a formula. Names stay unchanged in "
+            "the files: import the columns as text."
+        )
+
+
+def print_correction(correction: Correction, path: Path) -> None:
+    """Prints what a label file holds, and how to search with it."""
+    done = f"{correction.dropped} images left out" if correction.dropped else f"{correction.replaced} labels replaced"
+    sampled = f", {correction.in_sample} of them not scored out of fold" if correction.in_sample else ""
+    stdout.print(f"wrote {path}: {correction.images} labels, {done}{sampled}")
+    print_commands({"search": f"search --labels-file {shlex.quote(str(path))} …"})
+
+
+def printable(text: str) -> str:
+    """Returns a name as it is, or quoted where a terminal would act on a character of it."""
+    return text if text.isprintable() else repr(text)

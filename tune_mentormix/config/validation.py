@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from trainables.errors import describe_value, shorten
-from tune_mentormix.errors import unknown
+from trainables.settings import DataSettings
+from tune_mentormix.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -47,6 +49,18 @@ def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[s
     exceeds = error["type"].startswith("less_than")
     must = f"be one of {', '.join(allowed)}" if allowed else _allowed(model, name, exceeds)
     return f"{name} must {must}, got {shorten(value)}"
+
+
+def with_moved_files(data: DataSettings, moved: Mapping[str, Path | None]) -> DataSettings:
+    """Returns settings of data whose files lie elsewhere now: `moved` has their keys; None: a file did not move.
+
+    Raises RequestError if these settings do not fit together.
+    """
+    changes = {key: value for key, value in moved.items() if value is not None}
+    try:
+        return DataSettings.model_validate(data.model_dump() | changes)
+    except ValidationError as error:
+        raise RequestError(describe(error.errors()[0], DataSettings)) from error
 
 
 def choices(annotation: Any) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportE
     try:
         classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads)
         dataset = load_exported_data(exported.config)
-        _check_classes(classifier, dataset)
+        check_classes(classifier, dataset)
         if split == "validation":
             images, labels = dataset.validation_images, dataset.validation_labels
             kind, recorded = dataset.validation_labels_kind, exported.model.val_accuracy
@@ -106,7 +106,8 @@ def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportE
     return ExportEvaluation(str(exported.path), epoch, split, kind, names, measurement, recorded, clean)
 
 
-def _check_classes(classifier: Classifier, dataset: Dataset) -> None:
+def check_classes(classifier: Classifier, dataset: Dataset) -> None:
+    """Raises ModelFileError if the weights are for other classes, or images of another shape, than the data have."""
     model, images = classifier.description, dataset.train_images.shape[1:]
     if model.class_names != dataset.class_names:
         raise ModelFileError("the weights are for other classes than the data have")

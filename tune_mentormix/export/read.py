@@ -10,10 +10,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from trainables.data import Dataset, load_dataset
 from trainables.errors import DatasetError
+from trainables.files import user_path
 from trainables.settings import DataSettings, Settings, TrialSettings
-from tune_mentormix.config.settings import refuse_newer
-from tune_mentormix.config.validation import describe
+from tune_mentormix.config.settings import check_name, refuse_newer
+from tune_mentormix.config.validation import describe, with_moved_files
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
 from tune_mentormix.export.manifest import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -22,6 +24,7 @@ from tune_mentormix.export.manifest import (
     check_file,
     read_provenance,
 )
+from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 
@@ -61,6 +64,23 @@ def read_folder(path: Path, moved: dict[str, Path | None] | None = None) -> Expo
     return ExportedFolder(path, read_exported(path, moved), provenance.model, sha256)
 
 
+def read_search_or_export(
+    storage: Location, name: str, moved: dict[str, Path | None] | None = None
+) -> Experiment | ExportedFolder:
+    """Reads the experiment of this name, or if there is none, the exported folder at this path.
+
+    `moved` is for a folder, as in `read_exported`. Raises RequestError if it is neither.
+    """
+    try:
+        is_experiment = (storage / check_name(name) / SEARCH_FILE).is_file()
+        folder = user_path(name)
+    except ValueError:
+        is_experiment, folder = False, Path(name)
+    if not is_experiment and folder.is_dir():
+        return read_folder(folder, moved)
+    return read_experiment(storage, name)
+
+
 def read_exported(path: Path, moved: dict[str, Path | None] | None = None) -> ExportedConfig:
     """Reads an exported configuration, from its file or the folder it was exported into.
 
@@ -76,12 +96,7 @@ def read_exported(path: Path, moved: dict[str, Path | None] | None = None) -> Ex
     config = _validate(document)
     if file.name == CONFIG_FILE and (file.parent / PROVENANCE_FILE).exists():
         check_file(file.parent, CONFIG_FILE, read_provenance(file.parent))
-    changes = {key: value for key, value in (moved or {}).items() if value is not None}
-    try:
-        data = DataSettings.model_validate(config.data.model_dump() | changes)
-    except ValidationError as error:
-        raise RequestError(describe(error.errors()[0], DataSettings)) from error
-    return config.model_copy(update={"data": data})
+    return config.model_copy(update={"data": with_moved_files(config.data, moved or {})})
 
 
 def load_exported_data(exported: ExportedConfig) -> Dataset:

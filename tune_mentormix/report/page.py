@@ -17,6 +17,7 @@ from tune_mentormix.experiment.optuna_study import rebuild_study
 from tune_mentormix.formatting import templates_of
 from tune_mentormix.report import figures, plots
 from tune_mentormix.report.label_noise import estimated_noise, label_noise, noise_rate_bound
+from tune_mentormix.report.suspicious_labels import suspicious_labels
 from tune_mentormix.results.clean_terms import clean_estimates
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
 from tune_mentormix.results.confirmation import read_confirmation
@@ -68,6 +69,7 @@ class Report:
         self.label_noise = label_noise(experiment)
         self.estimated_noise = estimated_noise(experiment)
         self.noise_rate_bound = noise_rate_bound(experiment)
+        self.suspicious_labels = suspicious_labels(experiment)
         self.settings = dump_yaml(experiment.search_record(), width=100)
 
 

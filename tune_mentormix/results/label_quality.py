@@ -1,7 +1,7 @@
 """The quality of the labels: how many are wrong, which classes they confuse, and accuracies on clean labels instead.
 
-The estimates rest on predictions for images that the network was not trained on. Only `estimate_noise`, which the
-driver of a search calls, imports NumPy.
+The estimates rest on predictions for images that the network was not trained on. NumPy is imported only where arrays
+are given.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def estimate_noise(labels: NDArray[np.int64], probabilities: NDArray[np.floating
     probabilities = probabilities.astype(np.float64)
     images, classes = probabilities.shape
     per_label = np.bincount(labels, minlength=classes)
-    own = np.bincount(labels, weights=probabilities[np.arange(images), labels], minlength=classes)
+    own = np.bincount(labels, weights=own_probabilities(labels, probabilities), minlength=classes)
     thresholds = np.where(per_label > 0, own / np.maximum(per_label, 1), np.inf)
     is_confident = probabilities >= thresholds - 1e-6
     counted = is_confident.any(axis=1)
@@ -74,6 +74,31 @@ def estimate_noise(labels: NDArray[np.int64], probabilities: NDArray[np.floating
         correction=correction,
         confusion=confusion,
     )
+
+
+def label_scores(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Returns how suspicious each label is [N], from 0 to 1, by a network's probabilities [N, K].
+
+    The probability of the most probable other class by its sum with that of the label: above 0.5 exactly where the
+    network prefers another class. It ranks by the margin of the logits, as AUM does (Pleiss et al. 2020); cleanlab
+    ranks by the label's probability or its difference to the other (self-confidence, normalized margin: Northcutt,
+    Jiang and Chuang 2021; Kuan and Mueller 2022). docs/labels.md has the measurement by which this one was chosen.
+    """
+    import numpy as np
+
+    others = probabilities.astype(np.float32)
+    own = own_probabilities(labels, others)
+    others[np.arange(len(labels)), labels] = 0.0
+    other = others.max(axis=1)
+    scores: NDArray[np.float32] = other / np.maximum(own + other, np.finfo(np.float32).tiny)
+    return scores
+
+
+def own_probabilities(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Returns the probability [N] that the network gives each label."""
+    import numpy as np
+
+    return probabilities[np.arange(len(labels)), labels]
 
 
 def pool_noise(estimates: Sequence[NoiseEstimate]) -> NoiseEstimate | None:

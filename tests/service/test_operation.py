@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.service.conftest import RUN, bearer
+import httpx2 as httpx
+import pytest
+
+from tests.service.conftest import READ, RUN, bearer
 from tests.support.served_process import served_process
 
 
@@ -115,3 +119,28 @@ def _raw(port: int, head: str, chunks: int = 0) -> int | None:
         except OSError:
             return None
     return int(answer.split()[1]) if answer else None
+
+
+@pytest.mark.parametrize(("number", "cut"), [(signal.SIGHUP, False), (signal.SIGTERM, True)])
+def test_the_service_ends_in_order_when_its_terminal_is_closed_and_serves_on_without_its_output(
+    number: signal.Signals, cut: bool, simulated_storage: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["-m", "tune_mentormix", "serve", "--storage", str(simulated_storage), "--port", str(port)]
+    environment = os.environ | {"TUNE_MENTORMIX_READ_TOKEN": READ}
+    service = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True, env=environment)
+    assert service.stderr is not None
+    printed = service.stderr.readline()
+    while "Uvicorn running" not in printed:
+        printed = service.stderr.readline()
+        assert printed, "the service ended"
+    if cut:
+        service.stderr.close()  # as by `2>&1 | head`
+    for _ in range(3):
+        answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/experiments", headers=bearer(READ), timeout=30)
+        assert answer.status_code == 200
+    service.send_signal(number)
+    assert service.wait(30) == -signal.SIGTERM, "uvicorn's way to end, after everything was closed"
+    if not cut:
+        assert "Finished server process" in service.stderr.read()

@@ -162,10 +162,11 @@ def print_exported(exported: Exported, state: str) -> None:
         stdout.print(f"without weights: {exported.why_no_model}", style="yellow")
     if exported.onnx_difference is not None:
         stdout.print(f"ONNX and PyTorch agree to {exported.onnx_difference:.1g} in every probability")
-    commands = {"train": f"train {folder / CONFIG_FILE} --out trained"}
+    commands = {"train": f"train {shlex.quote(str(folder / CONFIG_FILE))} --out trained"}
     if model:
+        quoted = shlex.quote(str(folder))
         split = " --split test" if model.trained_on == "all images" else ""
-        commands |= {"evaluate": f"evaluate {folder}{split}", "predict": f"predict {folder} IMAGES…"}
+        commands |= {"evaluate": f"evaluate {quoted}{split}", "predict": f"predict {quoted} IMAGES…"}
     print_commands(commands)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,10 @@ def load_tokens(address: BindAddress, file: Path | None) -> Tokens:
 
 
 def serve(server: ServerSettings, address: BindAddress, tokens_file: Path | None) -> None:
-    """Serves until SIGINT or SIGTERM. Raises RequestError if it may not, or cannot bind to the address."""
+    """Serves until SIGINT, SIGTERM or SIGHUP (unless that is ignored, as under `nohup`).
+
+    Raises RequestError if it may not, or cannot bind to the address.
+    """
     log_as_json()
     cluster = ClusterJobs(server.address, server.storage, server.insecure) if server.address is not None else None
     tokens = load_tokens(address, tokens_file)
@@ -94,6 +98,8 @@ def serve(server: ServerSettings, address: BindAddress, tokens_file: Path | None
     if not address.is_loopback and not https:
         log("tokens travel unencrypted: give --certificate and --key, or put a proxy with HTTPS in front")
     log(f"serving {server.storage} on http{'s' if address.certificate else ''}://{address.host}:{address.port}")
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # the terminal was closed; uvicorn knows the others
+        signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
     uvicorn.run(
         make_app(server.model_copy(update={"https": https}), tokens, cluster),
         host=address.host,

@@ -243,3 +243,28 @@ def test_separate_validation_images_are_held_out_in_every_fold(tmp_path: Path) -
 
     assert dataset.folds == 1
     assert dataset.fold(1) is dataset
+
+
+@pytest.mark.parametrize("place", ["data_dir", "cache_dir"])
+def test_a_dataset_that_cannot_be_downloaded_leaves_nothing_behind(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torchvision = pytest.importorskip("torchvision.datasets")
+    monkeypatch.setattr(torchvision.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")  # nobody listens
+    with pytest.raises(DatasetError, match="could not be downloaded"):
+        load_dataset(DataSettings.model_validate({"dataset": "cifar10", place: tmp_path / "new" / "folder"}))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old").mkdir()
+    with pytest.raises(DatasetError, match="could not be downloaded"):
+        load_dataset(DataSettings.model_validate({"dataset": "cifar10", place: tmp_path / "old"}))
+    assert [path.name for path in tmp_path.rglob("*")] == ["old"]
+
+
+def test_images_that_cannot_be_decoded_leave_nothing_in_the_cache(tmp_path: Path) -> None:
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(b"no image")
+    settings = {"dataset": "folder", "data_dir": tmp_path / "images", "cache_dir": tmp_path / "cache"}
+    with pytest.raises(DatasetError, match="cannot decode"):
+        load_dataset(DataSettings.model_validate(settings | {"validation_fraction": 0.5}))
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]

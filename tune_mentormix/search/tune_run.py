@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, TuneError
+from ray.tune import CheckpointConfig, PlacementGroupFactory, TuneError
 
 from trainables.data import Dataset
 from trainables.errors import one_line
@@ -26,6 +27,7 @@ from tune_mentormix.experiment.events import Handler, RunEnded, RunStarted
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import command
 from tune_mentormix.search.callbacks import (
+    CheckpointWaits,
     CpuFallbackWarning,
     JournalCallback,
     TrialTimeout,
@@ -111,7 +113,8 @@ def _run_trials(
     experiment, journal, settings = run.experiment, run.journal, run.settings
     stopper = SearchStopper(experiment, journal, settings, run.on_progress)
     searcher = JournaledSearcher(run, proposals, stopper, partial(max_concurrent_trials, settings))
-    callbacks: list[Callback] = [JournalCallback(run, early_stopping, searcher, stopper)]
+    waits = secrets.token_hex(8)
+    callbacks = [JournalCallback(run, early_stopping, searcher, stopper), CheckpointWaits(experiment, waits)]
     if settings.gpus():
         callbacks.append(CpuFallbackWarning())
     if settings.trial_timeout:
@@ -123,7 +126,7 @@ def _run_trials(
         watch_ray(joins_cluster(settings.address), partial(_exit_without_ray, again)),
     ):
         tune.run(
-            _trainable(settings, run.dataset),
+            _trainable(settings, run.dataset, waits),
             name=str(experiment.runs),
             **tune_storage(experiment.path / "runs"),
             metric="val_accuracy",
@@ -192,9 +195,9 @@ def _system_error(error: BaseException | None) -> OSError | None:
     return error
 
 
-def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:
+def _trainable(settings: SearchSettings, dataset: Dataset, waits: str) -> Any:
     """The trainable with its data, put once into Ray's object store, and what each trial may use."""
-    trainable = tune.with_parameters(MentorMixTrainable, dataset=dataset, threads=settings.threads())
+    trainable = tune.with_parameters(MentorMixTrainable, dataset=dataset, threads=settings.threads(), waits=waits)
     resources = PlacementGroupFactory([{"CPU": settings.cpus_per_trial, "GPU": settings.gpus()}])
     return tune.with_resources(trainable, resources)
 

@@ -158,6 +158,7 @@ def search(request: Request, service: Shared, name: Name, query: Annotated[Searc
             snapshot=cached.snapshot().with_holder(service.experiments.holder(name)),
             finding=summarize(experiment),
             job=job,
+            wait=experiment.waiting(),
             now=now,
             flash=FLASH_MESSAGES.get(query.flash),
             curves=_curves(experiment),

@@ -6,6 +6,7 @@ a checkpoint leaves its files incomplete, in any order. Free of torch: the drive
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -55,8 +56,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; the file written there replaces `path` when the block succeeds.
 
     A crash at any moment leaves the old file or the new one, never a part. If the block raises, the temporary file is
-    deleted: on a full disk it would take what is left.
+    deleted: on a full disk it would take what is left. Raises OSError where `path` is a device or a pipe, which the
+    file would replace.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "a device or a pipe stands there, give a file", str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -103,11 +107,10 @@ def backoff_delays() -> Iterator[float]:
         delay = min(2 * delay, MAX_DELAY_SECONDS)
 
 
-def retry_with_backoff(work: Callable[[], Result], on_wait: Callable[[str], object] | None = None) -> Result:
+def retry_with_backoff(work: Callable[[], Result]) -> Result:
     """Calls `work` until it raises no OSError: a storage that is full or unreachable should not cost a trial.
 
-    `on_wait` is called with the reason before each wait. Raises StorageUnavailableError with the last reason after
-    `RETRY_TIMEOUT_SECONDS`.
+    Raises StorageUnavailableError with the last reason after `RETRY_TIMEOUT_SECONDS`.
     """
     deadline = time.monotonic() + RETRY_TIMEOUT_SECONDS
     delays = backoff_delays()
@@ -119,8 +122,6 @@ def retry_with_backoff(work: Callable[[], Result], on_wait: Callable[[str], obje
             if time.monotonic() + delay > deadline:
                 raise StorageUnavailableError(error.errno, one_line(error)) from error
             logger.warning("the storage cannot be used, retrying in %g s: %s", delay, error)
-            if on_wait:
-                on_wait(one_line(error))
         time.sleep(delay)
 
 

@@ -19,6 +19,7 @@ from tune_mentormix.results.confirmation import (
 from tune_mentormix.results.confirmation_summary import confirmation_record, confirmed_best, verdicts
 
 SEEDS = [11, 12, 13]
+SHARED = {"network": "small_cnn", "epochs": 1, "seed": 0}  # by all configurations
 BEST, PUBLISHED, PLAIN = "trial 7", "published", "plain"
 GOOD, BETTER, POOR = [0.55, 0.57, 0.56], [0.60, 0.61, 0.62], [0.40, 0.42, 0.40]
 
@@ -179,7 +180,8 @@ def test_test_results_of_another_winner_or_of_fewer_seeds_do_not_count() -> None
 
 def with_ablations(confirmation: Confirmation, **winner: float) -> Confirmation:
     """Returns the confirmation with configurations, two searched hyperparameters and ablations requested."""
-    values = {PUBLISHED: {"mixup_alpha": 8.0, "burn_in": 10.0}, BEST: {"mixup_alpha": 8.0, "burn_in": 10.0, **winner}}
+    published = SHARED | {"mixup_alpha": 8.0, "burn_in": 10.0}
+    values = {PUBLISHED: published, BEST: published | winner}
     confirmation.candidates = [replace(c, config=values.get(c.name, {})) for c in confirmation.candidates]
     searched = {"mixup_alpha": {"choices": [2.0, 8.0]}, "burn_in": {"choices": [5.0, 10.0]}}
     confirmation.runs.settings = SearchSettings(space=searched)
@@ -191,8 +193,8 @@ def test_one_hyperparameter_is_set_back_at_a_time_and_none_that_agrees() -> None
     accuracies: dict[str, list[float | None]] = {BEST: [*BETTER], PUBLISHED: [*GOOD]}
     both = with_ablations(told(accuracies), mixup_alpha=2.0, burn_in=5.0).ablations()
     assert [ablation.config for ablation in both] == [
-        {"mixup_alpha": 8.0, "burn_in": 5.0},
-        {"mixup_alpha": 2.0, "burn_in": 10.0},
+        SHARED | {"mixup_alpha": 8.0, "burn_in": 5.0},
+        SHARED | {"mixup_alpha": 2.0, "burn_in": 10.0},
     ]
     (one,) = with_ablations(told(accuracies), mixup_alpha=2.0).ablations()
     assert one.name == "trial 7, mixup_alpha 8"

@@ -51,12 +51,17 @@ def test_a_key_is_found_by_its_line() -> None:
         ("name: a\nname: b\n", "s.yaml, line 2: 'name' stands twice"),
         ("space:\n  a: 1\n  a: 2\n", "s.yaml, line 3: 'a' stands twice"),
         ("a: [1\n", "is not YAML"),
-        ("- a\n", "must hold `key: value` lines"),
-        ("", "must hold `key: value` lines"),
+        ("- a\n", "must hold `key: value` lines, got a list"),
+        ("", "must hold `key: value` lines, got nothing"),
         ("a: &x 1\nb: *x\n", "uses a YAML alias"),
-        ("a: !!python/object/apply:os.getcwd []\n", "is not YAML"),
+        (
+            "a: !!python/object/apply:os.getcwd []\n",
+            "s.yaml, line 1: '!!python/object/apply:os.getcwd' is a YAML tag",
+        ),
+        ("b: 1\na: !!bool maybe\n", "s.yaml, line 2: '!!bool' is a YAML tag; write the value without it"),
+        ("a: !own {b: 1}\n", "'!own' is a YAML tag"),
         ("a: \x00\n", "is not YAML"),
-        ("a: " + 100_000 * "[", "is not YAML"),
+        ("a: " + 100_000 * "[", "is not a settings file: it is nested too deep"),
     ],
 )
 def test_what_is_no_settings_file_is_refused_in_one_line(text: str, complaint: str) -> None:

@@ -45,9 +45,7 @@ class DigitsTrainable(MentorMixTrainable):
 
     dataset: Dataset
 
-    def setup(
-        self, config: dict[str, Any], dataset: Dataset | None = None, threads: int = 1, waits: str = ""
-    ) -> None:
+    def setup(self, config: dict[str, Any], dataset: Dataset | None = None, threads: int = 1) -> None:
         super().setup(config, self.dataset, threads)
 
 

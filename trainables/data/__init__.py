@@ -200,7 +200,8 @@ def load_named_dataset(settings: DataSettings) -> tuple[Dataset, ImageNames]:
         if validation.images.shape[1:] != pool.images.shape[1:]:
             raise DatasetError(
                 f"clean_validation {settings.clean_validation} has images of shape "
-                f"{list(validation.images.shape[1:])}, but data_dir of shape {list(pool.images.shape[1:])}"
+                f"{list(validation.images.shape[1:])}, but data_dir of shape {list(pool.images.shape[1:])}: all must "
+                "have one shape"
             )
     validation_given_labels = validation.labels
     if settings.validation_labels == "clean":

@@ -34,7 +34,10 @@ def folder_source(settings: DataSettings, split: Split) -> Source:
         root = _root(settings, split)
         classes = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
         if not classes and (settings.labels_file is None or split != "train"):
-            raise DatasetError(f"{root} holds no class folders")
+            raise DatasetError(
+                f"{root} holds no class folders: put the images of each class into a folder named like it, or name "
+                "the classes in a labels_file"
+            )
         for label, folder in enumerate(classes or [root]):
             members = _list_images(folder, root)
             if not members:
@@ -89,14 +92,16 @@ def read_image(path: Path, size: tuple[int, int] | None, channels: int = 3) -> N
     transparency is dropped.
     """
     if path.exists() and not path.is_file():
-        raise DatasetError(f"{path} is not a file")  # reading a pipe would wait for ever
+        raise DatasetError(
+            f"cannot read {path}: it is no file, but a folder, a pipe or a device"
+        )  # reading a pipe would wait for ever
     try:
         with Image.open(path) as file:
             image = file.convert("RGB" if channels == 3 else "L")
     except FileNotFoundError as error:
         raise DatasetError(f"cannot read {path}: {one_line(error)}") from error
     except Exception as error:  # a damaged file can raise almost anything in Pillow's decoders
-        raise DatasetError(f"cannot decode {path}: {error}") from error
+        raise DatasetError(f"cannot decode {path}: {one_line(error)}") from error
     if size is not None and image.size != (size[1], size[0]):
         image = _resize_and_crop(image, *size)
     return np.asarray(image).reshape(image.height, image.width, channels)
@@ -109,7 +114,7 @@ def _root(settings: DataSettings, split: Split) -> Path:
         setting, data_dir = "clean_validation", settings.clean_validation
     assert data_dir is not None  # the settings require it
     if not data_dir.is_dir():
-        raise DatasetError(f"{setting} {data_dir} is not a folder")
+        raise DatasetError(f"{setting} must be the folder of the images, got {data_dir}, which is no folder")
     if split == "clean_validation":
         return data_dir
     has_train, has_test = (data_dir / "train").is_dir(), (data_dir / "test").is_dir()

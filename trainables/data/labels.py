@@ -69,7 +69,10 @@ def load_labels(source: Source, settings: DataSettings) -> Source:
         positions, order = _positions_of(file.image_names, source, path)
         source, labels = source.select(positions), labels[order]
     elif len(labels) != source.image_count:
-        raise DatasetError(f"labels_file {path} has {len(labels)} labels for {source.image_count} images")
+        raise DatasetError(
+            f"labels_file {path} has {len(labels)} labels for {source.image_count} images: it must have one for "
+            "each, in their order, or name the images"
+        )
     own_labels = source.clean_labels
     if own_labels is None and not file.is_correction:
         own_labels = source.labels
@@ -90,7 +93,8 @@ def read_label_file(path: Path, key: str | None, class_names: tuple[str, ...] | 
     lines `image label`, as in a CNWL split file. `key` names the array or column, where there is a choice.
     """
     if not path.is_file():
-        raise DatasetError(f"labels_file {path} is not a file")
+        what = "is not a file" if path.exists() else "does not exist"
+        raise DatasetError(f"labels_file {path} {what}: give the file that holds the labels")
     raw = _READERS.get(path.suffix.lower(), _read_split_file)(path, key)
     labels, class_names = _match_classes(raw.values, class_names, path)
     check_label_range(labels, class_names, f"labels_file {path}")
@@ -217,7 +221,7 @@ def _match_classes(
     in alphabetical order.
     """
     if len(values) == 0:
-        raise DatasetError(f"labels_file {path} holds no labels")
+        raise DatasetError(f"labels_file {path} holds no labels: it must hold one for each image")
     if isinstance(values, list) and not set(values) <= set(class_names or ()):
         values = [word.strip() for word in values]
     if isinstance(values, list) and not set(values) <= set(class_names or ()):

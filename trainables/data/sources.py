@@ -132,7 +132,9 @@ def arrays_source(settings: DataSettings, split: Split) -> Source:
     if split == "train" and "clean_labels" in arrays:
         clean_labels = as_labels(read_array(arrays, "clean_labels", path), f"clean_labels in {path}")
         if len(clean_labels) != len(labels):
-            raise DatasetError(f"{path} has {len(labels)} labels but {len(clean_labels)} clean_labels")
+            raise DatasetError(
+                f"{path} has {len(labels)} labels but {len(clean_labels)} clean_labels: each image must have both"
+            )
 
     every_label = labels if clean_labels is None else np.concatenate([labels, clean_labels])
     if "class_names" in arrays:
@@ -157,7 +159,9 @@ def arrays_source(settings: DataSettings, split: Split) -> Source:
                 f"got {images.dtype} of shape {list(images.shape)}"
             )
         if len(images) != len(labels):
-            raise DatasetError(f"{path} has {len(images)} {prefix}images but {len(labels)} {prefix}labels")
+            raise DatasetError(
+                f"{path} has {len(images)} {prefix}images but {len(labels)} {prefix}labels: each image must have one"
+            )
         return images.astype(np.uint8, copy=False)[index]
 
     return Source(len(labels), class_names, labels, clean_labels, positions_as_names(len(labels)), read_images)

@@ -13,7 +13,7 @@ import typer
 from trainables.errors import one_line
 from tune_mentormix import __version__
 from tune_mentormix.cli import admin, choices, console, export, jobs, results, search, verification
-from tune_mentormix.cli.options import examples
+from tune_mentormix.cli.options import describe_usage, examples
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST, RequestError, SearchFailedError
 from tune_mentormix.output import guarded, open_closed_streams
 from tune_mentormix.storage.paths import StorageError
@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.flush()
         return code
     except typer.TyperException as error:
-        console.print_error(error.format_message())
+        console.print_error(describe_usage(error))
         return WRONG_REQUEST
     except RequestError as error:
         console.print_error(str(error))

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.formatting import NOTHING, command, format_accuracy, format_duration, format_value
+from tune_mentormix.formatting import NOTHING, command, format_accuracy, format_duration, format_value, visible
 from tune_mentormix.results.clean_terms import clean_estimate
 from tune_mentormix.results.summary import control_title, counts_in_words, state_in_words, summarize
 from tune_mentormix.storage.paths import Location
@@ -38,8 +39,19 @@ WIDE = 160  # columns, where no terminal reports how many there are
 MAX_FAILURES = 3  # reasons of failed trials shown
 
 is_terminal = sys.stdout is not None and sys.stdout.isatty()  # there is none where it was closed: `>&-`
-stdout = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if is_terminal else WIDE)
-stderr = Console(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=True)
+
+
+class TextConsole(Console):
+    """A console on which texts from files, such as an error with an escape sequence, cannot command the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Renders with control characters made visible, but for the console's own."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+stdout = TextConsole(highlight=False, markup=False, emoji=False, soft_wrap=True, width=None if is_terminal else WIDE)
+stderr = TextConsole(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=True)
 
 
 def print_json(document: Any) -> None:
@@ -49,12 +61,16 @@ def print_json(document: Any) -> None:
 
 def print_error(message: str) -> None:
     """Prints one line on stderr."""
-    stderr.print(f"error: {message}", style="red")
+    stderr.print(f"error: {_in_one_line(message)}", style="red")
 
 
 def print_note(message: str) -> None:
     """Prints one line on stderr about something that is no error."""
-    stderr.print(message, style="yellow")
+    stderr.print(_in_one_line(message), style="yellow")
+
+
+def _in_one_line(message: str) -> str:
+    return message.replace("\n", "\\n")
 
 
 def print_written(path: Path) -> None:
@@ -110,8 +126,6 @@ def print_status(experiment: Experiment) -> None:
     """Prints the state of one search."""
     counts = counts_in_words(experiment)
     stdout.print(f"{experiment.name}: {state_in_words(experiment)}, {counts}, {experiment.epochs_run} epochs")
-    if wait := experiment.waiting():
-        stdout.print(f"waiting for the storage since {wait}", style="yellow")
     _print_finding(experiment)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 from rich.markup import escape
 
 from search_spaces import shipped_spaces
+from trainables.errors import describe_value
 from trainables.files import user_path
 from trainables.settings import OwnNetwork, TrialSettings
 from tune_mentormix.config.settings import ENVIRONMENT, KEYS_PAGE, RESUMABLE, STORAGE, SearchSettings, option_name
@@ -44,6 +46,7 @@ SCHEMAS = TrialSettings.model_json_schema()["properties"] | SearchSettings.model
 DEPENDS = ("noise",)  # whose default depends on another setting: the help text gives it
 BUILT_IN = {"network": get_args(OwnNetwork), "space": tuple(shipped_spaces())}  # which may be something else, too
 PATHS = ("data_dir", "labels_file", "clean_validation", "cache_dir", "start_from")
+NUMBERS = {"integer": "<int>", "number": "<float>"}  # options whose value is a number
 METAVARS = {
     **dict.fromkeys(PATHS, "<path>"),
     **{"storage": "<folder|uri>", "time_budget": "<time>", "trial_timeout": "<time>"},
@@ -139,7 +142,7 @@ def _parameter(name: str, defaults: bool) -> inspect.Parameter:
         rich_help_panel=next(panel for panel, names in PANELS.items() if name in names),
         show_default=default is not None and name not in DEPENDS,
         envvar=ENVIRONMENT.get(name),
-        metavar=METAVARS.get(name, "<name>" if values else None),
+        metavar=METAVARS.get(name) or ("<name>" if values else _number(name)),
         autocompletion=(lambda: list(values)) if values else None,
     )
     annotation: Any = Annotated[_option_type(name), declared]
@@ -147,13 +150,31 @@ def _parameter(name: str, defaults: bool) -> inspect.Parameter:
 
 
 def _option_type(name: str) -> Any:
-    """Returns the type that Typer reads an option as; the settings check the value themselves."""
+    """Returns the type that Typer reads an option as: text, since the settings check the value.
+
+    A setting that is a list can be given more than once.
+    """
+    kinds = _kinds(name)
+    return (list[str] if "array" in kinds and "string" not in kinds else str) | None
+
+
+def _number(name: str) -> str | None:
+    """Returns how --help shows the value of an option that takes a number; None for another one."""
+    return next((shown for kind, shown in NUMBERS.items() if kind in _kinds(name)), None)
+
+
+def _kinds(name: str) -> set[str | None]:
     schema = SCHEMAS[name]
-    kinds = {part.get("type"): part for part in schema.get("anyOf", [schema])}
-    if "string" in kinds:
-        return str | None
-    types = {"integer": int, "number": float, "array": list[str]}
-    return next((types[kind] for kind in types if kind in kinds), str) | None
+    return {part.get("type") for part in schema.get("anyOf", [schema])}
+
+
+def describe_usage(error: typer.TyperException) -> str:
+    """Describes what is wrong with a command line in one line; Typer gives pydantic's own words for a value."""
+    cause, parameter = error.__cause__, getattr(error, "param", None)
+    if not isinstance(cause, ValidationError) or parameter is None:
+        return error.format_message()
+    name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.name
+    return describe_value(cause.errors()[0] | {"loc": (name,)})
 
 
 def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -19,7 +19,7 @@ from tune_mentormix.config.settings import RESUMABLE, STORAGE, SearchSettings, r
 from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError, unknown
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, list_experiments, read_experiment
 from tune_mentormix.experiment.schemas import unreadable_overview
-from tune_mentormix.formatting import format_accuracy, format_duration, format_value
+from tune_mentormix.formatting import format_accuracy, format_duration, format_value, visible
 from tune_mentormix.results.clean_terms import clean_estimates, explain_clean_terms
 from tune_mentormix.results.summary import has_failed, search_status
 from tune_mentormix.storage.lease import Lease
@@ -192,7 +192,7 @@ def trials(
         writer.writerow(columns)
         for row in rows:  # numbers in full, truth values as in YAML
             cells = [row[column] for column in columns]
-            writer.writerow(str(cell).lower() if isinstance(cell, bool) else cell for cell in cells)
+            writer.writerow(_in_csv(cell) for cell in cells)
     else:
         accuracies = ("val_accuracy", "on_clean_labels")
         cells = [row | {name: format_accuracy(row[name]) for name in accuracies} for row in rows]
@@ -213,6 +213,10 @@ def list_(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
         console.print_json([*listed, *(unreadable_overview(*each) for each in unreadable.items())])
     else:
         console.print_list(found, unreadable, storage)
+
+
+def _in_csv(cell: object) -> object:
+    return str(cell).lower() if isinstance(cell, bool) else visible(cell) if isinstance(cell, str) else cell
 
 
 def _resume(storage: Location, name: str, changes: dict[str, Any], verbose: bool = False) -> None:

@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from pydantic import ValidationError
 
 from search_spaces import shipped_spaces
+from trainables.errors import shorten
 from trainables.files import user_path
 from trainables.settings import TrialSettings
 from tune_mentormix.config.settings import SEARCH_WIDE, SearchSettings
@@ -144,10 +145,10 @@ def _count(distribution: BaseDistribution) -> int:
 def _choice(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:
     choices = entry["choices"]
     if set(entry) != {"choices"} or not isinstance(choices, list) or not choices:
-        raise RequestError(f"{name} must be {{choices: [at least one value]}}, got {entry} ({place})")
+        raise RequestError(f"{name} must be {{choices: [at least one value]}}, got {shorten(entry)} ({place})")
     values = [_checked(name, choice, place) for choice in choices]
     if len(set(values)) < len(values):
-        raise RequestError(f"{name} names a choice twice: {choices} ({place})")
+        raise RequestError(f"{name} names a choice twice: {shorten(choices)} ({place})")
     return CategoricalDistribution(values)
 
 
@@ -156,10 +157,10 @@ def _range(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:
     if not {"low", "high"} <= set(entry) <= {"low", "high", "log", "step"} or kind not in (int, float):
         a_range = "{low: …, high: …, log: true|false, step: …}"
         allowed = a_range if kind in (int, float) else "a value or {choices: […]}"
-        raise RequestError(f"{name} must be {allowed}, got {entry} ({place})")
+        raise RequestError(f"{name} must be {allowed}, got {shorten(entry)} ({place})")
     log = entry.get("log", False)
     if not isinstance(log, bool):
-        raise RequestError(f"{name}: log must be true or false, got {log!r} ({place})")
+        raise RequestError(f"{name}: log must be true or false, got {shorten(log)} ({place})")
     low, high = (_checked(name, entry[bound], place) for bound in ("low", "high"))
     if low >= high:
         raise RequestError(f"{name}: low must be below high, got low {low:g} and high {high:g} ({place})")
@@ -172,7 +173,7 @@ def _range(name: str, entry: dict[str, Any], place: str) -> BaseDistribution:
     if log or not is_number or step <= 0 or round((high - low) / step, 6) % 1:
         number = "whole number" if kind is int else "number"
         raise RequestError(
-            f"{name}: step must be a {number} that divides high − low, without log, got {step!r} ({place})"
+            f"{name}: step must be a {number} that divides high − low, without log, got {shorten(step)} ({place})"
         )
     return IntDistribution(low, high, step=step) if kind is int else FloatDistribution(low, high, step=step)
 

@@ -20,7 +20,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
+from trainables.errors import shorten
 from trainables.settings import MAX_COUNT, PRESETS, Count, DataSettings, NetworkName, Seed, TrialSettings, UserPath
 from tune_mentormix.config.controls import ControlName
 from tune_mentormix.config.validation import describe
@@ -80,7 +82,7 @@ def parse_duration(text: str) -> float:
 def check_name(name: str) -> str:
     """Returns a name that is safe as that of a folder. Raises ValueError for any other."""
     if not re.fullmatch(NAME_PATTERN, name):
-        raise ValueError(f"must be up to 64 letters, digits and '._-', the first no sign, got {name!r}")
+        raise ValueError(f"must be up to 64 letters, digits and '._-', the first a letter or a digit, got {name!r}")
     return name
 
 
@@ -227,11 +229,15 @@ class SearchSettings(DataSettings):
     def _check_trial(cls, trial: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         elsewhere = sorted(SEARCH_WIDE & trial.keys())
         if elsewhere:
-            raise ValueError(f"{elsewhere[0]} is a setting of the search itself: set it there")
+            raise ValueError(
+                f"{elsewhere[0]} is a setting of the search itself: set it outside of trial and first_trials"
+            )
         try:
             settings = TrialSettings.model_validate({"network": info.data.get("network", "small_cnn")} | trial)
         except ValidationError as error:
-            raise ValueError(describe(error.errors()[0], TrialSettings)) from error
+            wrong = error.errors()[0]
+            context = {"text": describe(wrong, TrialSettings), "key": str(wrong["loc"][0]) if wrong["loc"] else ""}
+            raise PydanticCustomError("value_error", "Value error, {text}", context) from error
         return settings.model_dump(include=set(trial))
 
     @model_validator(mode="after")
@@ -302,10 +308,9 @@ def read_settings(config: Path | None, options: dict[str, Any], assignments: Seq
     values = {key: value for key, value in document.values.items() if key not in RECORD_KEYS} | given
     places = {key: option_name(key) for key in given}
     of_trials = {key: values.pop(key) for key in list(values) if key in TRIAL_ONLY}
-    places["trial"] = next((option_name(key) for key in of_trials if key in given), "")
     for key, value in map(_parse_assignment, assignments):
         if key in TRIAL_ONLY:
-            of_trials[key], places["trial"] = value, "--set"
+            of_trials[key], places[key] = value, "--set"
         else:
             values[key], places[key] = value, "--set"
     if of_trials:
@@ -315,10 +320,12 @@ def read_settings(config: Path | None, options: dict[str, Any], assignments: Seq
         settings = SearchSettings.model_validate(with_demonstration(values))
     except ValidationError as error:
         first = error.errors()[0]
-        key = str(first["loc"][0]) if first["loc"] else ""
+        key, inner = str(first["loc"][0]) if first["loc"] else "", first.get("ctx", {}).get("key", "")
         message = describe(first, SearchSettings, TRIAL_ONLY)
+        if key == "trial" and inner in of_trials:  # it stands beside the settings of the search
+            key, message = inner, message.removeprefix("trial: ")
         page = f"; all keys: {KEYS_PAGE}" if first["type"] == "extra_forbidden" else ""
-        raise RequestError(f"{message} ({places.get(key) or document.place(key)}){page}") from error
+        raise RequestError(f"{message} ({places.get(key) or document.place(key, inner)}){page}") from error
     settings.model_fields_set.intersection_update(values)  # what the demonstration adds was not asked for
     return settings
 
@@ -339,7 +346,10 @@ def _parse_assignment(text: str) -> tuple[str, Any]:
 def refuse_newer(document: YamlDocument) -> None:
     """Raises RequestError if a newer version of the project wrote this document."""
     written = document.values.get("format", FORMAT)
-    if not isinstance(written, int) or written > FORMAT:
+    if type(written) is not int or written < 1:
+        place = document.place("format")
+        raise RequestError(f"format must be a whole number of at least 1, got {shorten(written)} ({place})")
+    if written > FORMAT:
         raise RequestError(
             f"{document.source} has format {written!r}, this version reads up to {FORMAT}: upgrade tune-mentormix"
         )

@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in one line and the user's own words."""
+"""Describes in one line, in the user's own words, what is wrong with a setting."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[s
     name, value = str(error["loc"][0]) if error["loc"] else "", error["input"]
     if error["type"] == "extra_forbidden":
         near = get_close_matches(name, [*model.model_fields, *also_known], n=1)
-        return f"unknown key {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        return f"unknown key {shorten(name)}" + (f"; did you mean {near[0]!r}?" if near else "")
     if error["type"] == "missing":
         return f"{name} is missing"
     if name not in model.model_fields:
         return describe_value(error)
     if error["type"] == "value_error":
-        return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+        return describe_value(error | {"loc": (name,)})
     allowed = choices(model.model_fields[name].annotation)
     if allowed and isinstance(value, str):
         return unknown(name, value, allowed)

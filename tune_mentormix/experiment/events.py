@@ -17,7 +17,6 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -39,6 +38,20 @@ def _inside(path: str) -> str:
     if not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         raise ValueError(f"must be a path within the experiment, got {path!r}")
     return path
+
+
+def _check_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Accepts names and choices of another version, but no value of another type."""
+    try:
+        TrialSettings.model_validate({name: config[name] for name in config.keys() & TrialSettings.model_fields})
+    except ValidationError as error:
+        for each in error.errors():
+            if each["type"] not in ("literal_error", "value_error"):
+                raise ValueError(describe(each, TrialSettings)) from error
+    return config
+
+
+Config = Annotated[dict[str, Any], AfterValidator(_check_config)]  # of a trial
 
 
 class _Event(BaseModel):
@@ -91,19 +104,7 @@ class Proposed(_Event):
     """Whether it is a control or a warm start, not the sampler's choice; None in journals that do not tell."""
     fold: int | None = None
     """Which fold of the images the trial holds out; None: the validation split."""
-    config: dict[str, Any]
-
-    @field_validator("config")
-    @classmethod
-    def _check_config(cls, config: dict[str, Any]) -> dict[str, Any]:
-        """Accepts names and choices of another version, but no value of another type."""
-        try:
-            TrialSettings.model_validate({name: config[name] for name in config.keys() & TrialSettings.model_fields})
-        except ValidationError as error:
-            for each in error.errors():
-                if each["type"] not in ("literal_error", "value_error"):
-                    raise ValueError(describe(each, TrialSettings)) from error
-        return config
+    config: Config
 
     @property
     def is_enqueued(self) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from trainables.errors import describe_value
-from tune_mentormix.config.settings import FORMAT, SearchSettings, check_name, refuse_newer
+from tune_mentormix.config.settings import FORMAT, SEARCH_WIDE, SearchSettings, check_name, refuse_newer
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import events
@@ -30,7 +30,6 @@ from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.listing import folders_holding, has_file
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, check_bucket, local_path
-from tune_mentormix.storage.waiting import StorageWait
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 if TYPE_CHECKING:  # NumPy is imported where probabilities are read
@@ -105,7 +104,8 @@ class Experiment:
             case events.Checkpoint():
                 self.trials[event.trial].checkpoints.append((event.epoch, event.path))
             case events.Proposed():
-                missing = next((name for name in self.hyperparameters if name not in event.config), None)
+                needed = [*self.space, *sorted(SEARCH_WIDE)] if self.space else []
+                missing = next((name for name in needed if name not in event.config), None)
                 if missing:
                     raise ValueError(f"the configuration of trial {event.trial} has no {missing}")
                 self.runs = max(self.runs, event.run or 0)
@@ -205,10 +205,6 @@ class Experiment:
         """Returns `running` if a live driver holds the experiment, else as it was left."""
         return "running" if Lease(self.path).holder() else self.left_as()
 
-    def waiting(self) -> StorageWait | None:
-        """Returns since when the driver waits for the storage, and why; None if it does not, or none runs."""
-        return Lease(self.path).waiting()
-
     def left_as(self) -> SearchState:
         """Returns `finished` if no trial is left to run or to propose, if no driver runs the experiment."""
         all_proposed = len(self.trials) >= self.num_samples or self.ended in ENDED_EARLY
@@ -216,15 +212,14 @@ class Experiment:
 
     def status(self) -> SearchStatus:
         """Returns what `status --json` shows."""
-        best, shown, state = self.best(), None, self.state()
+        best, shown = self.best(), None
         if best:
             shown = BestTrial(
                 trial_id=best.number, val_accuracy=best.val_accuracy, epoch=best.epoch, config=best.config
             )
         return SearchStatus(
             name=self.name,
-            state=state,
-            waiting=self.waiting() if state == "running" else None,
+            state=self.state(),
             ended=self.ended,
             trials=TrialCounts(**self.counts()),
             num_samples=self.num_samples,
@@ -271,7 +266,7 @@ def open_experiment(path: Location) -> Experiment:
     """Returns an experiment before any event of its journal. Raises RequestError as `read_experiment` does."""
     document = read_yaml(path / SEARCH_FILE)
     if "format" not in document.values:
-        raise RequestError(f"{document.source} names no format: it is no search of ours, or was damaged")
+        raise RequestError(f"{document.source} names no format: it was damaged, or no search wrote it; restore it")
     refuse_newer(document)
     settings = _read_settings(document)
     try:
@@ -279,7 +274,7 @@ def open_experiment(path: Location) -> Experiment:
     except ValidationError as error:
         first = error.errors()[0]
         reason = describe_value(first | {"loc": ("provenance", *first["loc"])})
-        raise RequestError(f"{document.source} is damaged: {reason}") from error
+        raise RequestError(f"{document.source} is damaged: {reason}; restore it") from error
     return Experiment(path, settings, provenance, num_samples=settings.num_samples)
 
 

@@ -106,7 +106,10 @@ def load_exported_data(exported: ExportedConfig) -> Dataset:
     except DatasetError as error:
         raise RequestError(str(error)) from error
     if dataset.fingerprint != exported.fingerprint:
-        raise RequestError("the data are not those the configuration was found on (their fingerprints differ)")
+        raise RequestError(
+            "the data are not those the configuration was found on (their fingerprints differ): give these with "
+            "--data-dir and --labels-file"
+        )
     return dataset
 
 

@@ -83,7 +83,9 @@ def train_to_the_end(exported: ExportedConfig, dataset: Dataset, folder: Path, p
         try:
             report = trainer.train_epoch()
         except TrainingDiverged as error:
-            raise SearchFailedError(f"the training diverged: {error}") from error
+            raise SearchFailedError(
+                f"the training diverged: {error}; try another --seed, or a lower learning_rate in the configuration"
+            ) from error
         checkpoints.append(folder / f"checkpoint-{trainer.epoch:06d}")
         save_checkpoint(trainer, checkpoints[-1])
         for old in checkpoints[:-1]:

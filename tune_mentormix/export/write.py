@@ -170,7 +170,9 @@ def _model_of(experiment: Experiment, trial: Trial, which: Which) -> tuple[Model
         file = experiment.path / LABEL_NOISE_FILE
         raise CheckpointError(f"cannot read {file}, which names the classes: {one_line(error)}") from error
     except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"what the search recorded of its data is damaged ({type(error).__name__})") from error
+        raise CheckpointError(
+            f"{LABEL_NOISE_FILE} or the provenance in search.yaml does not tell classes and shape of the images"
+        ) from error
     record = ModelRecord(which=which, epoch=trained.epoch, val_accuracy=trained.metrics["val_accuracy"])
     return ModelFile(description, trained.weights), record
 

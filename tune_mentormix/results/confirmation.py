@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
+from trainables.errors import describe_value
+from trainables.settings import Count, Seed
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import refuse_newer
-from tune_mentormix.experiment.events import Eliminated, Event, replay
+from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.events import Config, Eliminated, Event, replay
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import CleanEstimate
 from tune_mentormix.experiment.trial import Trial
@@ -22,6 +26,7 @@ from tune_mentormix.results.statistics import ConfidenceInterval, confidence_int
 from tune_mentormix.results.summary import CONTROL_TITLES
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.listing import has_file
+from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import read_yaml
 
 CONFIRMATION_FOLDER = "confirmation"
@@ -43,7 +48,7 @@ class Candidate:
     trial: int | None  # its number in the search, if it ran there
     search_rank: int | None  # among the trials that ran to the end
     search_accuracy: float | None  # at the last epoch
-    config: dict[str, Any]  # with the search's own seed
+    config: Config  # with the search's own seed
 
     @property
     def uses_mentor(self) -> bool:
@@ -108,7 +113,7 @@ def confirmation_seeds(search_seed: int, count: int) -> list[int]:
 
 @dataclass
 class Confirmation:
-    """What was asked for, and the runs that answer it.
+    """The candidates and seeds that were requested, and the runs of them.
 
     Run number n is candidate n mod C on seed n div C, C candidates; a candidate that is eliminated leaves gaps. The
     runs of ablations are numbered from `ABLATION_RUNS` in the order in which they start. Each seed holds out another
@@ -272,7 +277,7 @@ class Confirmation:
 
     @property
     def clean_note(self) -> str | None:
-        """What the accuracies on clean labels assume; None if there are none."""
+        """The assumption of the accuracies on clean labels; None if there are none."""
         return explain_clean_terms([self.clean_estimate(candidate) for candidate in self.candidates])
 
     def about_intervals(self) -> str:
@@ -292,7 +297,7 @@ class Confirmation:
             return None
         last = self.test_evaluations[-1]
         seeds = {candidate.name: sorted(self.accuracies(candidate)) for candidate in self.compared(winner)}
-        return last if "results" in last and seeds.items() <= last["seeds"].items() else None
+        return last if "results" in last and seeds.items() <= last.get("seeds", {}).items() else None
 
     def compared(self, winner: Candidate) -> list[Candidate]:
         """Returns those that are evaluated on the test set: the winner and its rivals that have results."""
@@ -313,9 +318,35 @@ class Confirmation:
         return _interval(paired_differences(accuracies(first), accuracies(second)))
 
     def difference_to_winner(self, ablation: Ablation) -> ConfidenceInterval | None:
-        """How much better an ablation is than the winner on the validation split, paired by seed."""
+        """Returns how much better an ablation is than the winner on the validation split, paired by seed."""
         winner = self.winner()
         return self.gain(ablation, winner, on_test=False) if winner else None
+
+
+class _Request(BaseModel):
+    """The content of `confirmation.yaml`."""
+
+    top_k: Count
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    searched: Annotated[int, Field(ge=0)]
+    folds: Count = 1  # earlier versions validated on the same images in every run
+    ablate: bool = False
+    candidates: Annotated[list[Candidate], Field(min_length=1)]
+
+
+def _read_request(folder: Location, hyperparameters: list[str]) -> _Request:
+    document = read_yaml(folder / REQUEST_FILE)
+    refuse_newer(document)
+    try:
+        request = _Request.model_validate(document.values)
+        pairs = ((candidate, name) for candidate in request.candidates for name in hyperparameters)
+        wrong = next((f"{who.name} has no {name} in config" for who, name in pairs if name not in who.config), None)
+    except ValidationError as error:
+        wrong = describe_value(error.errors()[0])
+    if wrong:
+        again = f"restore it, or move the folder {CONFIRMATION_FOLDER} away to confirm again"
+        raise RequestError(f"{document.source} is damaged: {wrong}; {again}")
+    return request
 
 
 def read_confirmation(experiment: Experiment) -> Confirmation | None:
@@ -323,17 +354,15 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
     path = experiment.path / CONFIRMATION_FOLDER
     if not has_file(path / REQUEST_FILE):
         return None
-    document = read_yaml(path / REQUEST_FILE)
-    refuse_newer(document)
-    values = document.values
+    request = _read_request(path, experiment.hyperparameters)
     confirmation = Confirmation(
         Experiment(path, experiment.settings, experiment.provenance),
-        candidates=[Candidate(**candidate) for candidate in values["candidates"]],
-        seeds=values["seeds"],
-        top_k=values["top_k"],
-        searched=values["searched"],
-        folds=values.get("folds", 1),  # earlier versions validated on the same images in every run
-        ablate=values.get("ablate", False),
+        candidates=request.candidates,
+        seeds=request.seeds,
+        top_k=request.top_k,
+        searched=request.searched,
+        folds=request.folds,
+        ablate=request.ablate,
         test_evaluations=read_evaluations(path),
     )
     replay(path / JOURNAL_FILE, confirmation.apply)

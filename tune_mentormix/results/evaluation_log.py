@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import tune_mentormix
-from trainables.errors import one_line
+from trainables.errors import describe_value, one_line
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.journal_backends import journal_lines, open_backend
 from tune_mentormix.storage.paths import Location
@@ -20,6 +22,17 @@ OLD_EXPORT_LOG = "test_openings.jsonl"  # of version 0.1: the same lines
 OLD_CONFIRMATION_LOG = "sealed_test.json"  # of version 0.1: one JSON document
 
 Evaluation = dict[str, Any]
+
+
+class _Recorded(BaseModel):
+    """The fields of an evaluation that are read again."""
+
+    model_config = ConfigDict(extra="allow")
+
+    opened: str
+    images: Annotated[int, Field(ge=0)] | None = None
+    seeds: dict[str, list[int]] = {}
+    results: dict[str, dict[Annotated[str, Field(pattern="^[0-9]+$")], Annotated[float, Field(ge=0, le=1)]]] = {}
 
 
 def read_evaluations(folder: Location) -> list[Evaluation]:
@@ -33,13 +46,18 @@ def read_evaluations(folder: Location) -> list[Evaluation]:
         try:
             if name == OLD_CONFIRMATION_LOG:
                 evaluations += json.loads(path.read_text())["openings"] if path.is_file() else []
-                continue
-            for line in journal_lines(path):
-                _add(evaluations, json.loads(line))
+            else:
+                for line in journal_lines(path):
+                    _add(evaluations, json.loads(line))
+            for evaluation in evaluations:
+                _Recorded.model_validate(evaluation)
         except OSError as error:
             raise RequestError(f"cannot read {path}: {one_line(error)}") from error
-        except (ValueError, LookupError, TypeError) as error:
-            raise RequestError(f"{path} is no log of test-set evaluations: the file was damaged") from error
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise RequestError(
+                f"{path} is no log of test-set evaluations: the file was damaged{_detail(error)}; restore it, or "
+                "move it away: then no use of the test set is on record"
+            ) from error
     return evaluations
 
 
@@ -76,3 +94,7 @@ def _add(evaluations: list[Evaluation], line: dict[str, Any]) -> None:
     if event == "opened":
         evaluations.append({})
     evaluations[-1] |= {event: time, **line}
+
+
+def _detail(error: Exception) -> str:
+    return f" ({describe_value(error.errors()[0])})" if isinstance(error, ValidationError) else ""

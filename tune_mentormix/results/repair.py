@@ -22,7 +22,7 @@ from tune_mentormix.storage.paths import Location
 
 @dataclass(frozen=True)
 class Repair:
-    """What was cut out of one journal."""
+    """The lines that were cut out of one journal."""
 
     journal: Location
     copy: Location  # of the journal as it was
@@ -39,6 +39,7 @@ def repair_experiment(storage: Location, name: str) -> list[Repair]:
     path = experiment_path(storage, name)
     if not has_file(path / SEARCH_FILE):
         raise RequestError(f"there is no experiment {name!r} in {storage}")
+    open_experiment(path)  # refused at once, where `search.yaml` cannot be used
     with Lease(path).acquire():
         try:
             found = (_repair(path, folder / JOURNAL_FILE) for folder in (path, path / CONFIRMATION_FOLDER))

@@ -97,7 +97,8 @@ def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRe
     request = check_request(settings)
     if request.dataset.fingerprint != experiment.provenance.dataset.fingerprint:
         raise RequestError(
-            f"the data of {experiment.name} changed since the search began: nothing would be comparable"
+            f"the data of {experiment.name} changed since the search began, so nothing would be comparable: "
+            "restore them, or start another search"
         )
     return request
 

@@ -233,7 +233,7 @@ def read_segments(folder: RemotePath) -> Iterator[bytes]:
         for part in parts:
             yield from part.splitlines()
         return
-    raise OSError(None, f"{folder} changes faster than it can be read")
+    raise OSError(None, f"{folder} changes faster than it can be read: try again")
 
 
 def _read_file(path: Path) -> Iterator[bytes]:

@@ -1,8 +1,8 @@
 """Reads YAML safely and strictly, with the line of every key for error messages; writes it atomically.
 
-Strict means that duplicate keys, aliases and files over one megabyte are refused. A settings file needs none of them,
-and each hides a mistake or an attack. Plain words are read as in YAML 1.2: `yes`, `1:30` and a date are texts, `010`
-is ten. But `1e5` and `0o7` stay texts, as PyYAML takes them: experiments may have such names.
+Strict means that duplicate keys, aliases, tags and files over one megabyte are refused. A settings file needs none of
+them, and each hides a mistake or an attack. Plain words are read as in YAML 1.2: `yes`, `1:30` and a date are texts,
+`010` is ten. But `1e5` and `0o7` stay texts, as PyYAML takes them: experiments may have such names.
 """
 
 from __future__ import annotations
@@ -57,10 +57,13 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
         node = loader.get_single_node()
         _note_lines(node, (), source, lines)
         values = loader.construct_document(node) if node else None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise RequestError(f"{source} is not a settings file: it is nested too deep") from error
+    except (yaml.YAMLError, ValueError) as error:
         raise RequestError(f"{source} is not YAML: {_summary(error)}") from error
     if not isinstance(values, dict):
-        raise RequestError(f"{source} must hold `key: value` lines")
+        got = "nothing" if values is None else f"a {'list' if isinstance(values, list) else 'single value'}"
+        raise RequestError(f"{source} must hold `key: value` lines, got {got}")
     return YamlDocument(values, source, lines)
 
 
@@ -76,7 +79,7 @@ def dump_yaml(values: dict[str, Any], width: int = 80) -> str:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's safe loader without aliases, with which a small file can hold a huge value."""
+    """PyYAML's safe loader without aliases, with which a small file can hold a huge value, and without tags."""
 
     def __init__(self, text: str, source: str) -> None:
         super().__init__(text)
@@ -85,6 +88,12 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise RequestError(f"{self._source} uses a YAML alias (*name); write the value out instead")
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            place = f"{self._source}, line {event.start_mark.line + 1}"
+            shown = tag.replace("tag:yaml.org,2002:", "!!")[:40]
+            raise RequestError(f"{place}: {shown!r} is a YAML tag; write the value without it")
         return super().compose_node(parent, index)
 
 

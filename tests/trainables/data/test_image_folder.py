@@ -184,7 +184,10 @@ def test_a_data_dir_that_cannot_be_written_to_is_enough(images_dir: Path) -> Non
         (lambda root: (root / "train").rename(root / "training"), r"has test/ but no train/"),
         (lambda root: (root / "test").rename(root / "train" / "test"), r"has train/ but no test/"),
         (lambda root: (root / "train" / "cat").mkdir(), r"class folder .*cat holds no images"),
-        (lambda root: root.rename(root.parent / "elsewhere"), r"data_dir .*images is not a folder"),
+        (
+            lambda root: root.rename(root.parent / "elsewhere"),
+            r"data_dir must be the folder .*images, which is no folder",
+        ),
     ],
 )
 def test_a_folder_that_is_laid_out_otherwise_is_refused(images_dir: Path, change: object, message: str) -> None:

@@ -301,7 +301,7 @@ def test_floats_scalars_and_lists_are_no_labels(images_dir: Path) -> None:
         ("floats.npy", r"floats.npy must be integers of shape \[N\], got float64"),
         ("list.pt", r"list.pt must hold a dictionary of arrays, got list"),
         ("scalar.pt", r"worse_label in .*scalar.pt must be integers of shape \[N\]"),
-        ("nowhere.npy", r"labels_file .*nowhere.npy is not a file"),
+        ("nowhere.npy", r"labels_file .*nowhere.npy does not exist"),
     ):
         with pytest.raises(DatasetError, match=message):
             load_with(folder / name, images_dir)

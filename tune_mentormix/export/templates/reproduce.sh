@@ -6,7 +6,7 @@
 # Measures the exported weights, then trains the same configuration again and measures that: the same accuracy, bit
 # for bit, on the same kind of CPU with the same versions.
 {% endif %}
-# Needs tune-mentormix {{ trained_with.versions["tune-mentormix"] }}{% if trained_with.commit %} at commit {{ trained_with.commit }}{% endif %}, torch {{ trained_with.versions.torch }}.
+# Needs tune-mentormix {{ trained_with.versions["tune-mentormix"] | default("of a version that was not recorded") }}{% if trained_with.commit %} at commit {{ trained_with.commit }}{% endif %}, torch {{ trained_with.versions.torch | default("of a version that was not recorded") }}.
 # The data, where they lie elsewhere: DATA="--data-dir /path/to/data" ./reproduce.sh
 set -eu
 cd "$(dirname "$0")"

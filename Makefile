@@ -8,7 +8,7 @@ WORKERS ?= 2
 EXTRAS ?=
 UV := $(shell command -v uv || echo .boot/bin/uv)
 
-.PHONY: search test test-slow test-all test-cluster test-browser soak check docs install
+.PHONY: search test test-slow test-all test-cluster test-browser soak fuzz check docs install
 
 search: install
 	@.venv/bin/python run_search.py $(ARGS)
@@ -36,6 +36,10 @@ test-browser: install
 # Kills drivers, workers and nodes at random under searches: SOAK_KILLS of each kind, SOAK_SEED to repeat one.
 soak: install
 	OMP_NUM_THREADS=1 .venv/bin/python -m tests.faults.soak $(ARGS)
+
+# Tries FUZZ_EXAMPLES (400) settings files, command lines and changed files for each of five tests.
+fuzz: install
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-400} OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/fuzz $(ARGS)
 
 check: install
 	.venv/bin/ruff check

@@ -107,10 +107,11 @@ def backoff_delays() -> Iterator[float]:
         delay = min(2 * delay, MAX_DELAY_SECONDS)
 
 
-def retry_with_backoff(work: Callable[[], Result]) -> Result:
+def retry_with_backoff(work: Callable[[], Result], on_wait: Callable[[str], object] | None = None) -> Result:
     """Calls `work` until it raises no OSError: a storage that is full or unreachable should not cost a trial.
 
-    Raises StorageUnavailableError with the last reason after `RETRY_TIMEOUT_SECONDS`.
+    `on_wait` is called with the reason before each wait. Raises StorageUnavailableError with the last reason after
+    `RETRY_TIMEOUT_SECONDS`.
     """
     deadline = time.monotonic() + RETRY_TIMEOUT_SECONDS
     delays = backoff_delays()
@@ -122,6 +123,8 @@ def retry_with_backoff(work: Callable[[], Result]) -> Result:
             if time.monotonic() + delay > deadline:
                 raise StorageUnavailableError(error.errno, one_line(error)) from error
             logger.warning("the storage cannot be used, retrying in %g s: %s", delay, error)
+            if on_wait:
+                on_wait(one_line(error))
         time.sleep(delay)
 
 

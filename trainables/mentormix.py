@@ -11,13 +11,14 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
 from ray.tune import Trainable
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from trainables.checkpoint import load_checkpoint, local_copy, save_checkpoint
 from trainables.data import Dataset
 from trainables.device import DeviceDataset, default_device
 from trainables.errors import CheckpointError, TrainingDiverged
-from trainables.files import retry_with_backoff
+from trainables.files import Result, retry_with_backoff
 from trainables.settings import TrialSettings
 from trainables.training import Trainer
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # a private module of Ray, which may move
 logger = logging.getLogger(__name__)
 
 MAX_REASON_LENGTH = 500  # characters
+_WAITS = "tune-mentormix-waits"  # namespace of Ray's key-value store
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, the one error after which the process can still use its GPU
 _SELF_EXPLAINING = (TrainingDiverged, CheckpointError, ValueError)
 
@@ -43,6 +45,7 @@ class MentorMixTrainable(Trainable):
     """One trial after another in the same process; the dataset is copied to the device once.
 
     Use with `tune.with_parameters(MentorMixTrainable, dataset=..., threads=...)`; `threads` are torch's on the CPU.
+    `waits` names the run for `waiting_trials`; without it, no one is told of a trial that waits for the storage.
     The configuration holds `settings`, the fields of `TrialSettings`; `resume_from`, the folder or the URI of a
     checkpoint to continue from, or None; `fold`, as `Dataset.fold` takes it (none: 0); and `trial` and `attempt`, its
     numbers, which its checkpoints get.
@@ -59,12 +62,15 @@ class MentorMixTrainable(Trainable):
     _epoch: int
     _identity: dict[str, int]  # of the trial in its search
 
-    def setup(self, config: dict[str, Any], dataset: Dataset | None = None, threads: int = 1) -> None:
+    def setup(
+        self, config: dict[str, Any], dataset: Dataset | None = None, threads: int = 1, waits: str = ""
+    ) -> None:
         """Copies the dataset to the device and starts the trial. Raises ValueError without a dataset."""
         if dataset is None:
             raise ValueError("use tune.with_parameters(MentorMixTrainable, dataset=...)")
         self._dataset = dataset
         self._threads = threads
+        self._waits = waits
         self._data = None
         self._start(config)
 
@@ -101,7 +107,7 @@ class MentorMixTrainable(Trainable):
         if checkpoint_dir is not None or storage is None:
             return super().save(checkpoint_dir)
         with TemporaryDirectory(prefix="checkpoint-") as folder:
-            return retry_with_backoff(lambda: self._save(folder, storage))
+            return self._retry(lambda: self._save(folder, storage), "written")
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Continues from a folder that `save_checkpoint` wrote.
@@ -112,7 +118,7 @@ class MentorMixTrainable(Trainable):
         """
         trainer = self._trainer
         if trainer is not None:
-            retry_with_backoff(lambda: load_checkpoint(trainer, Path(str(checkpoint))))
+            self._retry(lambda: load_checkpoint(trainer, Path(str(checkpoint))), "read")
             self._epoch = trainer.epoch
 
     def cleanup(self) -> None:
@@ -150,6 +156,26 @@ class MentorMixTrainable(Trainable):
                 raise
             raise OSError("this machine does not see the run's folder in the storage") from error
 
+    def _retry(self, work: Callable[[], Result], done: str) -> Result:
+        """Calls `work`, with retries while the storage fails; meanwhile the driver can ask who waits, and why.
+
+        `done` is what happens to the checkpoint: `read` or `written`.
+        """
+        key = f"{self._waits}/{self._identity.get('trial')}/{self._identity.get('attempt')}"
+        noted: list[str] = []
+
+        def note(reason: str) -> None:
+            noted.append(reason)
+            with suppress(Exception):  # the storage is the trouble, not the note
+                _internal_kv_put(key, f"cannot be {done}: {reason}".encode(), namespace=_WAITS)
+
+        try:
+            return retry_with_backoff(work, note if self._waits else None)
+        finally:
+            if noted:
+                with suppress(Exception):
+                    _internal_kv_del(key, namespace=_WAITS)
+
     def _attempt(self, work: Callable[[], object]) -> None:
         """Calls `work`; an error ends the trial and is kept as the reason.
 
@@ -166,6 +192,17 @@ class MentorMixTrainable(Trainable):
             self._trainer = None
         if self._trainer is None and torch.cuda.is_available():
             torch.cuda.empty_cache()  # the next trial in this process may need what this one held
+
+
+def waiting_trials(waits: str) -> dict[tuple[int, int], str]:
+    """Returns why trials of a run wait for the storage, by trial and attempt; also of workers that died waiting."""
+    found = {}
+    for key in _internal_kv_list(f"{waits}/", namespace=_WAITS):
+        reason = _internal_kv_get(key, namespace=_WAITS)
+        _, trial, attempt = key.decode().split("/")
+        if reason is not None:
+            found[int(trial), int(attempt)] = reason.decode()
+    return found
 
 
 def pack_answers(correct: Tensor) -> str:

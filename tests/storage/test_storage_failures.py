@@ -25,6 +25,7 @@ from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
 from tune_mentormix.search.searcher import JournaledSearcher, Run
 from tune_mentormix.search.stopper import SearchStopper
 from tune_mentormix.storage import journal as journal_module
+from tune_mentormix.storage import waiting
 from tune_mentormix.storage.journal import Journal, read_events
 from tune_mentormix.storage.paths import RemotePath
 
@@ -59,8 +60,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     """What the journal logs, whatever an earlier command has set up for the terminal."""
-    monkeypatch.setattr(journal_module.logger, "handlers", [caplog.handler])
-    monkeypatch.setattr(journal_module.logger, "propagate", False)
+    monkeypatch.setattr(waiting.logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(waiting.logger, "propagate", False)
     return caplog
 
 
@@ -102,7 +103,7 @@ def test_events_wait_while_the_disk_is_full_and_are_written_in_order(
     messages = warnings.messages
     assert len(messages) == 2
     assert "No space left on device" in messages[0]
-    assert "is written again" in messages[1]
+    assert "the storage works again" in messages[1]
 
 
 @needs_a_full_device

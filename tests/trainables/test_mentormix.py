@@ -45,7 +45,9 @@ class DigitsTrainable(MentorMixTrainable):
 
     dataset: Dataset
 
-    def setup(self, config: dict[str, Any], dataset: Dataset | None = None, threads: int = 1) -> None:
+    def setup(
+        self, config: dict[str, Any], dataset: Dataset | None = None, threads: int = 1, waits: str = ""
+    ) -> None:
         super().setup(config, self.dataset, threads)
 
 

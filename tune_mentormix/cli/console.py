@@ -126,6 +126,8 @@ def print_status(experiment: Experiment) -> None:
     """Prints the state of one search."""
     counts = counts_in_words(experiment)
     stdout.print(f"{experiment.name}: {state_in_words(experiment)}, {counts}, {experiment.epochs_run} epochs")
+    if wait := experiment.waiting():
+        stdout.print(f"waiting for the storage since {wait}", style="yellow")
     _print_finding(experiment)
 
 

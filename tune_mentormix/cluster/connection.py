@@ -43,6 +43,11 @@ def connection(address: str | None, verbose: bool) -> Iterator[None]:
         ray.shutdown()
 
 
+def joins_cluster(address: str | None) -> bool:
+    """Whether a search with this `address` joins a cluster, instead of starting Ray on this machine."""
+    return (address or os.environ.get("RAY_ADDRESS")) not in (None, "", "local")
+
+
 def check_reachable(address: str) -> None:
     """Raises RequestError if nothing listens at a `HOST:PORT`; Ray itself would try for over a minute."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -62,6 +67,7 @@ def _connect(address: str | None, verbose: bool) -> None:
         warnings.filterwarnings("ignore", module=r"ray\..*")
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        ray._private.worker.print_to_stdstream = _print_nothing  # else pages of the raylet's log, on stdout
     joins = address not in (None, "local")
     if address and joins:
         check_reachable(address)
@@ -96,6 +102,10 @@ def _connect(address: str | None, verbose: bool) -> None:
                 "RAY_AUTH_TOKEN as where it was started"
             ) from error
         raise _no_cluster(address, error) from error
+
+
+def _print_nothing(data: object, ignore_prefix: bool = False) -> None:
+    """Stands in for what prints Ray's messages about its processes; their logs are in its session's folder."""
 
 
 def _no_cluster(address: str, error: Exception) -> RequestError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnsched
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.errors import one_line
+from tune_mentormix.cluster.connection import joins_cluster
 from tune_mentormix.cluster.resources import check_resources
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
@@ -63,7 +63,7 @@ def check_cluster(settings: SearchSettings) -> None:
     while it is checked is skipped. Raises RequestError that names the node, and what is wrong there.
     """
     check_resources(settings)
-    if (settings.address or os.environ.get("RAY_ADDRESS")) in (None, "", "local"):
+    if not joins_cluster(settings.address):
         return
     with storage_probe(settings.storage) as folder:
         reports = _ask_nodes(folder)

@@ -30,6 +30,7 @@ from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.listing import folders_holding, has_file
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, check_bucket, local_path
+from tune_mentormix.storage.waiting import StorageWait
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 if TYPE_CHECKING:  # NumPy is imported where probabilities are read
@@ -205,6 +206,10 @@ class Experiment:
         """Returns `running` if a live driver holds the experiment, else as it was left."""
         return "running" if Lease(self.path).holder() else self.left_as()
 
+    def waiting(self) -> StorageWait | None:
+        """Returns since when the driver waits for the storage, and why; None if it does not, or none runs."""
+        return Lease(self.path).waiting()
+
     def left_as(self) -> SearchState:
         """Returns `finished` if no trial is left to run or to propose, if no driver runs the experiment."""
         all_proposed = len(self.trials) >= self.num_samples or self.ended in ENDED_EARLY
@@ -212,14 +217,15 @@ class Experiment:
 
     def status(self) -> SearchStatus:
         """Returns what `status --json` shows."""
-        best, shown = self.best(), None
+        best, shown, state = self.best(), None, self.state()
         if best:
             shown = BestTrial(
                 trial_id=best.number, val_accuracy=best.val_accuracy, epoch=best.epoch, config=best.config
             )
         return SearchStatus(
             name=self.name,
-            state=self.state(),
+            state=state,
+            waiting=self.waiting() if state == "running" else None,
             ended=self.ended,
             trials=TrialCounts(**self.counts()),
             num_samples=self.num_samples,

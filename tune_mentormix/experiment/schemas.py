@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tune_mentormix.storage.waiting import StorageWait
+
 TrialState = Literal["pending", "running", "stopped_early", "finished", "failed"]
 SearchState = Literal["running", "interrupted", "finished"]
 ListedState = SearchState | Literal["unreadable"]  # of a list, which shows damaged searches too
@@ -92,6 +94,8 @@ class SearchOverview(BaseModel):
     state: ListedState
     error: str | None = None
     """Why it cannot be read."""
+    waiting: StorageWait | None = None
+    """Since when a running search waits for its storage, and why."""
     ended: str | None = None
     trials: TrialCounts
     num_samples: int

@@ -14,11 +14,13 @@ from typing import Any
 import ray
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.air.integrations.wandb import WandbLoggerCallback
+from ray.exceptions import RayError
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.logger import TBXLoggerCallback
 
 from trainables.errors import StorageUnavailableError, one_line
+from trainables.mentormix import waiting_trials
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.checkpoints import CHECKPOINTS_KEPT, validation_probabilities
 from tune_mentormix.experiment.events import (
@@ -39,10 +41,12 @@ from tune_mentormix.search.searcher import JournaledSearcher, Run
 from tune_mentormix.search.stopper import SearchStopper
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.paths import relative_to, remove_folder, why_not_writable, write_atomically
+from tune_mentormix.storage.waiting import WAITS
 
 logger = logging.getLogger(__name__)
 
 ANSWERS_FOLDER = "answers"  # of an experiment with so many validation images that a line would become too long
+LOOK_SECONDS = 2.0  # between two looks at which trials wait for the storage
 MAX_IMAGES_IN_JOURNAL = 2**17  # 22 kB a report
 REPORTED = (
     *("val_accuracy", "val_loss", "train_loss", "mean_weight", "epoch_seconds", "images_per_second"),
@@ -211,6 +215,43 @@ class CheckpointCleanup:
 def trial_folder(number: int, attempt: int) -> str:
     """Returns a separate folder for each attempt: after a network partition the old worker may still be writing."""
     return f"trial-{number:04d}" if attempt == 1 else f"trial-{number:04d}-attempt-{attempt}"
+
+
+class CheckpointWaits(Callback):
+    """Tells of trials that wait for the storage, on whatever machine, where only their own process notices it."""
+
+    def __init__(self, experiment: Experiment, waits: str) -> None:
+        """`waits` names the run for `waiting_trials`."""
+        self._experiment = experiment
+        self._waits = waits
+        self._waiting: set[str] = set()
+        self._next_look = 0.0
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Looks, now and then, who began to wait and who is done."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
+        found = {}
+        try:
+            waiting = waiting_trials(self._waits)
+        except RayError:
+            return  # the head of a cluster may be away for a moment
+        for (number, attempt), reason in waiting.items():
+            trial = self._experiment.trials.get(number)
+            if trial and (trial.state, trial.attempt) == ("running", attempt):
+                found[f"a checkpoint of trial {number}"] = reason
+        for who, reason in found.items():
+            WAITS.begin(who, reason)
+        for who in self._waiting - found.keys():
+            WAITS.end(who)
+        self._waiting = set(found)
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Forgets those that gave up."""
+        for who in self._waiting:
+            WAITS.end(who, gave_up=True)
 
 
 class TrialTimeout(Callback):

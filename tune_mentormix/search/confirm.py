@@ -173,6 +173,7 @@ def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress)
             [confirmation.apply],
             lambda _: progress(confirmation),
             finish,
+            "confirm",
         )
 
     started = time.monotonic()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,17 +13,21 @@ from functools import partial
 from typing import Any
 
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, PlacementGroupFactory, TuneError
+from ray.tune import CheckpointConfig, PlacementGroupFactory, TuneError
 
 from trainables.data import Dataset
 from trainables.errors import one_line
 from trainables.mentormix import MentorMixTrainable
+from tune_mentormix.cluster.connection import joins_cluster
+from tune_mentormix.cluster.health import watch_ray
 from tune_mentormix.cluster.resources import max_concurrent_trials
 from tune_mentormix.config.settings import CHANGEABLE, SearchSettings
-from tune_mentormix.errors import RequestError, SearchFailedError
+from tune_mentormix.errors import FAILED, RequestError, SearchFailedError
 from tune_mentormix.experiment.events import Handler, RunEnded, RunStarted
 from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.formatting import command
 from tune_mentormix.search.callbacks import (
+    CheckpointWaits,
     CpuFallbackWarning,
     JournalCallback,
     TrialTimeout,
@@ -33,6 +40,8 @@ from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, EarlySt
 from tune_mentormix.search.searcher import JournaledSearcher, Run, TrialStart, next_attempt
 from tune_mentormix.search.stopper import SearchStopper, stop_on_signals
 from tune_mentormix.storage.paths import tune_storage
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[Experiment], None]
 Proposals = Callable[[Run], Iterator[TrialStart | None]]
@@ -48,6 +57,7 @@ def run_experiment(
     handlers: Sequence[Handler],
     on_progress: Progress,
     finish: Callable[[Run, str], str],
+    verb: str = "resume",
 ) -> None:
     """Runs trials until none is left, the user interrupts or a budget is used up; the journal tells how it ended.
 
@@ -60,10 +70,13 @@ def run_experiment(
         handlers: get each new event; they keep `experiment` and `early_stopping` up to date.
         on_progress: called with the experiment after every event and at every turn of Tune's loop.
         finish: called once no trial runs any more, with why; returns the reason that the journal gets.
+        verb: the command that continues what was interrupted, for messages.
 
     Raises:
         RequestError: if the journal cannot be written, before anything starts.
         SearchFailedError: if the storage failed for long; what was stored is safe and can be resumed.
+
+    A Ray that dies ends this process, with exit code 1: calls into it may not return.
     """
     with open_journal(experiment) as journal:
         journal.subscribe(*handlers)
@@ -85,28 +98,35 @@ def run_experiment(
         run = Run(experiment, journal, settings, dataset, on_progress)
         record_missing_ends(run, early_stopping)
         run = replace(run, unfinished=[next_attempt(experiment, trial) for trial in experiment.unfinished()])
-        reason, signal = _run_trials(run, proposals(run), early_stopping)
+        path = experiment.path if verb == "resume" else experiment.path.parent
+        again = command(f"{verb} {path.name}", path.parent)
+        reason, signal = _run_trials(run, proposals(run), early_stopping, again)
         by: dict[str, Any] = {"signal": signal} if signal else {}
         journal.record(RunEnded(run=experiment.runs, reason=finish(run, reason), **by))
     on_progress(experiment)
 
 
 def _run_trials(
-    run: Run, proposals: Iterator[TrialStart | None], early_stopping: AsyncSuccessiveHalving
+    run: Run, proposals: Iterator[TrialStart | None], early_stopping: AsyncSuccessiveHalving, again: str
 ) -> tuple[str, str | None]:
     """Returns why no trial runs any more: `finished`, `interrupted` by which signal, a budget, or `all_failing`."""
     experiment, journal, settings = run.experiment, run.journal, run.settings
     stopper = SearchStopper(experiment, journal, settings, run.on_progress)
     searcher = JournaledSearcher(run, proposals, stopper, partial(max_concurrent_trials, settings))
-    callbacks: list[Callback] = [JournalCallback(run, early_stopping, searcher, stopper)]
+    waits = secrets.token_hex(8)
+    callbacks = [JournalCallback(run, early_stopping, searcher, stopper), CheckpointWaits(experiment, waits)]
     if settings.gpus():
         callbacks.append(CpuFallbackWarning())
     if settings.trial_timeout:
         callbacks.append(TrialTimeout(journal, experiment, settings.trial_timeout))
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
-    with stop_on_signals(stopper), _failing_in_one_line():
+    with (
+        stop_on_signals(stopper),
+        _failing_in_one_line(again),
+        watch_ray(joins_cluster(settings.address), partial(_exit_without_ray, again)),
+    ):
         tune.run(
-            _trainable(settings, run.dataset),
+            _trainable(settings, run.dataset, waits),
             name=str(experiment.runs),
             **tune_storage(experiment.path / "runs"),
             metric="val_accuracy",
@@ -134,7 +154,9 @@ def _run_trials(
     failure = journal.permanent_error or checkpoint_error
     if failure:
         journal.record(RunEnded(run=experiment.runs, reason="storage"))
-        raise SearchFailedError(f"{failure}. What was stored is safe: once the storage works again, resume it")
+        raise SearchFailedError(
+            f"{failure}. What was stored is safe: once the storage works again, continue with {again}"
+        )
     return stopper.reason or "finished", stopper.signal
 
 
@@ -145,7 +167,7 @@ def record_missing_ends(run: Run, early_stopping: AsyncSuccessiveHalving) -> Non
 
 
 @contextmanager
-def _failing_in_one_line() -> Iterator[None]:
+def _failing_in_one_line(again: str) -> Iterator[None]:
     """Ends the search as a fault of this machine where Tune, or a callback of a tracker, cannot write."""
     try:
         yield
@@ -156,8 +178,14 @@ def _failing_in_one_line() -> Iterator[None]:
         where = f" ({cause.filename})" if cause.filename else ""
         raise SearchFailedError(
             f"this machine could not continue: {one_line(cause)}{where}. What was stored is safe: once that is "
-            "mended, resume it"
+            f"mended, continue with {again}"
         ) from error
+
+
+def _exit_without_ray(again: str, lost: str) -> None:
+    """Ends this process, whose main thread may be waiting for Ray; what was reported is in the journal."""
+    logger.error("%s, so the search ends. Everything reported is saved: continue with %s", lost, again)
+    os._exit(FAILED)
 
 
 def _system_error(error: BaseException | None) -> OSError | None:
@@ -167,9 +195,9 @@ def _system_error(error: BaseException | None) -> OSError | None:
     return error
 
 
-def _trainable(settings: SearchSettings, dataset: Dataset) -> Any:
+def _trainable(settings: SearchSettings, dataset: Dataset, waits: str) -> Any:
     """The trainable with its data, put once into Ray's object store, and what each trial may use."""
-    trainable = tune.with_parameters(MentorMixTrainable, dataset=dataset, threads=settings.threads())
+    trainable = tune.with_parameters(MentorMixTrainable, dataset=dataset, threads=settings.threads(), waits=waits)
     resources = PlacementGroupFactory([{"CPU": settings.cpus_per_trial, "GPU": settings.gpus()}])
     return tune.with_resources(trainable, resources)
 

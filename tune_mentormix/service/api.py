@@ -19,6 +19,7 @@ from tune_mentormix.experiment.schemas import TrialState
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.clean_terms import clean_estimates
 from tune_mentormix.results.summary import search_overview, search_status
+from tune_mentormix.results.verified_labels import VERIFICATION_FOLDER
 from tune_mentormix.service import schemas
 from tune_mentormix.service.admission import ALLOWED, admit, admit_changes, search_schema
 from tune_mentormix.service.artifacts import Kind
@@ -26,6 +27,7 @@ from tune_mentormix.service.dependencies import Service, Shared, authorize, json
 from tune_mentormix.service.experiments import NotFoundError, Snapshot
 from tune_mentormix.service.jobs import KnownJobs
 from tune_mentormix.service.sse import EventStream
+from tune_mentormix.storage.listing import sizes_below
 
 COLUMNS = ("trial", "state", "epoch", "val_accuracy", "restarts")  # to sort by, besides the hyperparameters
 MAX_LOG = 200_000  # characters, the last ones
@@ -250,15 +252,26 @@ def progress_of_all(snapshots: list[Snapshot], known: KnownJobs) -> str:
 
 async def artifact(service: Service, kind: Kind, name: str) -> Response:
     """Returns a file of an experiment, or 202 while it is being made."""
-    version = await asyncio.to_thread(service.experiments.version, name)
+    version = await asyncio.to_thread(_artifact_version, service, kind, name)
     path = await service.artifacts.get(kind, name, version)
     if path is None:
         return JSONResponse({"detail": f"the {kind} is being made: ask again"}, 202, {"Retry-After": RETRY_SECONDS})
     if not path.is_file():
         raise HTTPException(409, f"the {kind} was removed just now: ask again")
+    if kind == "verify":
+        return FileResponse(path, media_type="text/html")
     if kind == "report":
         return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})
     return FileResponse(path, media_type="application/x-tar", filename=f"{name}.tar")
+
+
+def _artifact_version(service: Service, kind: Kind, name: str) -> object:
+    """Identifies what a file is made of: of reports and exports, the verified labels, too."""
+    version = service.experiments.version(name)
+    if kind == "verify":
+        return version
+    with service.experiments.open(name) as cached:
+        return version, tuple(sorted(sizes_below(cached.path / VERIFICATION_FOLDER).items()))
 
 
 def _sort_key(trial: Trial, column: str) -> tuple[Any, ...]:

@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from tune_mentormix import __version__
 from tune_mentormix.cluster.jobs import ClusterJobs
-from tune_mentormix.service import api, metrics, pages
+from tune_mentormix.service import api, metrics, pages, verification
+from tune_mentormix.service.answer_logs import AnswerLogs
 from tune_mentormix.service.artifacts import Artifacts
 from tune_mentormix.service.auth import FailedLogins, RateLimiter, Sessions, Tokens
 from tune_mentormix.service.dependencies import Service
@@ -45,6 +46,7 @@ def make_app(server: ServerSettings, tokens: Tokens, cluster: ClusterJobs | None
         sessions=Sessions(server.session_time),
         broadcaster=Broadcaster(server.max_streams),
         artifacts=Artifacts(server.storage),
+        answers=AnswerLogs(),
         requests=RateLimiter(server.requests_per_second, server.burst),
         failed_logins=FailedLogins(server.logins_per_minute, server.session_time),
     )
@@ -56,7 +58,7 @@ def make_app(server: ServerSettings, tokens: Tokens, cluster: ClusterJobs | None
         redirect_slashes=False,
     )
     app.state.service = service
-    for router in (public, *pages.ROUTERS, api.router, api.changes, metrics.router):
+    for router in (public, *pages.ROUTERS, *verification.ROUTERS, api.router, api.changes, metrics.router):
         app.include_router(router)
     add_error_handlers(app, pages.error_response)
     return RequestLog(app, server.https)
@@ -95,3 +97,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with suppress(asyncio.CancelledError):
         await poller
     service.artifacts.close()
+    service.answers.close()

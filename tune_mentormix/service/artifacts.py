@@ -1,4 +1,4 @@
-"""Reports and exports, made by our own commands in a separate process, one at a time.
+"""Reports, exports and pages to verify labels, made by our own commands in a separate process, one at a time.
 
 A request waits a little and is then told to ask again; the file serves everyone until the experiment has grown.
 """
@@ -23,12 +23,13 @@ from tune_mentormix.errors import WRONG_REQUEST, RequestError
 from tune_mentormix.service.request_logging import log
 from tune_mentormix.storage.paths import Location
 
-Kind = Literal["report", "export"]
+Kind = Literal["report", "export", "verify"]
 WAIT_SECONDS = 20.0  # of one request; most proxies give up after a minute
 MAX_SECONDS = 600.0  # of one command
 FRESH_SECONDS = 60.0  # for which a file is served although the experiment has grown since
 MAX_WAITING = 8
 MAX_KEPT = 16
+VERIFY_PAGE = "verify.html"  # as the command names it
 
 
 @dataclass
@@ -95,11 +96,13 @@ class Artifacts:
 
     async def _make(self, kind: Kind, name: str, folder: Path, replaced: Path | None) -> Path:
         """Makes the file; the one it replaces stays until then, for requests that have not opened it yet."""
-        target = folder / ("report.html" if kind == "report" else kind)
+        target = folder / ("report.html" if kind == "report" else kind)  # of the others, a folder
         try:
             async with self._one_at_a_time:
                 await _run([kind, name, "--out", str(target), "--storage", str(self._storage)])
-                return target if kind == "report" else await asyncio.to_thread(_pack, target, name)
+                if kind == "export":
+                    return await asyncio.to_thread(_pack, target, name)
+                return target / VERIFY_PAGE if kind == "verify" else target
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise

@@ -17,6 +17,7 @@ from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
 
+from tune_mentormix.service.answer_logs import AnswerLogs
 from tune_mentormix.service.artifacts import Artifacts
 from tune_mentormix.service.auth import COOKIE, FailedLogins, Principal, RateLimiter, Session, Sessions, Tokens
 from tune_mentormix.service.experiments import ExperimentCache
@@ -41,6 +42,7 @@ class Service:
     sessions: Sessions
     broadcaster: Broadcaster
     artifacts: Artifacts
+    answers: AnswerLogs
     requests: RateLimiter
     failed_logins: FailedLogins
 

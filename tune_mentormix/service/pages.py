@@ -158,6 +158,7 @@ def search(request: Request, service: Shared, name: Name, query: Annotated[Searc
             snapshot=cached.snapshot().with_holder(service.experiments.holder(name)),
             finding=summarize(experiment),
             job=job,
+            wait=experiment.waiting(),
             now=now,
             flash=FLASH_MESSAGES.get(query.flash),
             curves=_curves(experiment),
@@ -179,13 +180,13 @@ router.get("/searches/{name}/logs")(api.logs)
 @router.get("/searches/{name}/report")
 async def report(request: Request, service: Shared, name: Name) -> Response:
     """Its report, or a page that asks again until it is made."""
-    return await _artifact_page(request, service, "report", name)
+    return await artifact_page(request, service, "report", name)
 
 
 @router.get("/searches/{name}/export")
 async def export(request: Request, service: Shared, name: Name) -> Response:
     """Its export, or a page that asks again until it is made."""
-    return await _artifact_page(request, service, "export", name)
+    return await artifact_page(request, service, "export", name)
 
 
 @router.get("/submit")
@@ -224,7 +225,8 @@ def favicon() -> Response:
     return RedirectResponse("/assets/icon.svg", 308)
 
 
-async def _artifact_page(request: Request, service: Service, kind: Kind, name: str) -> Response:
+async def artifact_page(request: Request, service: Service, kind: Kind, name: str) -> Response:
+    """Returns a file of an experiment, or a page that reloads while it is being made."""
     response = await api.artifact(service, kind, name)
     if response.status_code == 202:
         response = render(request, "waiting.html", 202, name=name, kind=kind)

@@ -8,7 +8,6 @@ is full or unreachable, events wait in memory, in order, and writing them is ret
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,10 +18,10 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.formatting import format_duration, without_nan
 from tune_mentormix.storage.journal_backends import LeaseLostError, journal_lines, open_backend
 from tune_mentormix.storage.paths import Location
-
-logger = logging.getLogger(__name__)
+from tune_mentormix.storage.waiting import WAITS
 
 JOURNAL_FILE = "journal.jsonl"
+WAITING = "the journal"  # in messages
 BUFFERED = ("report",)  # on an object store, where every write is a request; no decision depends on them alone
 
 Event = dict[str, Any]
@@ -84,6 +83,7 @@ class Journal:
         """Writes pending events if that is possible now, and closes the journal."""
         if self._pending:
             self._write()
+        WAITS.end(WAITING, gave_up=True)
         self._backend.close()
 
     def _write(self) -> None:
@@ -94,20 +94,15 @@ class Journal:
             return
         self._pending.clear()
         self._urgent = False
-        if self._last_error is not None:
-            failed = format_duration(time.monotonic() - self._failing_since)
-            logger.warning("the journal is written again, after %s", failed)
+        WAITS.end(WAITING)
         self._last_error, self._next_try = None, 0.0
 
     def _record_failure(self, error: OSError) -> None:
         now = time.monotonic()
         if self._last_error is None:
             self._failing_since, self._delays = now, backoff_delays()
-            if not isinstance(error, LeaseLostError):
-                reason, limit = one_line(error), format_duration(RETRY_TIMEOUT_SECONDS)
-                logger.warning(
-                    "the journal cannot be written: %s. Trying again for %s; nothing is lost", reason, limit
-                )
+        if not isinstance(error, LeaseLostError):
+            WAITS.begin(WAITING, f"cannot be written: {one_line(error)}")
         self._last_error = error
         self._next_try = now + next(self._delays)
 

@@ -14,11 +14,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -28,10 +30,13 @@ from trainables.errors import one_line
 from tune_mentormix.errors import RequestError
 from tune_mentormix.formatting import format_duration
 from tune_mentormix.storage.paths import Location, RemotePath, StorageError, write_atomically
+from tune_mentormix.storage.waiting import WAITS, StorageWait
 
 LEASE_FILE = "lease.json"
 RENEW_SECONDS = 5.0
 EXPIRY_SECONDS = 60.0  # a network file system may lag, and clocks differ
+WAITING = "the lease"  # in messages
+ROOM_BYTES = 65_536  # on a disk; with less, it counts as full
 SETTLE_SECONDS = 1.0  # between writing a lease to an object store and believing it
 SAME_BOOT_SECONDS = 5.0  # machines may share a name; a machine's own boot time moves when its clock is set
 
@@ -57,6 +62,23 @@ class Lease:
         except OSError as error:
             raise RequestError(f"cannot read {self._file}: {one_line(error)}") from error
         return _described(lease) if lease else None
+
+    def waiting(self) -> StorageWait | None:
+        """Returns since when the driver that runs the experiment waits for the storage, and why; None if it does not.
+
+        Where even the lease can no longer be written, it is the time of its last renewal, on the driver's machine.
+        """
+        try:
+            lease = self._read()
+            if not _is_alive(lease):
+                return None
+            if lease.get("waiting"):
+                return StorageWait.model_validate(lease["waiting"])
+            if _is_this_machine(lease) and time.time() - lease["renewed"] > 2 * RENEW_SECONDS:
+                return StorageWait(since=lease["renewed"], reason=_why_not_renewed(self._file))
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return None
 
     def check_free(self) -> None:
         """Raises RequestError if a living driver holds the lease, or if it cannot be read now."""
@@ -85,6 +107,7 @@ class Lease:
         finally:
             released.set()
             renewer.join()
+            WAITS.end(WAITING, gave_up=True)
             with suppress(OSError):  # an unreachable storage: the lease expires
                 if self._is_own():
                     self._file.unlink(missing_ok=True)
@@ -106,8 +129,10 @@ class Lease:
                 if not self._is_own():
                     return  # taken over while this driver was cut off; the journal tells the driver
                 self._write()
-            except OSError:
-                continue  # an unreachable storage: the next renewal may succeed, and the lease has a margin
+            except OSError as error:  # the next renewal may succeed, and the lease has a margin
+                WAITS.begin(WAITING, f"cannot be written: {one_line(error)}")
+            else:
+                WAITS.end(WAITING)
 
     def _read_alive(self) -> dict[str, Any] | None:
         try:
@@ -141,7 +166,7 @@ class Lease:
         return dict(json.loads(self._file.read_text()))
 
     def _write(self) -> None:
-        lease = {
+        lease: dict[str, Any] = {
             "host": socket.gethostname(),
             "booted": psutil.boot_time(),
             "pid_namespace": _pid_namespace(),
@@ -150,6 +175,8 @@ class Lease:
             "renewed": time.time(),
             "token": self._token,
         }
+        if wait := WAITS.current():
+            lease["waiting"] = wait.model_dump()
         write_atomically(self._file, json.dumps(lease) + "\n")
 
 
@@ -168,6 +195,11 @@ def _is_alive(lease: dict[str, Any]) -> bool:
         return bool(abs(process.create_time() - lease["process_started"]) < 1)
     except psutil.NoSuchProcess:
         return False
+
+
+def _why_not_renewed(file: Location) -> str:
+    full = isinstance(file, Path) and shutil.disk_usage(file.parent).free < ROOM_BYTES
+    return f"{WAITING} was not renewed since: {'no space is left on the disk' if full else 'the driver hangs'}"
 
 
 def _is_this_machine(lease: dict[str, Any]) -> bool:

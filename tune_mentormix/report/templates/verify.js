@@ -3,6 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const { images, classes, candidates, unclear } = data;
 const body = document.body.dataset;
+Object.assign(data.answers, JSON.parse(body.known || "{}"));  // the server knows more than when the page was made
 const storeKey = `verify ${body.experiment} ${data.fingerprint}`;
 const element = (id) => document.getElementById(id);
 const MAX_KEYS = 10;

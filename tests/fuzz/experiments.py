@@ -15,12 +15,8 @@ from trainables.data import load_dataset
 from trainables.files import STATE_FILE, write_checkpoint
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
 from tune_mentormix.export.write import export_best
-from tune_mentormix.results.confirmation import (
-    CONFIRMATION_FOLDER,
-    REQUEST_FILE,
-    choose_candidates,
-    confirmation_seeds,
-)
+from tune_mentormix.results.candidates import choose_candidates, confirmation_seeds
+from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER, REQUEST_FILE
 from tune_mentormix.results.evaluation_log import record_evaluation, record_results
 from tune_mentormix.results.label_quality import estimate_noise
 from tune_mentormix.storage.journal import JOURNAL_FILE

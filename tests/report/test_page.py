@@ -121,6 +121,27 @@ def test_hostile_class_names_are_shown_in_the_heat_map(tmp_path: Path) -> None:
     assert not [element for drawing in drawings(page) for element in drawing.iter() if "script" in element.tag]
 
 
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"transition_matrix": [[0.5], [0.5, 0.5]]}, "a row and a column for each of the 2 classes"),
+        ({"transition_matrix": [0.5, 0.5]}, "transition_matrix.0 must"),
+        ({"class_names": 2}, "class_names must"),
+        ({"noise_rate": 7.5}, "noise_rate must be a number"),
+    ],
+)
+def test_a_damaged_record_of_the_noise_is_left_out_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changed: dict[str, object], reason: str
+) -> None:
+    experiment = simulate_search(tmp_path, "birds", 4, epochs=6)
+    noise = {"noise_rate": 0.5, "class_names": ["a", "b"], "transition_matrix": [[0.5, 0.5], [0.5, 0.5]]}
+    (folder_of(experiment) / "label_noise.json").write_text(json.dumps(noise | changed))
+    write_report(experiment, tmp_path / "report.html")
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "label_noise.json" in warning
+    assert reason in warning
+
+
 def test_every_figure_has_a_text_alternative(page: Page) -> None:
     assert len(page.alternatives) == page.tags.count("img") >= 10
     assert all(len(alternative) >= 20 for alternative in page.alternatives)

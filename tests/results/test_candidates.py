@@ -4,7 +4,7 @@ from typing import Any
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import Proposed, Report, parse_event
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.results.confirmation import choose_candidates, confirmation_seeds
+from tune_mentormix.results.candidates import choose_candidates, confirmation_seeds
 
 CONTROLS: dict[str, dict[str, Any]] = {"published": {"alpha": 8}, "mixup": {"alpha": 7}, "plain": {"alpha": 0}}
 

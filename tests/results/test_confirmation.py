@@ -11,11 +11,8 @@ from tune_mentormix.experiment.events import Eliminated, Failed, Finished, Propo
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.provenance import DatasetFacts, Provenance
 from tune_mentormix.results import confirmation_summary
-from tune_mentormix.results.confirmation import (
-    ABLATION_RUNS,
-    Candidate,
-    Confirmation,
-)
+from tune_mentormix.results.candidates import Candidate
+from tune_mentormix.results.confirmation import ABLATION_RUNS, Confirmation
 from tune_mentormix.results.confirmation_summary import confirmation_record, confirmed_best, verdicts
 
 SEEDS = [11, 12, 13]

@@ -25,9 +25,10 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.export.manifest import CONFIG_FILE
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
+from tune_mentormix.results.candidates import Ablation, Candidate
 from tune_mentormix.results.clean_terms import explain_clean_terms
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
-from tune_mentormix.results.confirmation import Ablation, Candidate, Confirmation
+from tune_mentormix.results.confirmation import Confirmation
 from tune_mentormix.results.confirmation_summary import confirmation_record, verdicts
 
 if TYPE_CHECKING:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from trainables.errors import one_line
+from trainables.errors import describe_value, one_line
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.report.figures import Figure, draw_figure
@@ -34,20 +35,42 @@ class LabelNoise:
     figure: Figure | None
 
 
-def label_noise(experiment: Experiment) -> LabelNoise | None:
-    """Reads `label_noise.json` of the experiment; None if the true labels are unknown, or it cannot be read."""
+class LabelNoiseRecord(BaseModel):
+    """The content of `label_noise.json`."""
+
+    class_names: Annotated[list[str], Field(min_length=1)]
+    noise_rate: Annotated[float, Field(ge=0, le=1)] | None
+    transition_matrix: list[list[Annotated[float, Field(ge=0, le=1)]]] | None
+
+    @model_validator(mode="after")
+    def _one_row_and_column_a_class(self) -> LabelNoiseRecord:
+        rows, classes = self.transition_matrix or [], len(self.class_names)
+        if rows and {len(rows), *map(len, rows)} != {classes}:
+            raise ValueError(f"transition_matrix must have a row and a column for each of the {classes} classes")
+        return self
+
+
+def read_label_noise(experiment: Experiment) -> LabelNoiseRecord | None:
+    """Reads `label_noise.json`; None if it is missing, or with a warning if it is damaged."""
     path = experiment.path / LABEL_NOISE_FILE
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        rate, names, matrix = facts["noise_rate"], facts["class_names"], facts["transition_matrix"]
+        return LabelNoiseRecord.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("the report leaves out the labels' noise: cannot read %s: %s", path, one_line(error))
+    except ValidationError as error:
+        reason = describe_value(error.errors()[0])
+    except (OSError, ValueError) as error:
+        reason = one_line(error)
+    logger.warning("the report leaves out the labels' noise: cannot read %s: %s", path, reason)
+    return None
+
+
+def label_noise(record: LabelNoiseRecord | None) -> LabelNoise | None:
+    """Returns the noise of the training labels; None if the true labels are unknown."""
+    if record is None or record.noise_rate is None:
         return None
-    if rate is None:
-        return None
-    return LabelNoise(rate, len(names), _transition_matrix(names, matrix) if matrix else None)
+    names, matrix = record.class_names, record.transition_matrix
+    return LabelNoise(record.noise_rate, len(names), _transition_matrix(names, matrix) if matrix else None)
 
 
 @dataclass(frozen=True)
@@ -62,17 +85,13 @@ class EstimatedNoise:
     figure: Figure | None
 
 
-def estimated_noise(experiment: Experiment) -> EstimatedNoise | None:
+def estimated_noise(experiment: Experiment, record: LabelNoiseRecord | None) -> EstimatedNoise | None:
     """Returns the estimate of the noise; None where no trial that ran to the end has one."""
     reference = noise_reference(list(experiment.trials.values()))
     if reference is None:
         return None
     noise = reference.noise
-    try:
-        facts = json.loads((experiment.path / LABEL_NOISE_FILE).read_text(encoding="utf-8"))
-        names = [str(name) for name in facts["class_names"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        names = []  # `label_noise` tells of it
+    names = record.class_names if record else []
     fits = noise.transition is not None and len(names) == len(noise.transition)
     figure = _transition_matrix(names, noise.transition) if noise.transition and fits else None
     error, is_bound = Z_95 * standard_error(noise.rate, noise.rate_images), not is_told_from_errors(noise)

@@ -16,7 +16,7 @@ from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment
 from tune_mentormix.experiment.optuna_study import rebuild_study
 from tune_mentormix.formatting import templates_of
 from tune_mentormix.report import figures, plots
-from tune_mentormix.report.label_noise import estimated_noise, label_noise, noise_rate_bound
+from tune_mentormix.report.label_noise import estimated_noise, label_noise, noise_rate_bound, read_label_noise
 from tune_mentormix.report.suspicious_labels import suspicious_labels
 from tune_mentormix.results.clean_terms import clean_estimates
 from tune_mentormix.results.comparison import Comparison, result_rows, setting_rows, verdict
@@ -66,8 +66,9 @@ class Report:
         self.parallel_coordinates = plots.parallel_coordinates(study, searched)
         self.slices = plots.slices(study, searched, best)
         self.mentor_curves = plots.mentor_curves(experiment)
-        self.label_noise = label_noise(experiment)
-        self.estimated_noise = estimated_noise(experiment)
+        recorded_noise = read_label_noise(experiment)
+        self.label_noise = label_noise(recorded_noise)
+        self.estimated_noise = estimated_noise(experiment, recorded_noise)
         self.noise_rate_bound = noise_rate_bound(experiment)
         self.suspicious_labels = suspicious_labels(experiment)
         self.settings = dump_yaml(experiment.search_record(), width=100)

@@ -8,7 +8,8 @@ from typing import Any
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.trial import Trial
-from tune_mentormix.results.confirmation import Ablation, Accuracies, Candidate, Confirmation, read_confirmation
+from tune_mentormix.results.candidates import Ablation, Candidate
+from tune_mentormix.results.confirmation import Accuracies, Confirmation, read_confirmation
 from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval
 
 BY_CHANCE = ": chance can explain that."

@@ -23,16 +23,14 @@ from tune_mentormix.experiment.events import Eliminated, EventJournal
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.experiment.trial import Trial
+from tune_mentormix.results.candidates import Candidate, choose_candidates, confirmation_seeds
 from tune_mentormix.results.confirmation import (
     ABLATION_RUNS,
     CONFIRMATION_FOLDER,
     REQUEST_FILE,
     SEEDS,
     TOP_K,
-    Candidate,
     Confirmation,
-    choose_candidates,
-    confirmation_seeds,
     read_confirmation,
 )
 from tune_mentormix.results.evaluation_log import record_evaluation, record_results

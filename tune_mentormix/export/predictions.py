@@ -61,6 +61,21 @@ def _by_search(experiment: Experiment, moved: Mapping[str, Path | None]) -> Labe
     return LabelTable.of(images, predictions)
 
 
+def by_weights(experiment: Experiment, trial: Trial, images: TrainingImages) -> Predictions:
+    """Classifies all training images with the weights of a trial's newest checkpoint, in one pass.
+
+    Raises CheckpointError if there is none.
+    """
+    classifier = _classifier(experiment, trial, images, experiment.settings.threads())
+    return _complete(_unknown(images, f"trial {trial.number}"), images, classifier, images.held_out(trial))
+
+
+def _unknown(images: TrainingImages, source: str) -> Predictions:
+    count, classes = len(images.names), len(images.dataset.class_names)
+    none = np.zeros(count, dtype=np.bool_)
+    return Predictions(np.zeros((count, classes), np.float32), none, none, source)
+
+
 def _by_export(exported: ExportedFolder) -> LabelTable:
     """Scores the label of every training image by exported weights, in one pass.
 
@@ -73,9 +88,7 @@ def _by_export(exported: ExportedFolder) -> LabelTable:
         check_classes(classifier, images.dataset)
     except ModelFileError as error:
         raise RequestError(str(error)) from error
-    count, classes = len(images.names), len(images.dataset.class_names)
-    none = np.zeros(count, dtype=np.bool_)
-    unknown = Predictions(np.zeros((count, classes), np.float32), none, none, f"the weights in {exported.path}")
+    unknown = _unknown(images, f"the weights in {exported.path}")
     is_split = exported.model.trained_on == "training split"
     held_out = images.held_out(Trial(0, {})) if is_split else np.zeros(0, dtype=np.int64)
     return LabelTable.of(images, _complete(unknown, images, classifier, held_out))

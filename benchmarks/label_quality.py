@@ -27,7 +27,8 @@ from trainables.settings import TrialSettings
 from trainables.training import EVALUATION_BATCH, begin_training, normalize, to_float
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
 from tune_mentormix.export.predictions import by_weights
-from tune_mentormix.results.confirmation import Candidate, Confirmation, read_confirmation
+from tune_mentormix.results.candidates import Candidate
+from tune_mentormix.results.confirmation import Confirmation, read_confirmation
 from tune_mentormix.results.label_quality import label_scores, own_probabilities
 from tune_mentormix.results.suspicious_labels import TrainingImages, average_held_out, images_of
 

@@ -15,7 +15,6 @@ from tune_mentormix.config.controls import published_row
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.checkpoints import newest_checkpoint
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
-from tune_mentormix.results.label_quality import is_told_from_errors
 from tune_mentormix.search import callbacks
 from tune_mentormix.search.run import resume_search
 from tune_mentormix.storage.journal import read_events
@@ -58,9 +57,7 @@ def test_the_published_setting_is_that_for_the_noise_rate_estimated_from_it(fini
     published = [trial for trial in finished_search.trials.values() if trial.control == "published"]
     noise = published[0].noise
     assert noise is not None
-    nearest = (
-        min((0.2, 0.4, 0.6, 0.8), key=lambda rate: abs(rate - noise.rate)) if is_told_from_errors(noise) else 0.4
-    )
+    nearest = min((0.2, 0.4, 0.6, 0.8), key=lambda row: abs(row - noise.rate))
     assert [published_row(trial.config) for trial in published] == list(dict.fromkeys([0.4, nearest]))
     assert finished_search.controls()["published"] is published[-1]
 

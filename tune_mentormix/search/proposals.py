@@ -9,7 +9,6 @@ from trainables.settings import TrialSettings
 from tune_mentormix.config.controls import control_configs, published_row
 from tune_mentormix.config.search_space import SearchSpace
 from tune_mentormix.experiment.trial import Trial
-from tune_mentormix.results.label_quality import is_told_from_errors
 from tune_mentormix.search.searcher import Run, TrialStart
 from tune_mentormix.search.stopper import Plateau
 from tune_mentormix.search.study import SearchStudy
@@ -64,10 +63,9 @@ def _enqueued(run: Run) -> list[tuple[str | None, dict[str, Any]]]:
 def _nearer_published_row(run: Run) -> dict[str, Any] | None:
     """The published values for the noise rate that the control `published` showed, if it trained with other ones."""
     published = _published(run)
-    noise = published[0].noise if len(published) == 1 else None
-    if noise is None or not is_told_from_errors(noise):
+    if len(published) != 1 or published[0].noise is None:
         return None
-    values = control_configs(["published"], len(run.dataset.class_names), noise.rate)["published"]
+    values = control_configs(["published"], len(run.dataset.class_names), published[0].noise.rate)["published"]
     return None if published_row(values) == published_row(published[0].config) else values
 
 

@@ -80,7 +80,7 @@ def test_an_empty_storage_folder_is_no_error(tmp_path: Path, capsys: pytest.Capt
     [
         (["serch"], "No such command 'serch'"),
         (["search", "--epoch", "3"], "No such option: --epoch"),
-        (["search", "--trials", "many"], "'--trials'"),
+        (["search", "--trials", "many"], "num_samples must be a whole number of at least 1, got 'many' (--trials)"),
         (["search", "--trials", "0"], "num_samples must be a whole number of at least 1, got 0 (--trials)"),
         (["search", "--num-samples=0"], "got 0 (--trials)"),
         (["search", "--dataset", "digit"], "unknown dataset 'digit'; did you mean 'digits'?"),

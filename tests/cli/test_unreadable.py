@@ -94,10 +94,7 @@ def test_every_command_names_the_file_that_it_cannot_read_and_lists_go_on(storag
     for (damage, name), ran in run_all(LISTING, storages).items():
         assert ran.code == DONE, ran
         assert "unreadable" in ran.stdout, (damage, name, ran)
-        if name == "jobs":
-            assert str(closed[damage]) in ran.stdout, ran
-            continue
-        assert "good" in ran.stdout, ran
+        assert "good" in ran.stdout or name == "jobs", ran  # the good one was not submitted
         shown = ran.stdout if name == "list --json" else ran.stderr
         assert str(closed[damage]) in shown, ran
     listed = json.loads(run_all(LISTING, storages)["closed journal", "list --json"].stdout)

@@ -82,8 +82,10 @@ def jobs_(
         rows = []
         for job in found:
             started = console.format_time(datetime.fromtimestamp(job.started)) if job.started else NOTHING
-            rows.append((job.name, job.state, started, job.submission_id, job.message or NOTHING))
+            note = NOTHING if job.state == "unreadable" else job.message or NOTHING
+            rows.append((job.name, job.state, started, job.submission_id, note))
         console.print_table(("name", "state", "submitted", "job", "note"), rows)
+        console.print_unreadable({job.name: job.message or "" for job in found if job.state == "unreadable"})
 
 
 @app.with_examples("logs birds --follow")

@@ -115,8 +115,8 @@ def with_settings(names: Iterable[str], defaults: bool = True) -> Decorator:
         def wrapped(context: typer.Context, **arguments: Any) -> None:
             values = {name: arguments.pop(name) for name in asked}
             sources = {name: context.get_parameter_source(name) for name in asked}
-            given = {name: values[name] for name in asked if getattr(sources[name], "name", "DEFAULT") != "DEFAULT"}
-            function(settings=given, **arguments)
+            given = [name for name in asked if getattr(sources[name], "name", "DEFAULT") != "DEFAULT"]
+            function(settings={name: _as_number(name, values[name]) for name in given}, **arguments)
 
         own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "settings"]
         first = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
@@ -161,6 +161,18 @@ def _option_type(name: str) -> Any:
 def _number(name: str) -> str | None:
     """Returns how --help shows the value of an option that takes a number; None for another one."""
     return next((shown for kind, shown in NUMBERS.items() if kind in _kinds(name)), None)
+
+
+def _as_number(name: str, value: Any) -> Any:
+    """Returns the number that the text of an option is, where the setting takes one; other text as it is."""
+    if not isinstance(value, str) or _number(name) is None or "string" in _kinds(name):
+        return value
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            continue
+    return value
 
 
 def _kinds(name: str) -> set[str | None]:

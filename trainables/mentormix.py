@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
+from ray.experimental.internal_kv import (
+    _internal_kv_del,
+    _internal_kv_get,
+    _internal_kv_initialized,
+    _internal_kv_list,
+    _internal_kv_put,
+)
 from ray.tune import Trainable
 from torch import Tensor
 
@@ -196,7 +202,9 @@ class MentorMixTrainable(Trainable):
 
 def waiting_trials(waits: str) -> dict[tuple[int, int], str]:
     """Returns why trials of a run wait for the storage, by trial and attempt; also of workers that died waiting."""
-    found = {}
+    found: dict[tuple[int, int], str] = {}
+    if not _internal_kv_initialized():
+        return found
     for key in _internal_kv_list(f"{waits}/", namespace=_WAITS):
         reason = _internal_kv_get(key, namespace=_WAITS)
         _, trial, attempt = key.decode().split("/")

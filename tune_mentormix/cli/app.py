@@ -76,6 +76,7 @@ def run(arguments: list[str]) -> int:
         console.print_error(str(error))
         return FAILED
     except (KeyboardInterrupt, typer.Abort):
+        console.print_note("interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has left, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

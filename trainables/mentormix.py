@@ -203,7 +203,7 @@ class MentorMixTrainable(Trainable):
 def waiting_trials(waits: str) -> dict[tuple[int, int], str]:
     """Returns why trials of a run wait for the storage, by trial and attempt; also of workers that died waiting."""
     found: dict[tuple[int, int], str] = {}
-    if not _internal_kv_initialized():
+    if not _internal_kv_initialized():  # type: ignore[no-untyped-call]
         return found
     for key in _internal_kv_list(f"{waits}/", namespace=_WAITS):
         reason = _internal_kv_get(key, namespace=_WAITS)

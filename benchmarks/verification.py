@@ -1,4 +1,4 @@
-"""What a few verified labels are worth for choosing among the candidates of a search.
+"""Measures how much a few verified labels help to choose among the candidates of a search.
 
 Each problem has 24 candidates (the published settings, plain mixup, plain training, and random points of the default
 space), trained on the digits with wrong labels, another split and other noise with every seed. Clean labels stand in

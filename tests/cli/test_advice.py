@@ -1,4 +1,4 @@
-"""What commands print to be pasted leads to the same place."""
+"""Commands that are printed to be pasted lead to the same cluster and storage."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the reading commands say of files that permissions, or damage, keep them from reading."""
+"""Reading commands name a file that permissions or damage keep them from reading, and lists go on."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """A search on a disk that is full for a while, or stays full: a separate small file system, filled to the brim."""
 
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.small_disk import mounted_disk
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
@@ -22,16 +22,8 @@ FULL_SECONDS = 2.0
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    try:
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", str(disk)], capture_output=True)
-    except OSError:
-        pytest.skip("there is no mount here")
-    if mounted.returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with mounted_disk(tmp_path / "disk", "48m") as disk:
+        yield disk
 
 
 def fill(disk: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.simulated_search import simulate_search
+from tests.support.small_disk import mounted_disk
 from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE
 from tune_mentormix.results.summary import search_status
@@ -43,16 +43,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> StorageWaits:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of a few pages."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    try:
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], capture_output=True)
-    except OSError:
-        pytest.skip("there is no mount here")
-    if mounted.returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with mounted_disk(tmp_path / "disk", "256k") as disk:
+        yield disk
 
 
 def fill(disk: Path) -> None:

@@ -108,7 +108,7 @@ def repair(name: Name, storage: Storage = STORAGE) -> None:
 
     repairs = repair_experiment(storage, name)
     for repaired in repairs:
-        console.stdout.print(f"{repaired.journal}: {len(repaired.lost)} lines were cut out, {repaired.kept} kept")
+        console.stdout.print(f"{repaired.journal}: cut out: {len(repaired.lost)}, kept: {repaired.kept} lines")
         for lost in repaired.lost[:MAX_LINES_SHOWN]:
             console.stdout.print(f"  {lost}")
         if len(repaired.lost) > MAX_LINES_SHOWN:

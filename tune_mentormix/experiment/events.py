@@ -251,7 +251,7 @@ def read_events(path: Location) -> Iterator[Event]:
 def _advice(path: Location) -> str:
     folder = path.parent  # of the experiment, or of its confirmation
     name = folder.parent.name if has_file(folder.parent / SEARCH_FILE) else folder.name
-    return f"the file was damaged: `repair {name}` keeps a copy and cuts it out"
+    return f"`repair {name}` keeps a copy and cuts it out"
 
 
 def replay(path: Location, *handlers: Handler) -> None:

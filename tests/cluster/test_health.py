@@ -115,6 +115,7 @@ def test_a_search_whose_ray_is_killed_ends_in_one_line_with_the_command_that_con
     assert len(told) == 1, errors
     assert "has died, or was killed" in told[0]
     assert told[0].endswith(f"run_search.py resume birds --storage {tmp_path / 'storage'}")
-    assert read_experiment(tmp_path / "storage", "birds").state() == "interrupted"
+    experiment = read_experiment(tmp_path / "storage", "birds")
+    assert (experiment.state(), experiment.ended) == ("interrupted", "ray_lost")
     _, left = psutil.wait_procs(rays, timeout=150)  # a raylet waits a minute for its head
     assert left == []

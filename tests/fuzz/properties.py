@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tests.fuzz.command_process import MEMORY_BYTES, Outcome
 from tune_mentormix.errors import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
-from tune_mentormix.storage.lease import LEASE_FILE
 
 MAX_SECONDS = 2.0
 FORBIDDEN = (  # what Python and pydantic say, not to a user
@@ -49,8 +48,6 @@ def tree(folder: Path) -> dict[str, str]:
     """Returns every path below a folder, with a digest of what is there."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.name == f".{LEASE_FILE}.lock":  # an empty file that a resume leaves, also a refused one
-            continue
         name = path.relative_to(folder).as_posix()
         found[name] = sha256(path.read_bytes()).hexdigest() if path.is_file() else "other"
     return found

@@ -131,6 +131,23 @@ def test_a_signal_ends_a_search_cleanly_and_the_old_handlers_return(
 
 
 @pytest.mark.slow
+def test_a_signal_to_the_process_group_ends_a_search_as_interrupted_though_ray_ends_too(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "search.yaml").write_text("".join(f"{key}: {value}\n" for key, value in SEARCH.items()))
+    driver = start("search", "--config", str(tmp_path / "search.yaml"), "--name", "cut", "--storage", str(tmp_path))
+    journal = tmp_path / "cut" / "journal.jsonl"
+    wait_for_reports(driver, journal, 3)
+    os.killpg(driver.pid, signal.SIGTERM)
+    output, _ = driver.communicate(timeout=PATIENCE_SECONDS)
+    assert driver.returncode == INTERRUPTED, output
+    assert "run_search.py resume cut" in output
+    assert "Traceback" not in output
+    ended = [event for event in read_events(journal) if event["event"] == "run_ended"]
+    assert [(event["reason"], event["signal"]) for event in ended] == [("interrupted", "SIGTERM")]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stdout", "stderr", "lost"),
     [

@@ -52,13 +52,16 @@ def resume_search(
     `changes` are settings that may differ in this run: `num_samples`, budgets, resources, `address`. Raises
     RequestError if there is no such experiment, another driver runs it, or its data changed.
     """
-    with Lease(read_experiment(storage, name).path).acquire():
-        experiment = read_experiment(storage, name)  # again: from here on, this process is the only writer
-        settings = resumed_settings(experiment, storage, changes)
-        request = stored_request(experiment, settings)
-        with connection(settings.address, verbose):
-            check_cluster(settings)
-            return _run(experiment, request, progress)
+    experiment = read_experiment(storage, name)
+    lease = Lease(experiment.path)
+    lease.check_free()
+    request = stored_request(experiment, resumed_settings(experiment, storage, changes))
+    with connection(request.settings.address, verbose):
+        check_cluster(request.settings)
+        with lease.acquire():
+            experiment = read_experiment(storage, name)  # again: from here on, this process is the only writer
+            settings = resumed_settings(experiment, storage, changes)  # it may have more trials by now
+            return _run(experiment, replace(request, settings=settings), progress)
 
 
 def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:

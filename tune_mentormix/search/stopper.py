@@ -15,7 +15,7 @@ from ray.tune import Stopper
 
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.errors import INTERRUPTED
+from tune_mentormix.errors import FAILED, INTERRUPTED
 from tune_mentormix.experiment.events import (
     Event,
     EventJournal,
@@ -32,6 +32,7 @@ from tune_mentormix.output import lost_streams
 MAX_FAILURES = 3  # trials that fail before any other trial reports anything end the search
 SOFT_REASONS = ("time_budget", "epoch_budget")  # for these, a trial may still write its last checkpoint
 INTERRUPT_SECONDS = 30.0  # for the workers to stop in
+LAST_EVENT_SECONDS = 2.0  # for the storage to take it in
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,20 @@ class SearchStopper(Stopper):
         self.reason = self.reason or self._new_reason()
         return self.reason is not None and not (self.reason in SOFT_REASONS and self._is_any_trial_at_its_end())
 
+    def exit(self, problem: str, again: str) -> None:
+        """Ends this process from another thread than the main one, which waits for Ray; logs how to continue.
+
+        What was reported is in the journal. The end of the run is written too, if the storage takes it at once.
+        """
+        end: dict[str, object] = {"run": self._experiment.runs, "reason": "ray_lost"}
+        if self.signal:
+            problem, end = f"interrupted by {self.signal}", end | {"reason": "interrupted", "signal": self.signal}
+        logger.error("%s, so the search ends. Everything reported is saved: continue with %s", problem, again)
+        last = threading.Thread(target=self._journal.append, args=("run_ended",), kwargs=end, daemon=True)
+        last.start()
+        last.join(LAST_EVENT_SECONDS)
+        os._exit(INTERRUPTED if self.signal else FAILED)
+
     def __getstate__(self) -> dict[str, object]:
         """Returns nothing: Tune pickles its stopper for a restore that the journal makes unnecessary."""
         return {}
@@ -107,19 +122,19 @@ class SearchStopper(Stopper):
 
 
 @contextmanager
-def stop_on_signals(stopper: SearchStopper) -> Iterator[None]:
+def stop_on_signals(stopper: SearchStopper, again: str) -> Iterator[None]:
     """While the block runs, SIGINT, SIGTERM and SIGHUP stop the search cleanly; a second ends the process at once.
 
     A SIGHUP tells that the terminal was closed. It stays ignored under `nohup`, and so is a second one: the terminal
     and its shell send one each.
 
     A signal to the whole process group, as job managers send it, also ends Ray's own processes, and Tune would wait
-    for them: after `INTERRUPT_SECONDS` the process exits anyway. The journal is on the disk.
+    for them: after `INTERRUPT_SECONDS` the process exits anyway, and logs `again`, the command that continues.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    overdue = threading.Timer(INTERRUPT_SECONDS, _exit_overdue)
+    overdue = threading.Timer(INTERRUPT_SECONDS, stopper.exit, ("Ray did not stop in time", again))
     overdue.daemon = True
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     if before[signal.SIGHUP] == signal.SIG_IGN:
@@ -139,11 +154,6 @@ def stop_on_signals(stopper: SearchStopper) -> Iterator[None]:
         overdue.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _exit_overdue() -> None:
-    logger.error("interrupted; Ray did not stop in time. Everything reported is saved: continue with `resume`")
-    os._exit(INTERRUPTED)
 
 
 class Plateau:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from tune_mentormix.cluster.connection import joins_cluster
 from tune_mentormix.cluster.health import watch_ray
 from tune_mentormix.cluster.resources import max_concurrent_trials
 from tune_mentormix.config.settings import CHANGEABLE, SearchSettings
-from tune_mentormix.errors import FAILED, RequestError, SearchFailedError
+from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.events import Handler, RunEnded, RunStarted
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import command
@@ -121,9 +120,9 @@ def _run_trials(
         callbacks.append(TrialTimeout(journal, experiment, settings.trial_timeout))
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
     with (
-        stop_on_signals(stopper),
+        stop_on_signals(stopper, again),
         _failing_in_one_line(again),
-        watch_ray(joins_cluster(settings.address), partial(_exit_without_ray, again)),
+        watch_ray(joins_cluster(settings.address), partial(stopper.exit, again=again)),
     ):
         tune.run(
             _trainable(settings, run.dataset, waits),
@@ -180,12 +179,6 @@ def _failing_in_one_line(again: str) -> Iterator[None]:
             f"this machine could not continue: {one_line(cause)}{where}. What was stored is safe: once that is "
             f"mended, continue with {again}"
         ) from error
-
-
-def _exit_without_ray(again: str, lost: str) -> None:
-    """Ends this process, whose main thread may be waiting for Ray; what was reported is in the journal."""
-    logger.error("%s, so the search ends. Everything reported is saved: continue with %s", lost, again)
-    os._exit(FAILED)
 
 
 def _system_error(error: BaseException | None) -> OSError | None:

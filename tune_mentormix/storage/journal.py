@@ -8,6 +8,7 @@ is full or unreachable, events wait in memory, in order, and writing them is ret
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -30,12 +31,13 @@ Event = dict[str, Any]
 class Journal:
     """Appends events. When `append` returns, the event is on the storage, except while the storage fails.
 
-    On an object store, reports wait a few seconds and are written together.
+    On an object store, reports wait a few seconds and are written together. Threads may share a journal.
     """
 
     def __init__(self, path: Location) -> None:
         """Opens or creates the journal. Raises OSError if it cannot be read and written now."""
         self._backend = open_backend(path)
+        self._lock = threading.RLock()
         self._pending: list[bytes] = []
         self._pending_since = 0.0
         self._urgent = False  # whether a decision depends on what is pending
@@ -48,19 +50,21 @@ class Journal:
         """Writes one event with the current time, and returns it as a reader will see it."""
         entry = without_nan({"time": round(time.time(), 3), "event": event, **fields})
         line = json.dumps(entry, allow_nan=False, separators=(",", ":"))
-        if not self._pending:
-            self._pending_since = time.monotonic()
-        self._pending.append(line.encode() + b"\n")
-        self._urgent = self._urgent or event not in BUFFERED
-        self.flush()
+        with self._lock:
+            if not self._pending:
+                self._pending_since = time.monotonic()
+            self._pending.append(line.encode() + b"\n")
+            self._urgent = self._urgent or event not in BUFFERED
+            self.flush()
         return dict(json.loads(line))
 
     def flush(self) -> None:
         """Writes pending events if they are due; to be called regularly."""
-        now = time.monotonic()
-        due = self._urgent or now - self._pending_since >= self._backend.buffer_seconds
-        if self._pending and due and now >= self._next_try:
-            self._write()
+        with self._lock:
+            now = time.monotonic()
+            due = self._urgent or now - self._pending_since >= self._backend.buffer_seconds
+            if self._pending and due and now >= self._next_try:
+                self._write()
 
     @property
     def is_flushed(self) -> bool:
@@ -81,10 +85,11 @@ class Journal:
 
     def close(self) -> None:
         """Writes pending events if that is possible now, and closes the journal."""
-        if self._pending:
-            self._write()
-        WAITS.end(WAITING, gave_up=True)
-        self._backend.close()
+        with self._lock:
+            if self._pending:
+                self._write()
+            WAITS.end(WAITING, gave_up=True)
+            self._backend.close()
 
     def _write(self) -> None:
         try:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from tune_mentormix.results.label_quality import (
     clean_accuracy_by_rate,
-    clean_accuracy_by_transition,
     estimate_noise,
     is_told_from_errors,
     label_scores,
@@ -125,7 +124,7 @@ def test_many_classes_have_a_rate_and_no_matrix() -> None:
 
     assert noise is not None
     assert noise.rate == pytest.approx(0.3, abs=0.05)
-    assert (noise.transition, noise.correction, noise.confusion) == (None, None, None)
+    assert noise.transition is None
 
 
 @pytest.mark.parametrize("rate", [0.2, 0.4, 0.6])
@@ -156,29 +155,8 @@ def test_an_estimated_rate_widens_the_interval() -> None:
     assert estimated.low < known.low
 
 
-def test_the_matrix_of_a_good_network_corrects_the_accuracy_of_another() -> None:
-    labels, probabilities, _ = draw(PAIR_FLIP, clean_accuracy=0.98)
-    reference = estimate_noise(labels, probabilities)
-    worse = draw(PAIR_FLIP, clean_accuracy=0.7)
-    other = estimate_noise(*worse[:2])
-    assert reference is not None
-    assert other is not None
-    assert other.confusion is not None
-
-    clean = clean_accuracy_by_transition(other.confusion, reference, "estimated")
-
-    assert clean is not None
-    assert clean.accuracy == pytest.approx(worse[2], abs=0.03)
-    assert clean.low < worse[2] < clean.high
-
-
 def test_there_is_no_estimate_where_the_noise_leaves_no_signal() -> None:
     assert clean_accuracy_by_rate(0.1, 288, 10, 0.88, None, "") is None
-    noise = estimate_noise(*draw(symmetric(0.79))[:2])
-    assert noise is not None
-    assert noise.confusion is not None
-    assert noise.correction is None
-    assert clean_accuracy_by_transition(noise.confusion, noise, "") is None
 
 
 def test_estimates_of_several_folds_are_pooled_into_a_sharper_one() -> None:
@@ -191,8 +169,6 @@ def test_estimates_of_several_folds_are_pooled_into_a_sharper_one() -> None:
     assert (pooled.images, pooled.is_symmetric) == (1500, False)
     errors = [np.abs(np.array(each.transition) - PAIR_FLIP).max() for each in (pooled, *known)]
     assert errors[0] < max(errors[1:])
-    assert pooled.confusion is not None
-    assert np.sum(pooled.confusion) == 1500
     assert pool_noise([]) is None
 
 

@@ -263,9 +263,7 @@ def test_a_clean_up_keeps_the_checkpoint_of_the_trial_that_verified_labels_choos
 
 def test_a_misleading_search_names_verify(experiment: Experiment) -> None:
     journal = Journal(experiment.path / JOURNAL_FILE)
-    noise = NoiseEstimate(
-        images=200, rate=0.4, concentration=0.9, is_symmetric=False, transition=None, correction=None, confusion=None
-    )
+    noise = NoiseEstimate(images=200, rate=0.4, concentration=0.9, is_symmetric=False, transition=None)
     for trial in (MISLED, RIGHT):
         journal.append("noise_estimated", trial=trial, epoch=4, noise=noise.model_dump())
     journal.close()

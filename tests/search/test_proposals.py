@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -57,8 +56,7 @@ class Search:
     def finish(self, number: int, rate: float | None = None) -> None:
         """Ends a trial, whose network sees so much noise."""
         if rate is not None:
-            values: dict[str, Any] = {"transition": None, "correction": None, "confusion": None}
-            noise = NoiseEstimate(images=60, rate=rate, concentration=0.0, is_symmetric=True, **values)
+            noise = NoiseEstimate(images=60, rate=rate, concentration=0.0, is_symmetric=True, transition=None)
             self.journal.record(NoiseEstimated(trial=number, epoch=4, noise=noise))
         self.journal.record(Report(trial=number, epoch=4, val_accuracy=0.5))
         self.journal.record(Finished(trial=number))

@@ -29,10 +29,6 @@ class NoiseEstimate(BaseModel):
     """Whether the concentration may be chance."""
     transition: list[list[float]] | None
     """[K, K]: of each true class (row), the fraction labelled as each class; None with many classes."""
-    correction: list[list[float]] | None
-    """The inverse of `transition`; None where it does not exist or enlarges errors too much."""
-    confusion: list[list[int]] | None
-    """[K, K]: images predicted as each class (row) by the label given; None with many classes."""
 
     @property
     def rate_images(self) -> int:

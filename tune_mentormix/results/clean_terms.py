@@ -13,7 +13,6 @@ from tune_mentormix.experiment.schemas import CleanEstimate, NoiseEstimate
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.label_quality import (
     clean_accuracy_by_rate,
-    clean_accuracy_by_transition,
     estimate_noise,
     is_told_from_errors,
     pool_noise,
@@ -25,7 +24,10 @@ if TYPE_CHECKING:
 
 AS_SET = "as set"  # where the rate of the label noise comes from
 FLATTERY = "This flatters networks that memorise, and is too high where wrong labels depend on the image"
-MISLEADING = "The wrong labels fall mostly on few classes, so the ranking by noisy validation labels may mislead."
+MISLEADING = (
+    "The wrong labels fall mostly on few classes, and networks err towards the same ones. So accuracies on clean "
+    "labels are not estimated, and the ranking by noisy validation labels may mislead."
+)
 
 UNTOLD = (
     "The label noise cannot be told from the errors that even the best network makes where it is sure, or it depends "
@@ -64,8 +66,8 @@ def known_symmetric_rate(settings: DataSettings, classes: int) -> float | None:
 def clean_estimate(experiment: Experiment, trial: Trial) -> CleanEstimate | None:
     """Returns what a trial's accuracy at its latest epoch would be on clean labels.
 
-    None if the validation labels are clean, nothing is known of the noise, it leaves too little signal, or the
-    networks are too weak to tell it from their errors.
+    None if the validation labels are clean, nothing is known of the noise, it leaves too little signal, or networks
+    cannot tell it from their errors: where wrong labels fall mostly on few classes, so do errors.
     """
     return clean_estimates(experiment, [trial])[0]
 
@@ -83,14 +85,18 @@ def _clean_estimate(experiment: Experiment, trial: Trial, reference: NoiseRefere
         return None
     if (rate := known_symmetric_rate(experiment.settings, classes)) is not None:
         return clean_accuracy_by_rate(accuracy, images, classes, rate, None, AS_SET)
-    if reference is None or not is_told_from_errors(reference.noise):
+    if reference is None:
         return None
-    noise, source = reference.noise, f"estimated from trial {reference.trial.number}"
-    if noise.is_symmetric:
-        return clean_accuracy_by_rate(accuracy, images, classes, noise.rate, noise.rate_images, source)
-    if trial.noise is None or trial.noise.confusion is None:
+    source = f"estimated from trial {reference.trial.number}"
+    return _by_estimated_rate(accuracy, images, classes, reference.noise, source)
+
+
+def _by_estimated_rate(
+    accuracy: float, images: int, classes: int, noise: NoiseEstimate | None, source: str
+) -> CleanEstimate | None:
+    if noise is None or not noise.is_symmetric or not is_told_from_errors(noise):
         return None
-    return clean_accuracy_by_transition(trial.noise.confusion, noise, source)
+    return clean_accuracy_by_rate(accuracy, images, classes, noise.rate, noise.rate_images, source)
 
 
 def clean_estimate_over_runs(
@@ -111,13 +117,7 @@ def clean_estimate_over_runs(
     if (rate := known_symmetric_rate(experiment.settings, facts.classes)) is not None:
         return clean_accuracy_by_rate(accuracy, images, facts.classes, rate, None, AS_SET)
     noise = pool_noise([run.noise for run in reference if run.noise])
-    own = pool_noise([run.noise for run in runs if run.noise])
-    if noise is None or own is None or not is_told_from_errors(noise):
-        return None
-    source = f"estimated from {len(reference)} runs"
-    if noise.is_symmetric:
-        return clean_accuracy_by_rate(accuracy, images, facts.classes, noise.rate, noise.rate_images, source)
-    return None if own.confusion is None else clean_accuracy_by_transition(own.confusion, noise, source)
+    return _by_estimated_rate(accuracy, images, facts.classes, noise, f"estimated from {len(reference)} runs")
 
 
 def clean_estimate_of_predictions(
@@ -133,12 +133,8 @@ def clean_estimate_of_predictions(
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     if (rate := known_symmetric_rate(data, classes)) is not None:
         return clean_accuracy_by_rate(accuracy, images, classes, rate, None, AS_SET)
-    noise, source = estimate_noise(labels, probabilities), "estimated from these predictions"
-    if noise is None or not is_told_from_errors(noise):
-        return None
-    if noise.is_symmetric:
-        return clean_accuracy_by_rate(accuracy, images, classes, noise.rate, noise.rate_images, source)
-    return None if noise.confusion is None else clean_accuracy_by_transition(noise.confusion, noise, source)
+    noise = estimate_noise(labels, probabilities)
+    return _by_estimated_rate(accuracy, images, classes, noise, "estimated from these predictions")
 
 
 def noise_warning(experiment: Experiment) -> str | None:

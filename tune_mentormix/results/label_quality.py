@@ -16,13 +16,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Matrix = Sequence[Sequence[float]]
-
 MAX_CLASSES = 20  # for a transition matrix: of more, each has too few images
 MIN_CONCENTRATION = 0.1  # from which noise is not symmetric; people's labels of CIFAR-10 have 0.12 to 0.17
 MIN_SCORE = 3.0  # standard deviations above symmetric noise that the concentration must have, too
 MAX_CONFIDENCE_GAP = 0.03  # that is tolerated, however many images show it
-MAX_CORRECTION = 10.0  # of an error by a correction; a larger one leaves nothing but noise
+MAX_CORRECTION = 10.0  # of an error by a conversion; a larger one leaves nothing but noise
 Z_95 = 1.959963984540054  # of the normal distribution: 95 % lie within
 
 
@@ -55,14 +53,12 @@ def estimate_noise(labels: NDArray[np.int64], probabilities: NDArray[np.floating
     joint = counts * (per_label / np.maximum(of_label, 1))  # [K, K]: true class, label
     joint = joint / joint.sum()
     concentration, is_symmetric = _concentration(counts)
-    transition = correction = confusion = None
+    transition = None
     if classes <= MAX_CLASSES:
-        confusion = _count(probabilities.argmax(axis=1), labels, classes).tolist()
         of_true = joint.sum(axis=1, keepdims=True)
         # A class of which no image is certain counts as labelled rightly.
-        matrix = np.where(of_true > 0, joint / np.where(of_true > 0, of_true, 1.0), np.eye(classes)).round(5)
-        transition = matrix.tolist()
-        correction = _inverse(matrix)
+        matrix = np.where(of_true > 0, joint / np.where(of_true > 0, of_true, 1.0), np.eye(classes))
+        transition = matrix.round(5).tolist()
     half, quarter = (_disagreement(labels, probabilities, part) for part in (2, 4))
     return NoiseEstimate(
         images=images,
@@ -71,8 +67,6 @@ def estimate_noise(labels: NDArray[np.int64], probabilities: NDArray[np.floating
         concentration=round(concentration, 5),
         is_symmetric=is_symmetric,
         transition=transition,
-        correction=correction,
-        confusion=confusion,
     )
 
 
@@ -111,17 +105,14 @@ def pool_noise(estimates: Sequence[NoiseEstimate]) -> NoiseEstimate | None:
     concentration = float(np.average([estimate.concentration for estimate in estimates], weights=images))
     symmetric = sum(estimate.images for estimate in estimates if estimate.is_symmetric)
     transitions = [estimate.transition for estimate in estimates if estimate.transition]
-    confusions = [estimate.confusion for estimate in estimates if estimate.confusion]
-    matrix = np.average(transitions, axis=0, weights=images) if len(transitions) == len(images) else None
+    has_all = len(transitions) == len(images)
     return NoiseEstimate(
         images=sum(images),
         rate=float(np.average([estimate.rate for estimate in estimates], weights=images)),
         confidence_gap=float(np.average([estimate.confidence_gap for estimate in estimates], weights=images)),
         concentration=concentration,
         is_symmetric=concentration < MIN_CONCENTRATION or 2 * symmetric > sum(images),
-        transition=None if matrix is None else matrix.tolist(),
-        correction=None if matrix is None else _inverse(matrix),
-        confusion=np.sum(confusions, axis=0).tolist() if matrix is not None else None,
+        transition=np.average(transitions, axis=0, weights=images).tolist() if has_all else None,
     )
 
 
@@ -146,16 +137,6 @@ def _disagreement(labels: NDArray[np.int64], probabilities: NDArray[np.floating]
     rank = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
     surest = by_class[part * rank < np.repeat(counts, counts)]
     return float((predicted != labels)[surest].mean())
-
-
-def _inverse(matrix: NDArray[np.float64]) -> list[list[float]] | None:
-    import numpy as np
-
-    if np.linalg.matrix_rank(matrix) < len(matrix):
-        return None
-    inverse = np.linalg.inv(matrix)
-    rows: list[list[float]] = inverse.round(5).tolist()
-    return rows if np.abs(inverse).max() <= MAX_CORRECTION else None
 
 
 def _count(rows: NDArray[np.int64], columns: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -210,38 +191,6 @@ def clean_accuracy_by_rate(
     error = sqrt((standard_error(accuracy, images) / slope) ** 2 + (by_rate * rate_error) ** 2)
     spread = f"{100 * rate:.0f} % of the labels are wrong ({source}), spread evenly over the other classes"
     return _clean_estimate(clean, error, spread)
-
-
-def clean_accuracy_by_transition(confusion: Matrix, noise: NoiseEstimate, source: str) -> CleanEstimate | None:
-    """Converts an accuracy by a transition matrix T, where a wrong label depends on the true class alone.
-
-    Then the counts of predictions by true class are those by given label times the inverse of T, and the accuracy is
-    their trace: the mean of `correction[given][predicted]`. `confusion` [K, K] counts predictions (row) by given
-    label. None without an inverse.
-    """
-    if noise.transition is None or noise.correction is None:
-        return None
-    classes, images = range(len(confusion)), sum(map(sum, confusion))
-    joint = [[count / images for count in row] for row in confusion]
-    inverse = noise.correction
-    cells = [(joint[p][g], inverse[g][p]) for p in classes for g in classes]
-    clean = sum(fraction * value for fraction, value in cells)
-    variance = (sum(fraction * value**2 for fraction, value in cells) - clean**2) / images
-    # The matrix is estimated, too: row y from about as many images as have that class (delta method).
-    gradient = _product(_product(inverse, joint), inverse)
-    of_true = [sum(_product(joint, inverse)[p][y] for p in classes) for y in classes]
-    for y, row in enumerate(noise.transition):
-        mean = sum(row[g] * gradient[g][y] for g in classes)
-        spread = sum(row[g] * gradient[g][y] ** 2 for g in classes) - mean**2
-        variance += max(0.0, spread) / max(1.0, noise.images * of_true[y])
-    return _clean_estimate(
-        clean, sqrt(max(0.0, variance)), f"a wrong label depends on the true class alone ({source})"
-    )
-
-
-def _product(first: Matrix, second: Matrix) -> list[list[float]]:
-    columns = list(zip(*second, strict=True))
-    return [[sum(a * b for a, b in zip(row, column, strict=True)) for column in columns] for row in first]
 
 
 def standard_error(fraction: float, images: int) -> float:

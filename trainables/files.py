@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -49,6 +50,12 @@ def user_path(given: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise ValueError(f"must be a path, but there is no user {text.split('/')[0][1:]!r}: {text!r}") from error
+
+
+def refuse_pipe(path: Path) -> None:
+    """Raises OSError for a named pipe: a reader would wait for it. That of a shell's `<(…)`, below /dev, passes."""
+    if stat.S_ISFIFO(path.stat().st_mode) and path.parts[:2] != ("/", "dev"):
+        raise OSError(errno.EINVAL, "it is a pipe, not a file")
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from tests.fuzz import strategies
 from tests.fuzz.command_process import CommandProcess
 from tests.fuzz.properties import complaints, tree
 
-pytestmark = pytest.mark.skipif("FUZZ_EXAMPLES" not in os.environ, reason="takes minutes: make fuzz")
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
+pytestmark = pytest.mark.slow
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "10"))
 tried = hypothesis_settings(
     max_examples=EXAMPLES,
     derandomize="FUZZ_EXAMPLES" not in os.environ,

@@ -130,9 +130,10 @@ def hint(command: str) -> str:
 
 @contextmanager
 def training_progress() -> Iterator[Callable[[dict[str, float], int], None]]:
-    """Shows the progress bar of one training; yields what shows an epoch's report, given all epochs."""
+    """Shows the progress bar of one training on a terminal; yields what shows an epoch's report, given all epochs."""
     columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=stderr) as progress:
+    shown = [*columns, TextColumn("{task.description}")]
+    with Progress(*shown, console=stderr, disable=not stderr.is_terminal) as progress:
         task = progress.add_task("", total=None)
 
         def show(report: dict[str, float], epochs: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from trainables.errors import describe_value, one_line
+from trainables.files import refuse_pipe
 from tune_mentormix.config.settings import FORMAT, refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.provenance import git_commit, package_versions
@@ -101,6 +102,7 @@ def read_provenance(folder: Path) -> ExportRecord:
     """Reads the record of a folder. Raises RequestError if there is none, or it is damaged or newer."""
     path = folder / PROVENANCE_FILE
     try:
+        refuse_pipe(path)
         if path.stat().st_size > MAX_PROVENANCE_BYTES:
             raise RequestError(f"{path} has {path.stat().st_size:,} bytes: it is no export's provenance")
         values: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -136,5 +138,6 @@ def check_file(folder: Path, name: str, provenance: ExportRecord) -> None:
 
 def file_record(path: Path) -> FileRecord:
     """Returns size and digest of a file. Raises OSError if it cannot be read."""
+    refuse_pipe(path)
     with path.open("rb") as stream:
         return FileRecord(sha256=hashlib.file_digest(stream, "sha256").hexdigest(), bytes=stream.tell())

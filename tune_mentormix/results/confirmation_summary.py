@@ -11,6 +11,7 @@ from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.candidates import Ablation, Candidate
 from tune_mentormix.results.confirmation import Accuracies, Confirmation, read_confirmation
 from tune_mentormix.results.statistics import ConfidenceInterval, confidence_interval
+from tune_mentormix.storage.journal import JOURNAL_FILE
 
 BY_CHANCE = ": chance can explain that."
 
@@ -72,6 +73,11 @@ def confirmed_best(experiment: Experiment, with_mentor: bool = False) -> tuple[T
     if best.trial is None:
         name, show = best.in_a_sentence, f"confirm {experiment.name} --json"
         raise RequestError(f"{name} won the confirmation, but the search has no trial of it; its setting: {show}")
+    if best.trial not in experiment.trials:
+        raise RequestError(
+            f"{experiment.path / JOURNAL_FILE} has no trial {best.trial}, which won the confirmation: put back the "
+            "journal that was there"
+        )
     record = {
         "seeds": confirmation.seeds,
         "folds": confirmation.folds,

@@ -18,7 +18,7 @@ from io import FileIO
 from pathlib import Path
 
 from trainables.errors import one_line
-from trainables.files import write_atomically
+from trainables.files import refuse_pipe, write_atomically
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.paths import Location, RemotePath, StorageError
 
@@ -238,6 +238,7 @@ def read_segments(folder: RemotePath) -> Iterator[bytes]:
 
 def _read_file(path: Path) -> Iterator[bytes]:
     try:
+        refuse_pipe(path)
         with path.open("rb") as stream:
             for line in stream:
                 if not line.endswith(b"\n"):

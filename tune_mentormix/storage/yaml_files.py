@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from trainables.errors import one_line
+from trainables.files import refuse_pipe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.paths import Location, write_atomically
 
@@ -38,6 +40,8 @@ class YamlDocument:
 def read_yaml(path: Location) -> YamlDocument:
     """Reads one mapping from a file. Raises RequestError if that is impossible, or a key stands twice."""
     try:
+        if isinstance(path, Path):
+            refuse_pipe(path)
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise RequestError(f"{path} has {size:,} bytes; a settings file has at most {MAX_BYTES:,}")

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+from tune_mentormix.config.controls import published_setting
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.events import Proposed, Report, parse_event
 from tune_mentormix.experiment.experiment import Experiment
@@ -45,6 +46,20 @@ def test_the_published_setting_among_the_best_is_one_candidate() -> None:
     search = search_with((0.6, "finished", "published"), (0.7, "finished", None), (0.5, "finished", None))
     chosen = choose_candidates(search, CONTROLS, top_k=2)
     assert [(c.name, c.search_rank) for c in chosen if c.uses_mentor] == [("published", 2), ("trial 1", 1)]
+
+
+def test_of_two_published_settings_each_tells_for_which_noise_it_is() -> None:
+    search = Experiment(Path("nowhere"), SearchSettings())
+    for number, noise in enumerate((0.4, 0.6)):
+        search.apply(Proposed(trial=number, config=published_setting(noise, 10), control="published"))
+        search.apply(Report(trial=number, epoch=1, val_accuracy=0.5))
+        search.apply(parse_event({"event": "finished", "trial": number}))
+    compared_with, other = choose_candidates(search, {"published": {}}, top_k=2)
+    assert (compared_with.title, compared_with.in_a_sentence) == (
+        "published setting",
+        "the published setting for 60 % noise",
+    )
+    assert other.title == other.in_a_sentence == "trial 0 (published for 40 % noise)"
 
 
 def test_a_configuration_proposed_twice_is_one_candidate() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tune_mentormix.config.controls import BASELINES
+from tune_mentormix.config.controls import BASELINES, published_row
 from tune_mentormix.experiment.events import Config
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.trial import Trial
@@ -35,13 +35,22 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        """The name of a control in words, or `trial 7`."""
-        return CONTROL_TITLES.get(self.name, self.name)
+        """The name of a control in words, or `trial 7`; of another published setting, for which noise it is."""
+        if self.name in CONTROL_TITLES or self._row is None:
+            return CONTROL_TITLES.get(self.name, self.name)
+        return f"{self.name} (published for {100 * self._row:.0f} % noise)"
 
     @property
     def in_a_sentence(self) -> str:
         """The title, with an article where it needs one."""
-        return f"the {self.title}" if self.name == "published" else self.title
+        if self.name != "published":
+            return self.title
+        return f"the {self.title}" + ("" if self._row is None else f" for {100 * self._row:.0f} % noise")
+
+    @property
+    def _row(self) -> float | None:
+        """The noise rate for which these values were published; None for other values."""
+        return published_row(self.config) if self.uses_mentor else None
 
 
 @dataclass(frozen=True)

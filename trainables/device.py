@@ -1,7 +1,7 @@
 """The device that a trial runs on: the data on it, torch's backends, memory, layout and precision.
 
-Only the CPU's part of this has been run; the rest follows torch's documentation of CUDA. `benchmarks/step_time.py`
-measures what each costs or saves.
+Only the CPU's part of this has been run; the rest follows torch's documentation of CUDA and MPS.
+`benchmarks/step_time.py` measures what each costs or saves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.data import Dataset
-from trainables.settings import Precision
+from trainables.errors import DeviceError
+from trainables.settings import DeviceName, Precision
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 _MAX_TRIM_THRESHOLD = 2**31 - 1  # bytes
@@ -57,9 +58,18 @@ class DeviceDataset:
         return torch.tensor(array, device=self.device)
 
 
-def default_device() -> torch.device:
-    """Returns a GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def find_device(name: DeviceName = "auto") -> torch.device:
+    """Returns the device of a name; `auto` is a CUDA GPU if there is one, else the CPU.
+
+    Raises DeviceError if the device is not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device cuda is not there: torch finds no CUDA GPU on this machine; use auto or cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device mps is not there: torch finds no Apple GPU on this machine; use auto or cpu")
+    return torch.device(name)
 
 
 def configure_backends(device: torch.device, precision: Precision) -> None:
@@ -68,14 +78,15 @@ def configure_backends(device: torch.device, precision: Precision) -> None:
     By torch's own default convolutions on a GPU are in TF32; here they are so with the precision `tf32` alone.
     """
     on_cuda = device.type == "cuda"
-    torch.use_deterministic_algorithms(not on_cuda)
+    on_cpu = device.type == "cpu"
+    torch.use_deterministic_algorithms(on_cpu)
     # Filling fresh memory only helps to find operations that read it before writing, and takes a third of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = on_cuda  # batches are all of one size, so the fastest kernels can be tried out
     fp32_precision = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cudnn.conv.fp32_precision = fp32_precision  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.fp32_precision = fp32_precision
-    if not on_cuda:
+    if on_cpu:
         _keep_freed_memory()
 
 
@@ -93,15 +104,18 @@ def channels_last(network: nn.Module) -> nn.Module:
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """Returns the context for a network's forward pass, in bfloat16 or float32.
+    """Returns the context for a network's forward pass, in bfloat16, float16 or float32.
 
-    "auto" is bfloat16 on GPUs that compute in it, and float32 elsewhere. `configure_backends` switches TF32.
+    "auto" is bfloat16 on GPUs that compute in it, and float32 elsewhere. "fp16" is for CUDA: on a CPU float16 takes
+    fifty times as long as float32, which is used instead. `configure_backends` switches TF32.
     """
     if precision == "auto":
         in_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         in_bfloat16 = precision == "bf16"
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bfloat16)
+    in_float16 = precision == "fp16" and device.type == "cuda"
+    dtype = torch.float16 if in_float16 else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=in_bfloat16 or in_float16)
 
 
 def _keep_freed_memory() -> None:

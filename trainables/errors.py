@@ -36,6 +36,10 @@ class NetworkError(ValueError):
     """The network cannot be built: its name is unknown, or its pretrained weights are missing."""
 
 
+class DeviceError(ValueError):
+    """The device that was asked for is not there."""
+
+
 class ModelFileError(ValueError):
     """A model file cannot be used: it is missing, damaged, foreign, or does not fit its network."""
 

@@ -13,26 +13,26 @@ from torch import Tensor, nn
 from trainables.checkpoint import load_checkpoint, local_copy
 from trainables.data import Dataset
 from trainables.data.sources import Images, Labels
-from trainables.device import autocast, channels_last, configure_backends, default_device
+from trainables.device import autocast, channels_last, configure_backends, find_device
 from trainables.errors import ModelFileError, NetworkError
 from trainables.model_file import ModelFile, read_model
 from trainables.models import build_network
-from trainables.settings import TrialSettings
+from trainables.settings import DeviceName, TrialSettings
 from trainables.training import EVALUATION_BATCH, begin_training, normalize, to_float
 
 
 class Classifier(nn.Module):
     """A network with the preprocessing of its training: uint8 images → probabilities, as the trainer evaluates it."""
 
-    def __init__(self, model: ModelFile, threads: int, device: str | None = None) -> None:
-        """Builds the network on `device` (None: a GPU if there is one); raises ModelFileError if weights do not fit.
+    def __init__(self, model: ModelFile, threads: int, device: DeviceName = "auto") -> None:
+        """Builds the network on `device`; raises ModelFileError if weights do not fit, and DeviceError.
 
         Sets torch's backends and CPU threads for the whole process; another number of threads than in training may
         round differently.
         """
         super().__init__()
         self.description = description = model.description
-        self.device = default_device() if device is None else torch.device(device)
+        self.device = find_device(device)
         configure_backends(self.device, model.description.precision)
         torch.set_num_threads(threads)
         settings = TrialSettings(network=description.network)
@@ -60,11 +60,11 @@ class Classifier(nn.Module):
         return np.asarray(torch.cat(probabilities).numpy(), dtype=np.float32)
 
 
-def load_classifier(path: Path, threads: int) -> Classifier:
-    """Reads a model file and builds its classifier; raises ModelFileError with the path."""
+def load_classifier(path: Path, threads: int, device: DeviceName = "auto") -> Classifier:
+    """Reads a model file and builds its classifier; raises ModelFileError with the path, DeviceError as it does."""
     model = read_model(path)
     try:
-        return Classifier(model, threads)
+        return Classifier(model, threads, device)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
 
@@ -77,6 +77,7 @@ def final_accuracy(
     labels: Labels,
     threads: int,
     fold: int = 0,
+    device: DeviceName = "auto",
 ) -> float:
     """Measures the accuracy, 0 … 1, of the weights a trial ends with, averaged as they are for validation.
 
@@ -85,14 +86,14 @@ def final_accuracy(
     between the last report and the last checkpoint, are trained again: on a CPU they end in the same weights. Raises
     CheckpointError if it does not fit the trial.
     """
-    trainer = begin_training(TrialSettings(**config), dataset.fold(fold), threads)
+    trainer = begin_training(TrialSettings(**config), dataset.fold(fold), threads, device)
     if checkpoint is not None:
         with local_copy(checkpoint) as folder:
             load_checkpoint(trainer, folder)
     while trainer.epoch < trainer.settings.epochs:
         trainer.train_epoch()
-    device = trainer.data.device
-    return trainer.evaluate(torch.tensor(images, device=device), torch.tensor(labels, device=device)).accuracy
+    place = trainer.data.device
+    return trainer.evaluate(torch.tensor(images, device=place), torch.tensor(labels, device=place)).accuracy
 
 
 def _check_fit(weights: dict[str, Tensor], network: dict[str, Tensor]) -> None:

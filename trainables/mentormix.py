@@ -30,10 +30,10 @@ from torch import Tensor
 
 from trainables.checkpoint import load_checkpoint, local_copy, save_checkpoint
 from trainables.data import Dataset
-from trainables.device import DeviceDataset, default_device
+from trainables.device import DeviceDataset, find_device
 from trainables.errors import CheckpointError, TrainingDiverged
 from trainables.files import Result, retry_with_backoff
-from trainables.settings import TrialSettings
+from trainables.settings import DeviceName, TrialSettings
 from trainables.training import Trainer
 
 if TYPE_CHECKING:  # a private module of Ray, which may move
@@ -50,13 +50,14 @@ _SELF_EXPLAINING = (TrainingDiverged, CheckpointError, ValueError)
 class MentorMixTrainable(Trainable):
     """One trial after another in the same process; the dataset is copied to the device once.
 
-    Use with `tune.with_parameters(MentorMixTrainable, dataset=..., threads=...)`; `threads` are torch's on the CPU.
-    `waits` names the run for `waiting_trials`; without it, no one is told of a trial that waits for the storage.
+    Use with `tune.with_parameters(MentorMixTrainable, dataset=..., threads=...)`; `threads` are torch's on the CPU,
+    `device` is where to train. `waits` names the run for `waiting_trials`; without it, no one is told of a trial that
+    waits for the storage.
     The configuration holds `settings`, the fields of `TrialSettings`; `resume_from`, the folder or the URI of a
     checkpoint to continue from, or None; `fold`, as `Dataset.fold` takes it (none: 0); and `trial` and `attempt`, its
     numbers, which its checkpoints get.
 
-    A result is `Trainer.train_epoch`'s metrics, with `device` (`cuda` or `cpu`), `done` after the last epoch,
+    A result is `Trainer.train_epoch`'s metrics, with `device` (`cuda`, `cpu` or `mps`), `done` after the last epoch,
     `val_correct` (see `pack_answers`) and `val_images`, how many these are. A trial that fails reports `failure`, the
     reason in one line, with `done`, `epoch`, and a `val_accuracy` of NaN.
     """
@@ -69,7 +70,12 @@ class MentorMixTrainable(Trainable):
     _identity: dict[str, int]  # of the trial in its search
 
     def setup(
-        self, config: dict[str, Any], dataset: Dataset | None = None, threads: int = 1, waits: str = ""
+        self,
+        config: dict[str, Any],
+        dataset: Dataset | None = None,
+        threads: int = 1,
+        waits: str = "",
+        device: DeviceName = "auto",
     ) -> None:
         """Copies the dataset to the device and starts the trial. Raises ValueError without a dataset."""
         if dataset is None:
@@ -77,6 +83,7 @@ class MentorMixTrainable(Trainable):
         self._dataset = dataset
         self._threads = threads
         self._waits = waits
+        self._device = device
         self._data = None
         self._start(config)
 
@@ -149,7 +156,7 @@ class MentorMixTrainable(Trainable):
         fold = config.get("fold", 0)
         if self._data is None or fold != self._fold:
             self._data = None  # frees its memory for that of the other fold
-            self._data, self._fold = DeviceDataset(self._dataset.fold(fold), default_device()), fold
+            self._data, self._fold = DeviceDataset(self._dataset.fold(fold), find_device(self._device)), fold
         self._trainer = Trainer(settings, self._data)
 
     def _save(self, checkpoint_dir: str, storage: StorageContext) -> Any:

@@ -39,9 +39,10 @@ class MentorMixObjective:
     ) -> None:
         """Starts at step 0 of `steps`, those of the whole trial.
 
-        `network` maps [B, C, H, W] to logits [B, K] and must be in training mode at every call; `generator`, on the
-        network's device, draws partners and mixing coefficients.
+        `network` maps [B, C, H, W] to logits [B, K] and must be in training mode at every call; `generator` draws
+        partners and mixing coefficients. It is on the network's device, or on the CPU if that device lacks float64.
         """
+        self._device = device = next(network.parameters()).device
         self._settings = settings
         self._network = network
         self._num_classes = num_classes
@@ -50,12 +51,12 @@ class MentorMixObjective:
         self._mentor = MENTORS[settings.mentor]
         self._batch_loss = torch.compile(self._eager_loss, fullgraph=True) if settings.compile else self._eager_loss
         self._weighting_start = weighting_start(settings.burn_in, steps)
-        self._autocast = autocast(settings.precision, generator.device)
+        self._autocast = autocast(settings.precision, device)
         self._running_statistics = RunningStatistics(network)
-        self._percent = torch.zeros((), dtype=torch.int64, device=generator.device)  # of the step
+        self._percent = torch.zeros((), dtype=torch.int64, device=device)  # of the step
         # The moving averages of the percentile loss, of the examples (γ1) and of their mixtures (γ2).
-        self._loss_average = torch.zeros((), device=generator.device)
-        self._mixed_loss_average = torch.zeros((), device=generator.device)
+        self._loss_average = torch.zeros((), device=device)
+        self._mixed_loss_average = torch.zeros((), device=device)
 
     def __call__(self, step: int, images: Tensor, labels: Tensor) -> BatchLoss:
         """Returns the loss of a batch; gradients flow through the pass over its mixtures, which records statistics.
@@ -68,6 +69,8 @@ class MentorMixObjective:
         self._percent.fill_(percent_done(step, self._steps))
         alpha = self._settings.mixup_alpha
         draws = algorithm.draw_mixing(len(labels), alpha, self._generator) if alpha > 0 else None
+        if draws is not None and self._generator.device.type != self._device.type:
+            draws = algorithm.moved(draws, self._device)
         is_weighted = step >= self._weighting_start and self._settings.mentor != "uniform"
         return self._batch_loss(images, labels, draws, is_weighted)
 

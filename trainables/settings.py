@@ -31,7 +31,8 @@ OwnNetwork = Literal["small_cnn", "resnet32", "resnet32_wide", "resnet18_cifar"]
 MentorName = Literal["threshold", "mentornet_pd", "spcl_linear", "focal", "uniform"]
 MixingRule = Literal["hard", "interpolated"]
 LearningRateSchedule = Literal["steps", "cosine"]
-Precision = Literal["auto", "fp32", "tf32", "bf16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 AugmentationName = Literal["none", "crop_flip", "cutout", "reference"]
 
 TORCHVISION_PREFIX = "torchvision/"
@@ -211,7 +212,8 @@ class TrialSettings(Settings):
     precision: Precision = "auto"
     """What networks compute in; `auto` is bf16 on GPUs that have it, otherwise fp32.
 
-    `tf32` is fp32 with faster, less exact convolutions and dense layers on GPUs that have it; on a CPU it is fp32.
+    `tf32` is fp32 with faster, less exact convolutions and dense layers on GPUs that have it. `fp16` is for NVIDIA
+    GPUs without bf16, and scales the loss. Elsewhere both are fp32.
     """
     compile: bool = False
     """Compile the loss with `torch.compile`. Results differ by rounding."""

@@ -30,11 +30,11 @@ def percentile_loss(losses: Tensor, p: Tensor | float) -> Tensor:
         A scalar: of the losses in ascending order the one at B − 1 − round((B − 1)(1 − p)), halves to even.
     """
     last = losses.numel() - 1
-    if not isinstance(p, Tensor):  # `torch.as_tensor` would copy it from the host, and wait for that
-        p = torch.full((), p, dtype=torch.float64, device=losses.device)
-    fraction_above = 1 - p.double()
-    rank = last - torch.round(last * fraction_above).long()
-    return losses.sort().values.index_select(0, rank.reshape(1)).squeeze(0)
+    if isinstance(p, Tensor):
+        rank = (last - torch.round(last * (1 - p.double())).long()).reshape(1)
+    else:  # filled on the device: `torch.as_tensor` would copy it from the host, and wait for that
+        rank = torch.full((1,), last - round(last * (1 - p)), device=losses.device)
+    return losses.sort().values.index_select(0, rank).squeeze(0)
 
 
 def update_average(average: Tensor, percentile: Tensor) -> Tensor:
@@ -76,6 +76,12 @@ def draw_mixing(batch_size: int, alpha: float, generator: Generator) -> MixingDr
     uniforms = torch.rand(batch_size, generator=generator, device=device)
     shape = torch.full((2, batch_size), alpha, dtype=torch.float64, device=device)
     return MixingDraws(uniforms, torch._standard_gamma(shape, generator=generator))
+
+
+def moved(draws: MixingDraws, device: torch.device) -> MixingDraws:
+    """Copies draws from the CPU to a device without float64, such as MPS; their ratios are taken before that."""
+    ratios = draws.gammas / draws.gammas.sum(dim=0)
+    return MixingDraws(draws.uniforms.to(device), ratios.float().to(device))
 
 
 def sample_partners(weights: Tensor, temperature: float, uniforms: Tensor) -> Tensor:

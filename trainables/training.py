@@ -1,6 +1,7 @@
 """One trial's training: epochs of MentorMix steps, evaluation, and the state that a checkpoint holds.
 
-`trainables.objective` computes the loss; the optimizer, the EMA of the weights and the best weights so far are here.
+`trainables.objective` computes the loss, `trainables.optimizers` changes the weights; the EMA of the weights and the
+best weights so far are here.
 Within an epoch the host reads nothing from the device: metrics are summed there and read once at the end.
 """
 
@@ -18,12 +19,13 @@ from torch.nn.functional import cross_entropy
 
 from trainables.augment import AUGMENTATIONS
 from trainables.data import Dataset
-from trainables.device import DeviceDataset, autocast, channels_last, configure_backends, default_device
+from trainables.device import DeviceDataset, autocast, channels_last, configure_backends, find_device
 from trainables.errors import TrainingDiverged
-from trainables.models import build_network, parameter_groups
+from trainables.models import build_network
 from trainables.objective import MentorMixObjective
-from trainables.schedules import ema_decay, learning_rate
-from trainables.settings import TrialSettings
+from trainables.optimizers import TrialOptimizer
+from trainables.schedules import ema_decay
+from trainables.settings import DeviceName, TrialSettings
 
 EVALUATION_BATCH = 250  # small enough that evaluation needs no more memory than training
 _ORDER_STREAM, _MIXING_STREAM, _AUGMENTATION_STREAM = 1, 2, 3  # separate: mixing does not change the order
@@ -138,12 +140,8 @@ class Trainer:
         with data.device:
             self.network = channels_last(build_network(settings, data.num_classes, data.in_channels))
         self._ema = ModelEMA(self.network) if settings.ema > 0 else None
-        decays = settings.decay_under_second_reweight or not settings.second_reweight
-        groups = parameter_groups(self.network, settings.weight_decay if decays else 0.0)
-        is_on_gpu = data.device.type == "cuda"
-        self._optimizer = torch.optim.SGD(groups, lr=settings.learning_rate, momentum=0.9, fused=is_on_gpu or None)
-        # Scalars on the device: a step, captured in a graph, reads what was written here before it.
-        self._learning_rate = torch.zeros((), device=data.device)
+        self._optimizer = TrialOptimizer(settings, self.network, self._steps)
+        # A scalar on the device: a step, captured in a graph, reads what was written here before it.
         self._ema_weight = torch.zeros((), device=data.device)
         self._autocast = autocast(settings.precision, data.device)
         self._objective = MentorMixObjective(
@@ -208,9 +206,7 @@ class Trainer:
         images = normalize(self._augment(images, self._augmentation_generator))
         labels = self.data.train_labels.index_select(0, batch_index)
         loss, weights = self._objective(step, images, labels)  # 1 to 7
-        self._optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        self._optimizer.step()  # 8
+        self._optimizer.step(loss)  # 8
         if self._ema is not None:  # 9
             self._ema.update(self._ema_weight)
 
@@ -258,7 +254,7 @@ class Trainer:
             "best": self.best.state_dict(),
             "network": self.network.state_dict(),
             "average": self._averaged_weights(),
-            "momentum": self._optimizer.state_dict()["state"],
+            **self._optimizer.state_dict(),
             "objective": self._objective.state_dict(),
             "order_generator": self._order_generator.get_state(),
             "augmentation_generator": self._augmentation_generator.get_state(),
@@ -278,8 +274,7 @@ class Trainer:
         self.best.load_state_dict(state["best"], self.data.device)
         if self._ema is not None:
             self._ema.load(state["average"])
-        own_groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": state["momentum"], "param_groups": own_groups})
+        self._optimizer.load_state_dict(state)
         self._objective.load_state_dict(state["objective"])
         self._order_generator.set_state(state["order_generator"])
         self._augmentation_generator.set_state(state["augmentation_generator"])
@@ -301,12 +296,9 @@ class Trainer:
 
     def _schedule(self, step: int) -> None:
         """Writes what a step depends on, besides its images, to the device: filling a scalar waits for nothing."""
-        settings = self.settings
-        rate = learning_rate(settings.lr_schedule, settings.learning_rate, step, self._steps)
-        for group in self._optimizer.param_groups:  # on a CPU SGD would read a tensor's value for each weight
-            group["lr"] = self._learning_rate.fill_(rate) if self.data.device.type == "cuda" else rate
+        self._optimizer.schedule(step)
         if self._ema is not None:
-            self._ema_weight.fill_(1 - ema_decay(settings.ema, step, self._steps))
+            self._ema_weight.fill_(1 - ema_decay(self.settings.ema, step, self._steps))
 
     def _averaged_weights(self) -> dict[str, Tensor]:
         return {} if self._ema is None else self._ema.weights
@@ -317,13 +309,19 @@ class Trainer:
         return loss
 
     def _generator(self, stream: int) -> torch.Generator:
-        return torch.Generator(self.data.device).manual_seed(self.settings.seed + stream * 2**31)
+        """Returns a seeded generator on the device; for the mixing on the CPU if the device lacks float64."""
+        lacks_float64 = self.data.device.type == "mps" and stream == _MIXING_STREAM
+        device = torch.device("cpu") if lacks_float64 else self.data.device
+        return torch.Generator(device).manual_seed(self.settings.seed + stream * 2**31)
 
 
-def begin_training(settings: TrialSettings, dataset: Dataset, threads: int) -> Trainer:
-    """Returns a trainer at step 0, on a GPU if there is one; `threads`, for torch on a CPU, hold for the process."""
+def begin_training(settings: TrialSettings, dataset: Dataset, threads: int, device: DeviceName = "auto") -> Trainer:
+    """Returns a trainer at step 0; `threads`, for torch on a CPU, hold for the process.
+
+    Raises DeviceError if the device is not there.
+    """
     torch.set_num_threads(threads)
-    return Trainer(settings, DeviceDataset(dataset, default_device()))
+    return Trainer(settings, DeviceDataset(dataset, find_device(device)))
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -336,18 +334,20 @@ def normalize(images: Tensor) -> Tensor:
     return images.mul(2).sub(1).contiguous(memory_format=torch.channels_last)
 
 
-def time_one_epoch(settings: dict[str, Any], dataset: Dataset, threads: int) -> tuple[int, float]:
+def time_one_epoch(
+    settings: dict[str, Any], dataset: Dataset, threads: int, device: DeviceName = "auto"
+) -> tuple[int, float]:
     """Trains for one epoch, in which every step has both passes, to learn what an epoch costs.
 
     Args:
         settings: of a trial.
         dataset: to train on.
         threads: of torch on a CPU.
+        device: to train on.
 
     Returns:
         The parameters of the network, and the seconds that the epoch took with its evaluation.
     """
-    torch.set_num_threads(threads)
-    trainer = Trainer(TrialSettings(**(settings | {"burn_in": 0.0})), DeviceDataset(dataset, default_device()))
+    trainer = begin_training(TrialSettings(**(settings | {"burn_in": 0.0})), dataset, threads, device)
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     return parameters, trainer.train_epoch()["epoch_seconds"]

@@ -12,7 +12,7 @@ import pytest
 
 from tune_mentormix.cluster import resources
 from tune_mentormix.cluster.connection import check_reachable
-from tune_mentormix.cluster.resources import check_resources, max_concurrent_trials
+from tune_mentormix.cluster.resources import check_resources, decide_gpus, max_concurrent_trials
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import FAILED, WRONG_REQUEST, RequestError
 
@@ -92,6 +92,18 @@ def test_a_trial_that_no_single_node_has_room_for_is_refused(monkeypatch: pytest
     check_resources(SearchSettings(cpus_per_trial=4, gpus_per_trial=1))
     with pytest.raises(RequestError, match="no single node has CPUs × 8 and GPUs × 1 for a trial"):
         check_resources(SearchSettings(cpus_per_trial=8, gpus_per_trial=1))
+
+
+def test_a_device_decides_how_many_gpus_a_trial_takes_and_cuda_needs_a_node_with_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resources, "_nodes", lambda: [{"CPU": 4.0, "GPU": 2.0}])
+    taken = [decide_gpus(SearchSettings(device=device)).gpus() for device in ("auto", "cuda", "cpu", "mps")]
+    assert taken == [1, 1, 0, 0]
+    monkeypatch.setattr(resources, "_nodes", lambda: [{"CPU": 4.0}])
+    assert decide_gpus(SearchSettings()).gpus() == 0
+    with pytest.raises(RequestError, match=r"^device cuda needs a GPU, which no node has: .* \(--device\)$"):
+        check_resources(decide_gpus(SearchSettings(device="cuda")))
 
 
 def test_nodes_that_come_later_make_room_for_more_trials(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,16 @@ def test_any_other_setting_is_set_by_its_key() -> None:
         ("noise_map=[1]", r"noise_map must be a mapping such as {key: value}, got \[1\]"),
         ("time_budget=[1]", "time_budget must be a number above 0 or a duration such as 90s or 2h"),
         ("cpus_per_trial=1.0e-9", "cpus_per_trial must be a number of at least 0.0001, got 1e-09"),
-        ("gpus_per_trial=1.5", "gpus_per_trial: must be a whole number, or a fraction of at least 0.0001, got 1.5"),
+        (
+            "gpus_per_trial=1.5",
+            r"^gpus_per_trial: must be at most 1, since a trial trains on one GPU, got 1.5 \(--set",
+        ),
+        (
+            "gpus_per_trial=2",
+            r"^gpus_per_trial: must be at most 1, since a trial trains on one GPU, got 2 \(--set\)$",
+        ),
+        ("gpus_per_trial=1e-7", "gpus_per_trial: must be 0, 1, or a fraction of at least 0.0001, got 1e-07"),
+        ("device=gpu", r"unknown device 'gpu'; did you mean 'cpu'\? \(known: auto, cpu, cuda, mps\)"),
         ("image_size=100000", r"image_size must be a whole number in \[1, 4,096\], got 100000"),
         ("image_size=32", r"image_size is for dataset folder only, got dataset digits \(the default\)"),
         ("data_dir=''", "data_dir: must be a path that a file can have, got ''"),
@@ -138,6 +147,19 @@ def test_any_other_setting_is_set_by_its_key() -> None:
 def test_a_wrong_assignment_is_named(assignment: str, complaint: str) -> None:
     with pytest.raises(RequestError, match=complaint):
         read_settings(None, {}, [assignment])
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "complaint"),
+    [
+        ("cuda", 0, "^gpus_per_trial must be above 0 with device cuda, got 0"),
+        ("cpu", 0.5, "^gpus_per_trial must be 0 with device cpu, got 0.5"),
+        ("mps", 1, "^gpus_per_trial must be 0 with device mps, got 1"),
+    ],
+)
+def test_a_device_that_does_not_fit_the_gpus_of_a_trial_is_refused(device: str, gpus: float, complaint: str) -> None:
+    with pytest.raises(RequestError, match=complaint):
+        read_settings(None, {"device": device, "gpus_per_trial": gpus})
 
 
 def test_what_yaml_bends_is_read_as_it_was_meant() -> None:

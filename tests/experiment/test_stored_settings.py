@@ -77,6 +77,14 @@ def test_a_search_of_an_earlier_version_is_resumed_and_one_that_packed_trials_is
     assert resumed_settings(packed, tmp_path, {"gpus_per_trial": 0.25}).gpus() == 0.25
 
 
+def test_a_search_whose_trials_held_several_gpus_is_shown_and_resumed_with_one(tmp_path: Path) -> None:
+    greedy = written(tmp_path, gpus_per_trial=2.0)
+    assert greedy.status().settings["gpus_per_trial"] == 2, "it can still be shown"
+    with pytest.raises(RequestError, match=r"^gpus_per_trial: must be at most 1, .* got 2 \(search.yaml\)$"):
+        resumed_settings(greedy, tmp_path, {})
+    assert resumed_settings(greedy, tmp_path, {"gpus_per_trial": 1}).gpus() == 1
+
+
 def test_a_search_of_another_version_is_shown_with_what_that_version_recorded(tmp_path: Path) -> None:
     provenance = {"commit": "abc", "driver": "new", "dataset": {"fingerprint": "f", "fold": 3}}
     read = written(tmp_path, num_samples=5, unheard_of=1, provenance=provenance)

@@ -163,6 +163,8 @@ def test_an_existing_name_is_refused_and_left_alone(
     [
         ({"cpus_per_trial": 64}, r"cpus_per_trial must be at most 2, .* got 64 \(--cpus-per-trial\)"),
         ({"gpus_per_trial": 1}, r"gpus_per_trial must be at most 0, .* got 1 \(--gpus-per-trial\)"),
+        ({"device": "cuda"}, r"^device cuda needs a GPU, which no node has: use auto or cpu \(--device\)$"),
+        ({"device": "mps"}, r"^device mps is not there: torch finds no Apple GPU .* \(--device\)$"),
         ({"space": "defalt"}, "did you mean 'default'"),
         ({"tracker": ["mlflow"]}, r"tracker mlflow is not installed: make install EXTRAS=mlflow, .* \(--tracker\)"),
         ({"trial": {"burn_in": 5}}, "burn_in is set for all trials, and by the space too"),

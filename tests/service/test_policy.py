@@ -56,7 +56,7 @@ def test_what_is_allowed_is_bounded_and_goes_to_the_servers_storage() -> None:
         ({"epochs": 101}, "epochs must be at most 100"),
         ({"max_concurrent": 5}, "max_concurrent must be at most 4"),
         ({"time_budget": "3h"}, "time_budget must be at most 7200"),
-        ({"gpus_per_trial": 2}, "gpus_per_trial must be at most 1"),
+        ({"gpus_per_trial": 2}, "gpus_per_trial: must be at most 1"),
         ({"cpus_per_trial": 1000}, "cpus_per_trial must be at most 8"),
         ({"max_restarts": 10**6}, "max_restarts must be at most 5"),
         ({"num_samples": 10**400}, "num_samples must be"),
@@ -99,6 +99,14 @@ def test_a_fraction_of_a_gpu_is_the_maximum_where_a_search_sets_none(most: float
         admit_changes(experiment, {"gpus_per_trial": 0.5}, server)
     assert admit({"name": "a", "gpus_per_trial": 0}, server).gpus_per_trial == 0
     assert admit({"name": "a"}, SERVER).gpus_per_trial is None, "a whole one is what it would get"
+
+
+def test_a_device_is_admitted_if_the_server_has_it_for_trials() -> None:
+    none = SERVER.model_copy(update={"max_gpus_per_trial": 0})
+    assert admit({"name": "a", "device": "cuda"}, SERVER).device == "cuda"
+    assert admit({"name": "a", "device": "cpu"}, none).gpus_per_trial is None, "no GPU is what it takes anyway"
+    with pytest.raises(NotAllowedError, match=r"^device must be auto or cpu here, got cuda$"):
+        admit({"name": "a", "device": "cuda"}, none)
 
 
 def test_a_search_begun_elsewhere_on_other_data_is_not_gone_on_with(simulated_storage: Path) -> None:

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from trainables.training import Trainer
 
 HOST_READS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique2", "_unique2")
+IN_PLACE = ("_fused_sgd_", "_amp_foreach_non_finite_check_and_unscale_", "_amp_update_scale_")
 CUDA = torch.device("cuda")
 
 
@@ -56,8 +57,8 @@ class Recorder(TorchDispatchMode):
         )
         if name in HOST_READS or masks:
             self.waits.append(f"{name} reads values on the host")
-        # The fused optimizer works in place and returns nothing; it has kernels for real devices only.
-        result = None if name == "_fused_sgd_" else func(*args, **(kwargs or {}))
+        # These work in place and return nothing that is used; they have kernels for real devices only.
+        result = None if name in IN_PLACE else func(*args, **(kwargs or {}))
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
         devices = {tensor.device.type for tensor in (*tensors, *made)}
         if len(devices) > 1:

@@ -17,7 +17,7 @@ from trainables.device import DeviceDataset
 from trainables.errors import CheckpointError, StorageUnavailableError, TrainingDiverged
 from trainables.files import MANIFEST_FILE, is_intact
 from trainables.mentormix import MentorMixTrainable, failure_reason
-from trainables.settings import TrialSettings
+from trainables.settings import DeviceName, TrialSettings
 from trainables.training import Trainer
 
 _WITHOUT_MEMORY = """
@@ -25,7 +25,7 @@ import resource, psutil, torch
 torch.set_num_threads(1)
 from trainables.data import load_dataset
 from trainables.mentormix import MentorMixTrainable
-from trainables.settings import DataSettings
+from trainables.settings import DataSettings, DeviceName
 
 dataset = load_dataset(DataSettings(dataset="digits"))
 trainable = MentorMixTrainable.__new__(MentorMixTrainable)
@@ -46,9 +46,14 @@ class DigitsTrainable(MentorMixTrainable):
     dataset: Dataset
 
     def setup(
-        self, config: dict[str, Any], dataset: Dataset | None = None, threads: int = 1, waits: str = ""
+        self,
+        config: dict[str, Any],
+        dataset: Dataset | None = None,
+        threads: int = 1,
+        waits: str = "",
+        device: DeviceName = "auto",
     ) -> None:
-        super().setup(config, self.dataset, threads)
+        super().setup(config, self.dataset, threads, device=device)
 
 
 def digits_trainable(resume_from: Path | None = None, **settings: object) -> Any:

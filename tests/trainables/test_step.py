@@ -18,6 +18,7 @@ from trainables.step import (
     example_weights,
     mix,
     mixing_coefficients,
+    moved,
     one_hot,
     percentile_loss,
     sample_partners,
@@ -194,6 +195,22 @@ def test_soft_cross_entropy_of_a_mixture_is_the_mixture_of_cross_entropies() -> 
     expected = torch.nn.functional.cross_entropy(logits, soft_labels, reduction="none")
 
     np.testing.assert_allclose(soft_cross_entropy(logits, soft_labels), expected, atol=TOLERANCE)
+
+
+@given(losses_list=losses_lists, p=st.floats(0.001, 0.999))
+def test_a_percentile_is_the_same_as_a_number_and_as_a_tensor(losses_list: list[float], p: float) -> None:
+    losses = torch.tensor(losses_list)
+    assert percentile_loss(losses, p) == percentile_loss(losses, torch.tensor(p, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("alpha", [0.01, 8.0])
+def test_draws_moved_to_a_device_without_64_bit_floats_give_the_same_coefficients(alpha: float) -> None:
+    draws = draw_mixing(1000, alpha, generator())
+
+    elsewhere = moved(draws, torch.device("cpu"))
+
+    assert {values.dtype for values in elsewhere} == {torch.float32}
+    torch.testing.assert_close(beta_samples(elsewhere.gammas), beta_samples(draws.gammas), atol=1e-6, rtol=0)
 
 
 def test_the_percentile_may_change_from_step_to_step_without_the_host() -> None:

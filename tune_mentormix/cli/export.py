@@ -10,7 +10,17 @@ from typing import Annotated, Literal
 import typer
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli.options import AsJson, Commands, Name, Storage, argument, option, parse_path, path_option
+from tune_mentormix.cli.options import (
+    AsJson,
+    Commands,
+    Device,
+    Name,
+    Storage,
+    argument,
+    option,
+    parse_path,
+    path_option,
+)
 from tune_mentormix.cli.progress import long_work, training_progress
 from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import RequestError
@@ -75,6 +85,7 @@ def train(
     all_images: Annotated[bool, typer.Option("--all-images", help=ALL_IMAGES_HELP)] = False,
     data_dir: DataDir = None,
     labels_file: LabelsFile = None,
+    device: Device = "auto",
 ) -> None:
     """Train an exported configuration to its end. An interrupted training continues when it is called again."""
     from tune_mentormix.export.read import read_exported
@@ -83,7 +94,7 @@ def train(
     from tune_mentormix.export.train import train_in_full  # imports torch
 
     with training_progress() as progress:
-        report = train_in_full(exported, out, seed, progress, all_images)
+        report = train_in_full(exported, out, seed, progress, all_images, device)
     if all_images:
         console.stdout.print("trained on all images: no validation accuracy exists for these weights")
     else:
@@ -102,6 +113,7 @@ def evaluate(
     ] = "validation",
     data_dir: DataDir = None,
     labels_file: LabelsFile = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Evaluate exported weights: accuracy, accuracy by class, confusion matrix, calibration."""
@@ -117,7 +129,7 @@ def evaluate(
     from tune_mentormix.cli.tables import print_evaluation
     from tune_mentormix.export.evaluate import evaluate_export  # imports torch
 
-    evaluation = evaluate_export(exported, split)
+    evaluation = evaluate_export(exported, split, device)
     if as_json:
         console.print_json(evaluation.as_json())
     else:
@@ -130,6 +142,7 @@ def predict(
     images: Annotated[list[Path], argument("IMAGE", "Image files, and folders of them.", parser=parse_path)],
     top_k: Annotated[int, typer.Option(min=1, help="How many of the most probable labels to show.")] = 1,
     out: Annotated[Path | None, path_option("CSV file to write, instead of printing.")] = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Classify images with exported weights."""
@@ -141,7 +154,7 @@ def predict(
     from tune_mentormix.cli.tables import print_predictions, write_predictions
     from tune_mentormix.export.evaluate import image_files, predict_images  # imports torch
 
-    predictions = predict_images(exported, image_files(images), top_k)
+    predictions = predict_images(exported, image_files(images), top_k, device)
     if out is not None:
         write_predictions(predictions, top_k, out)
         console.print_written(out)

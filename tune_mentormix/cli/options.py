@@ -17,7 +17,7 @@ from rich.markup import escape
 from search_spaces import shipped_spaces
 from trainables.errors import describe_value
 from trainables.files import user_path
-from trainables.settings import OwnNetwork, TrialSettings
+from trainables.settings import DeviceName, OwnNetwork, TrialSettings
 from tune_mentormix.config.settings import ENVIRONMENT, KEYS_PAGE, RESUMABLE, STORAGE, SearchSettings, option_name
 from tune_mentormix.config.validation import choices
 from tune_mentormix.errors import RequestError
@@ -33,14 +33,17 @@ PANELS = {  # the settings that have an option, in the order of --help; all othe
     "Search": ("name", "space", "start_from", "sampler", "scheduler", "grace_period", "reduction_factor"),
     "Budget": ("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
     "Resources": (
-        *("cpus_per_trial", "gpus_per_trial", "max_concurrent", "checkpoint_every", "max_restarts", "address"),
+        *("cpus_per_trial", "gpus_per_trial", "device", "max_concurrent", "checkpoint_every", "max_restarts"),
+        "address",
     ),
     "Storage": ("storage", "tracker"),
 }
 SEARCH_OPTIONS = tuple(name for names in PANELS.values() for name in names)
 SUBMIT_OPTIONS = tuple(name for name in SEARCH_OPTIONS if name != "address")
 RESUME_OPTIONS = (*RESUMABLE, "address")
-RESOURCE_OPTIONS = ("time_budget", "cpus_per_trial", "gpus_per_trial", "max_concurrent", "address")  # of `confirm`
+RESOURCE_OPTIONS = (  # of `confirm`
+    *("time_budget", "cpus_per_trial", "gpus_per_trial", "device", "max_concurrent", "address"),
+)
 FIELDS = {**SearchSettings.model_fields, "precision": TrialSettings.model_fields["precision"]}
 SCHEMAS = TrialSettings.model_json_schema()["properties"] | SearchSettings.model_json_schema()["properties"]
 DEPENDS = ("noise",)  # whose default depends on another setting: the help text gives it
@@ -226,6 +229,9 @@ Dashboard = Annotated[
         envvar=ENVIRONMENT["dashboard"],
         rich_help_panel="Cluster",
     ),
+]
+Device = Annotated[
+    DeviceName, typer.Option(help="Device to use; auto is a CUDA GPU if there is one, otherwise the CPU.")
 ]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Use a cluster that has no authentication.", rich_help_panel="Cluster")

@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables.errors import one_line
+from trainables.errors import DeviceError, one_line
 from tune_mentormix.cluster.connection import joins_cluster
 from tune_mentormix.cluster.resources import check_resources
 from tune_mentormix.config.settings import SearchSettings
@@ -58,12 +58,13 @@ class NodeReport:
 def check_cluster(settings: SearchSettings) -> None:
     """Checks that trials can run where they will be sent.
 
-    On this machine alone, it checks the resources. On a cluster, a task that takes no resources also runs on every
-    node: it must have what a trial imports, in the driver's versions, and see the same storage. A node that dies
-    while it is checked is skipped. Raises RequestError that names the node, and what is wrong there.
+    On this machine alone, it checks the resources and the device. On a cluster, a task that takes no resources also
+    runs on every node: it must have what a trial imports, in the driver's versions, and see the same storage. A node
+    that dies while it is checked is skipped. Raises RequestError that names the node, and what is wrong there.
     """
     check_resources(settings)
     if not joins_cluster(settings.address):
+        _check_device(settings)
         return
     with storage_probe(settings.storage) as folder:
         reports = _ask_nodes(folder)
@@ -74,6 +75,17 @@ def check_cluster(settings: SearchSettings) -> None:
         if reason:
             raise RequestError(reason)
     check_resources(settings)  # of the nodes that are left
+
+
+def _check_device(settings: SearchSettings) -> None:
+    """Raises RequestError if torch does not find the device on this machine."""
+    if settings.device not in ("auto", "cpu"):
+        from trainables.device import find_device  # imports torch
+
+        try:
+            find_device(settings.device)
+        except DeviceError as error:
+            raise RequestError(f"{error} (--device)") from error
 
 
 def incompatibility(report: NodeReport, here: NodeReport, seen: bool, storage: Location) -> str | None:

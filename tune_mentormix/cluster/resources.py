@@ -21,11 +21,11 @@ def max_concurrent_trials(settings: SearchSettings) -> int:
 
 
 def decide_gpus(settings: SearchSettings) -> SearchSettings:
-    """Gives each trial a GPU where a node has any, unless the settings specify GPUs."""
+    """Gives each trial a GPU where a node has any, unless the settings specify GPUs, or another device."""
     if settings.gpus_per_trial is not None:
         return settings
-    has_gpus = any(node.get("GPU", 0.0) >= 1 for node in _nodes())
-    return settings.model_copy(update={"gpus_per_trial": 1.0 if has_gpus else 0.0})
+    wants_gpu = settings.device == "cuda" or (settings.device == "auto" and _largest("GPU", _nodes()) >= 1)
+    return settings.model_copy(update={"gpus_per_trial": 1.0 if wants_gpu else 0.0})
 
 
 def check_resources(settings: SearchSettings) -> None:
@@ -33,11 +33,13 @@ def check_resources(settings: SearchSettings) -> None:
     nodes = _nodes()
     if not any(node.get("CPU") for node in nodes):
         raise RequestError("no node of the cluster has CPUs for trials: start one, then try again")
+    if settings.device == "cuda" and _largest("GPU", nodes) == 0:
+        raise RequestError("device cuda needs a GPU, which no node has: use auto or cpu (--device)")
     for resource, key, wanted in (
         ("CPU", "cpus_per_trial", settings.cpus_per_trial),
         ("GPU", "gpus_per_trial", settings.gpus()),
     ):
-        largest = max(node.get(resource, 0.0) for node in nodes)
+        largest = _largest(resource, nodes)
         if wanted > largest:
             raise RequestError(
                 f"{key} must be at most {largest:g}, the {resource}s of the largest node, got {wanted:g} "
@@ -55,6 +57,10 @@ def _trials_that_fit(settings: SearchSettings, nodes: list[dict[str, float]]) ->
     return sum(
         min(_fitting(node, resource, amount) for resource, amount in wanted.items() if amount) for node in nodes
     )
+
+
+def _largest(resource: str, nodes: list[dict[str, float]]) -> float:
+    return max((node.get(resource, 0.0) for node in nodes), default=0.0)
 
 
 def _fitting(node: dict[str, float], resource: str, amount: float) -> int:

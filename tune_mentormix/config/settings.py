@@ -23,7 +23,17 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from trainables.errors import shorten
-from trainables.settings import MAX_COUNT, PRESETS, Count, DataSettings, NetworkName, Seed, TrialSettings, UserPath
+from trainables.settings import (
+    MAX_COUNT,
+    PRESETS,
+    Count,
+    DataSettings,
+    DeviceName,
+    NetworkName,
+    Seed,
+    TrialSettings,
+    UserPath,
+)
 from tune_mentormix.config.controls import ControlName
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
@@ -36,7 +46,7 @@ BUDGETS = ("time_budget", "epoch_budget", "patience")  # of the search, not of w
 # What may change between two runs of one search, besides the cluster that it runs on.
 RESUMABLE = (
     *("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
-    *("max_concurrent", "cpus_per_trial", "gpus_per_trial"),
+    *("max_concurrent", "cpus_per_trial", "gpus_per_trial", "device"),
 )
 # What may differ in `search.yaml` from what a search was started with: besides those, where it and its data lie.
 CHANGEABLE = frozenset(
@@ -66,6 +76,7 @@ STORAGE = Path("results")  # where experiments are kept by default
 KEYS_PAGE = "docs/search.md and docs/method.md"
 # Of the digits, where nothing else is set: wrong labels that are memorised, and enough images to tell trials apart.
 DEMONSTRATION = {"noise": 0.6, "validation_fraction": 0.5, "epochs": 40, "num_samples": 40}
+NO_RAY_GPU = ("cpu", "mps")  # devices for which a trial takes none of the GPUs that Ray counts
 RAY_RESOLUTION = 0.0001  # of a CPU or a GPU; Ray rounds to it
 SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION_PATTERN = r"([0-9]+(?:\.[0-9]+)?) *([smhd]?)"
@@ -96,9 +107,11 @@ Seconds = Annotated[
 ]
 
 
-def _whole_or_fraction(gpus: float) -> float:
-    if (gpus > 1 and gpus % 1) or 0 < gpus < RAY_RESOLUTION:
-        raise ValueError(f"must be a whole number, or a fraction of at least {RAY_RESOLUTION:g}, got {gpus:g}")
+def _at_most_one(gpus: float) -> float:
+    if gpus > 1:
+        raise ValueError(f"must be at most 1, since a trial trains on one GPU, got {gpus:g}")
+    if 0 < gpus < RAY_RESOLUTION:
+        raise ValueError(f"must be 0, 1, or a fraction of at least {RAY_RESOLUTION:g}, got {gpus:g}")
     return gpus
 
 
@@ -173,11 +186,13 @@ class SearchSettings(DataSettings):
     """Random seed of the sampler and of all trials."""
     cpus_per_trial: Annotated[float, Field(ge=RAY_RESOLUTION, le=MAX_COUNT)] = 1.0
     """CPU cores of one trial."""
-    gpus_per_trial: Annotated[float, Field(ge=0, le=MAX_COUNT), AfterValidator(_whole_or_fraction)] | None = None
-    """GPUs of one trial; a fraction lets trials share one. Not set: 1 if there are GPUs, otherwise 0.
+    gpus_per_trial: Annotated[float, Field(ge=0, le=MAX_COUNT), AfterValidator(_at_most_one)] | None = None
+    """GPUs of one trial, at most 1; a fraction lets trials share one. Not set: 1 if there are GPUs, otherwise 0.
 
     See [Several trials on one GPU](search.md#several-trials-on-one-gpu).
     """
+    device: DeviceName = "auto"
+    """Device to train on; `auto` is a CUDA GPU if the trial has one, otherwise the CPU."""
     max_concurrent: Count | None = None
     """Trials that run at the same time. Not set: as many as fit."""
     time_budget: Seconds | None = None
@@ -244,6 +259,15 @@ class SearchSettings(DataSettings):
     def _check_grace_period(self) -> SearchSettings:
         if self.grace_period is not None and self.grace_period > self.epochs:
             raise ValueError(f"grace_period must be at most epochs ({self.epochs}), got {self.grace_period}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_device(self) -> SearchSettings:
+        gpus = self.gpus_per_trial
+        if self.device == "cuda" and gpus == 0:
+            raise ValueError("gpus_per_trial must be above 0 with device cuda, got 0")
+        if self.device in NO_RAY_GPU and gpus:
+            raise ValueError(f"gpus_per_trial must be 0 with device {self.device}, got {gpus:g}")
         return self
 
     def data_settings(self) -> DataSettings:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from trainables.errors import describe_value
+from trainables.settings import MAX_COUNT
 from tune_mentormix.config.settings import FORMAT, SEARCH_WIDE, SearchSettings, check_name, refuse_newer
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
@@ -33,8 +34,8 @@ from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, check_buc
 from tune_mentormix.storage.waiting import StorageWait
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
-if TYPE_CHECKING:  # NumPy is imported where probabilities are read
-    pass
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 logger = logging.getLogger(__name__)
 
@@ -287,20 +288,26 @@ def open_experiment(path: Location) -> Experiment:
 def _read_settings(document: YamlDocument) -> SearchSettings:
     """Reads the settings of a `search.yaml` that another version may have written.
 
-    A key that this version does not know is left out, a choice that it no longer has (`scheduler: pbt`) stays as it
+    A key that this version does not know is left out, a value that it no longer has (`scheduler: pbt`) stays as it
     is: such a search can be shown, and `stored_settings` refuses to resume it.
     """
     values = {key: value for key, value in document.values.items() if key in SearchSettings.model_fields}
     try:
         return SearchSettings.model_validate(values)
     except ValidationError as error:
-        gone = {str(each["loc"][0]) for each in error.errors() if each["type"] == "literal_error"}
-        other = next((each for each in error.errors() if each["type"] != "literal_error"), None)
+        gone = {str(each["loc"][0]) for each in error.errors() if _is_of_another_version(each)}
+        other = next((each for each in error.errors() if not _is_of_another_version(each)), None)
         if other:
             place = document.place(*map(str, other["loc"][:1]))
             raise RequestError(f"{describe(other, SearchSettings)} ({place})") from error
     known = SearchSettings.model_validate({key: values[key] for key in values.keys() - gone})
     return known.model_copy(update={key: values[key] for key in gone})
+
+
+def _is_of_another_version(error: ErrorDetails) -> bool:
+    """Whether an earlier version took a value: a choice that is gone, or more GPUs than the one that trains."""
+    gpus = error["input"] if error["loc"][:1] == ("gpus_per_trial",) else 0
+    return error["type"] == "literal_error" or (isinstance(gpus, int | float) and 1 < gpus <= MAX_COUNT)
 
 
 def list_experiments(storage: Location) -> tuple[list[Experiment], dict[str, str]]:

@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from trainables.data import Dataset, load_test_split
 from trainables.data.image_folder import IMAGE_SUFFIXES, read_image
-from trainables.errors import DatasetError, ModelFileError
+from trainables.errors import DatasetError, DeviceError, ModelFileError
 from trainables.inference import Classifier, load_classifier
 from trainables.metrics import CALIBRATION_BINS, Measurement, measure, wilson_interval
+from trainables.settings import DeviceName
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.schemas import CleanEstimate
 from tune_mentormix.export.manifest import MODEL_FILE
@@ -70,11 +71,13 @@ class ExportEvaluation:
         return {"value": correct / images if images else None, "interval_95": list(wilson_interval(correct, images))}
 
 
-def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportEvaluation:
+def evaluate_export(
+    exported: ExportedFolder, split: EvaluationSplit, device: DeviceName = "auto"
+) -> ExportEvaluation:
     """Evaluates the weights of an exported folder; on the test split, its log is written before anything is measured.
 
     Raises RequestError if the weights do not fit or were trained on that split, the data are others than the
-    search's, or there is no such split.
+    search's, or there is no such split or device.
     """
     if split == "validation" and exported.model.trained_on == "all images":
         raise RequestError(
@@ -82,7 +85,7 @@ def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportE
             "validation accuracy exists for them; --split test measures them on the test set"
         )
     try:
-        classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads)
+        classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads, device)
         dataset = load_exported_data(exported.config)
         check_classes(classifier, dataset)
         if split == "validation":
@@ -95,7 +98,7 @@ def evaluate_export(exported: ExportedFolder, split: EvaluationSplit) -> ExportE
             evaluation = record_evaluation(exported.path, seeds, images=len(labels), **about)
         probabilities = classifier.classify(images)
         measurement = measure(probabilities, labels)
-    except (DatasetError, ModelFileError) as error:
+    except (DatasetError, DeviceError, ModelFileError) as error:
         raise RequestError(str(error)) from error
     if split == "test":
         accuracy = {str(exported.config.config.seed): measurement.accuracy}
@@ -143,7 +146,9 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 PREDICTION_BATCH = 256  # images that are in memory at the same time
 
 
-def predict_images(exported: ExportedFolder, paths: Sequence[Path], top_k: int = 1) -> Iterator[Prediction]:
+def predict_images(
+    exported: ExportedFolder, paths: Sequence[Path], top_k: int = 1, device: DeviceName = "auto"
+) -> Iterator[Prediction]:
     """Classifies image files in batches, in their order; each prediction has the `top_k` most probable labels.
 
     Images are converted to RGB or grey, resized to cover the network's input, and cropped to its centre.
@@ -151,8 +156,8 @@ def predict_images(exported: ExportedFolder, paths: Sequence[Path], top_k: int =
     it is iterated over if a file is no image.
     """
     try:
-        classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads)
-    except ModelFileError as error:
+        classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads, device)
+    except (ModelFileError, DeviceError) as error:
         raise RequestError(str(error)) from error
     classes = len(classifier.description.class_names)
     if not 1 <= top_k <= classes:

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.data import Dataset
-from trainables.errors import TrainingDiverged, one_line
+from trainables.device import find_device
+from trainables.errors import DeviceError, TrainingDiverged, one_line
 from trainables.files import is_intact
 from trainables.model_file import ModelDescription, ModelFile, write_model
-from trainables.settings import TrialSettings
+from trainables.settings import DeviceName, TrialSettings
 from trainables.training import Trainer, begin_training
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.config.validation import describe
@@ -42,20 +43,30 @@ METRICS_FILE = "metrics.json"
 
 
 def train_in_full(
-    exported: ExportedConfig, out: Path, seed: int | None, progress: TrainingProgress, all_images: bool = False
+    exported: ExportedConfig,
+    out: Path,
+    seed: int | None,
+    progress: TrainingProgress,
+    all_images: bool = False,
+    device: DeviceName = "auto",
 ) -> Report:
     """Trains to the last epoch, leaves the weights in `out`, and returns the last epoch's report.
 
     `seed` replaces the configuration's own; `all_images` trains on the validation images too, and validates on none.
-    Raises RequestError if the data are not those of the export, or `out` holds another training.
+    Raises RequestError if the data are not those of the export, `out` holds another training, or the device is not
+    there.
     """
     settings = exported.config if seed is None else _with_seed(exported.config, seed)
     dataset = load_exported_data(exported)
     if all_images:
         dataset = dataset.all_images()
     exported = exported.model_copy(update={"config": settings})
+    try:
+        find_device(device)
+    except DeviceError as error:
+        raise RequestError(f"{error} (--device)") from error
     _initialise_folder(out, exported, all_images)
-    trainer = train_to_the_end(exported, dataset, out, progress)
+    trainer = train_to_the_end(exported, dataset, out, progress, device)
     write_atomically(out / METRICS_FILE, json.dumps(trainer.metrics, indent=2) + "\n")
     write_model(out / MODEL_FILE, trained_model(trainer, dataset))
     write_provenance(out, _training_record(exported, trainer, dataset, all_images))
@@ -69,12 +80,18 @@ def _with_seed(config: TrialSettings, seed: int) -> TrialSettings:
         raise RequestError(f"{describe(error.errors()[0], TrialSettings)} (--seed)") from error
 
 
-def train_to_the_end(exported: ExportedConfig, dataset: Dataset, folder: Path, progress: TrainingProgress) -> Trainer:
+def train_to_the_end(
+    exported: ExportedConfig,
+    dataset: Dataset,
+    folder: Path,
+    progress: TrainingProgress,
+    device: DeviceName = "auto",
+) -> Trainer:
     """Trains to the last epoch, from the newest intact checkpoint in `folder`, where only the newest is kept.
 
     Raises SearchFailedError if the training diverges.
     """
-    trainer = begin_training(exported.config, dataset, exported.threads)
+    trainer = begin_training(exported.config, dataset, exported.threads, device)
     checkpoints = sorted(folder.glob("checkpoint-*"))
     whole = [folder for folder in checkpoints if is_intact(folder)]
     if whole:

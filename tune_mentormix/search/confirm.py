@@ -286,6 +286,7 @@ def _measure(
                 labels,
                 settings.threads(),
                 run.fold or 0,
+                settings.device,
             )
             for seed, run in confirmation.runs_of(candidate).items()
             if run.state == "finished"

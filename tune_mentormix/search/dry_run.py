@@ -70,7 +70,9 @@ def _measure(settings: SearchSettings, request: SearchRequest) -> tuple[int, flo
         num_cpus=settings.cpus_per_trial, num_gpus=settings.gpus(), max_retries=0
     )
     try:
-        measured: tuple[int, float] = ray.get(task.remote(published, request.dataset, settings.threads()))
+        measured: tuple[int, float] = ray.get(
+            task.remote(published, request.dataset, settings.threads(), settings.device)
+        )
     except ray.exceptions.RayError as error:
         reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
         raise SearchFailedError(f"an epoch of the published setting failed: {reason}") from error

@@ -190,7 +190,9 @@ def _system_error(error: BaseException | None) -> OSError | None:
 
 def _trainable(settings: SearchSettings, dataset: Dataset, waits: str) -> Any:
     """The trainable with its data, put once into Ray's object store, and what each trial may use."""
-    trainable = tune.with_parameters(MentorMixTrainable, dataset=dataset, threads=settings.threads(), waits=waits)
+    trainable = tune.with_parameters(
+        MentorMixTrainable, dataset=dataset, threads=settings.threads(), waits=waits, device=settings.device
+    )
     resources = PlacementGroupFactory([{"CPU": settings.cpus_per_trial, "GPU": settings.gpus()}])
     return tune.with_resources(trainable, resources)
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from search_spaces import shipped_spaces
 from tune_mentormix.config.settings import (
     NAME_PATTERN,
+    NO_RAY_GPU,
     RESUMABLE,
     SearchSettings,
     settings_schema,
@@ -32,7 +33,7 @@ MORE = (
     *("noise", "noise_kind", "noise_map", "labels_file", "labels_key", "image_size", "max_images"),
     *("validation_fraction", "validation_labels", "clean_validation", "data_seed"),
     *("preset", "sampler", "scheduler", "grace_period", "reduction_factor", "seed"),
-    *("cpus_per_trial", "gpus_per_trial", "epoch_budget", "patience", "trial_timeout"),
+    *("cpus_per_trial", "gpus_per_trial", "device", "epoch_budget", "patience", "trial_timeout"),
     *("checkpoint_every", "max_restarts"),
 )
 ALLOWED = (*MAIN, *MORE, "trial")
@@ -147,7 +148,9 @@ def _bounded(values: dict[str, Any], server: ServerSettings) -> SearchSettings:
         "max_concurrent": settings.max_concurrent or server.max_concurrent,
         "time_budget": settings.time_budget or server.max_time,
     }
-    if settings.gpus_per_trial is None and server.max_gpus_per_trial < 1:
+    if settings.device == "cuda" and server.max_gpus_per_trial == 0:
+        raise NotAllowedError("device must be auto or cpu here, got cuda")
+    if settings.gpus_per_trial is None and server.max_gpus_per_trial < 1 and settings.device not in NO_RAY_GPU:
         imposed["gpus_per_trial"] = server.max_gpus_per_trial  # else it would get a whole one
     return settings.model_copy(update=imposed)
 

@@ -18,19 +18,25 @@ PATIENCE_SECONDS = 180.0
 class Driver:
     """Runs one search of a storage folder, and starts it again with `resume` when it is gone."""
 
-    def __init__(self, storage: Path, name: str, address: str, settings: dict[str, object]) -> None:
-        """Nothing runs yet; `settings` become the search's settings file."""
+    def __init__(
+        self, storage: Path, name: str, address: str, settings: dict[str, object], logs: Path | None = None
+    ) -> None:
+        """Nothing runs yet; `settings` become the search's settings file, in `logs` as what it prints."""
         storage.mkdir(parents=True, exist_ok=True)
+        logs = logs or storage
         self.experiment = storage / name
-        self.output = storage / f"{name}.log"
-        self._config = storage / f"{name}.yaml"
+        self.output = logs / f"{name}.log"
+        self.output.touch()
+        self._config = logs / f"{name}.yaml"
         self._config.write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
         self._where = ("--storage", str(storage), "--ray-address", address)
         self._process: subprocess.Popen[bytes] | None = None
+        self._reader: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts the search, or resumes it if it was started before."""
         name = self.experiment.name
+        self._end_reader()
         if self.experiment.exists():
             self._process = self._run("resume", name)
         else:
@@ -83,15 +89,49 @@ class Driver:
             time.sleep(0.1)
         return True
 
+    def printed(self) -> int:
+        """Returns how many bytes were printed so far."""
+        return self.output.stat().st_size
+
+    def wait_for_line(self, words: str, position: int, seconds: float) -> float | None:
+        """Waits until these words are printed after a position; returns the seconds, None if the driver ended before.
+
+        Raises:
+            AssertionError: if it takes longer than `seconds`.
+        """
+        began = time.monotonic()
+        while words not in self.output.read_bytes()[position:].decode(errors="replace"):
+            if not self.is_running():
+                return None
+            waited = time.monotonic() - began
+            assert waited < seconds, f"nobody printed {words!r}:\n" + self.output.read_text()[-2000:]
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+    def cut_output(self) -> None:
+        """Ends the process that reads what the driver prints."""
+        assert self._reader is not None
+        self._reader.kill()
+
     def close(self) -> None:
         """Kills the driver if it runs."""
         if self.is_running():
             self.signal(signal.SIGKILL)
+        self._end_reader()
+
+    def _end_reader(self) -> None:
+        """Waits until all that a driver printed is in the file."""
+        if self._reader:
+            self._reader.wait(PATIENCE_SECONDS)
 
     def _run(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Starts a command whose output goes through a pipe, as to a pager."""
         with self.output.open("ab") as output:
+            self._reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=output)
+        assert self._reader.stdin is not None
+        with self._reader.stdin as pipe:
             return subprocess.Popen(
-                self._command(*arguments), cwd=REPOSITORY, env=driver_environment(), stdout=output, stderr=output
+                self._command(*arguments), cwd=REPOSITORY, env=driver_environment(), stdout=pipe, stderr=pipe
             )
 
     def _command(self, *arguments: str) -> list[str]:

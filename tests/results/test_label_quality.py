@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tune_mentormix.results.label_quality import (
+    MIN_OWN_ACCURACY,
     clean_accuracy_by_rate,
     estimate_noise,
     is_told_from_errors,
@@ -75,8 +76,10 @@ def test_the_rate_is_counted_where_the_network_makes_fewer_errors(clean_accuracy
 
     assert noise is not None
     assert noise.rate == pytest.approx(0.6, abs=0.03)
-    assert (probabilities.argmax(axis=1) != labels).mean() > noise.rate
-    assert is_told_from_errors(noise)
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    assert accuracy < 1 - noise.rate
+    is_good = clean_accuracy > MIN_OWN_ACCURACY
+    assert is_told_from_errors(noise, accuracy, CLASSES) == is_good, "a weak one may err where it is sure"
 
 
 def test_a_network_that_errs_where_it_is_sure_does_not_tell_noise_from_its_errors() -> None:
@@ -91,8 +94,11 @@ def test_a_network_that_errs_where_it_is_sure_does_not_tell_noise_from_its_error
 
     assert noise is not None
     assert noise.rate > 0.35
-    assert not is_told_from_errors(noise)
-    assert is_told_from_errors(noise.model_copy(update={"images": 200}))  # a gap within chance
+    as_if_right = 1 - noise.rate
+    assert not is_told_from_errors(noise, as_if_right, CLASSES)
+    of_few = noise.model_copy(update={"images": 200})
+    assert is_told_from_errors(of_few, as_if_right, CLASSES), "a gap within chance"
+    assert not is_told_from_errors(of_few, float((predicted == labels).mean()), CLASSES)
 
 
 @pytest.mark.parametrize("images", [300, 4000])

@@ -16,7 +16,7 @@ from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.report.figures import Figure, draw_figure
 from tune_mentormix.results.clean_terms import noise_reference
-from tune_mentormix.results.label_quality import Z_95, is_told_from_errors, standard_error
+from tune_mentormix.results.label_quality import Z_95, standard_error
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,8 @@ def estimated_noise(experiment: Experiment, record: LabelNoiseRecord | None) -> 
     names = record.class_names if record else []
     fits = noise.transition is not None and len(names) == len(noise.transition)
     figure = _transition_matrix(names, noise.transition) if noise.transition and fits else None
-    error, is_bound = Z_95 * standard_error(noise.rate, noise.rate_images), not is_told_from_errors(noise)
+    error = Z_95 * standard_error(noise.rate, noise.rate_images)
+    is_bound = not reference.is_told_from_errors(experiment.provenance.dataset.classes or 2)
     return EstimatedNoise(noise.rate, error, noise.rate_images, reference.trial.number, is_bound, figure)
 
 

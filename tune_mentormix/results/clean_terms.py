@@ -43,6 +43,10 @@ class NoiseReference:
     trial: Trial
     noise: NoiseEstimate
 
+    def is_told_from_errors(self, classes: int) -> bool:
+        """Whether the network is good enough to tell the noise from its own errors."""
+        return is_told_from_errors(self.noise, self.trial.val_accuracy or 0.0, classes)
+
 
 def noise_reference(trials: list[Trial]) -> NoiseReference | None:
     """Returns the estimate of the trial with the highest accuracy at its end.
@@ -85,18 +89,10 @@ def _clean_estimate(experiment: Experiment, trial: Trial, reference: NoiseRefere
         return None
     if (rate := known_symmetric_rate(experiment.settings, classes)) is not None:
         return clean_accuracy_by_rate(accuracy, images, classes, rate, None, AS_SET)
-    if reference is None:
+    if reference is None or not (reference.noise.is_symmetric and reference.is_told_from_errors(classes)):
         return None
-    source = f"estimated from trial {reference.trial.number}"
-    return _by_estimated_rate(accuracy, images, classes, reference.noise, source)
-
-
-def _by_estimated_rate(
-    accuracy: float, images: int, classes: int, noise: NoiseEstimate | None, source: str
-) -> CleanEstimate | None:
-    if noise is None or not noise.is_symmetric or not is_told_from_errors(noise):
-        return None
-    return clean_accuracy_by_rate(accuracy, images, classes, noise.rate, noise.rate_images, source)
+    rate, source = reference.noise.rate, f"estimated from trial {reference.trial.number}"
+    return clean_accuracy_by_rate(accuracy, images, classes, rate, reference.noise.rate_images, source)
 
 
 def clean_estimate_over_runs(
@@ -116,8 +112,14 @@ def clean_estimate_over_runs(
     accuracy, images = fmean(accuracies), facts.validation_images * min(len(accuracies), folds)
     if (rate := known_symmetric_rate(experiment.settings, facts.classes)) is not None:
         return clean_accuracy_by_rate(accuracy, images, facts.classes, rate, None, AS_SET)
-    noise = pool_noise([run.noise for run in reference if run.noise])
-    return _by_estimated_rate(accuracy, images, facts.classes, noise, f"estimated from {len(reference)} runs")
+    estimated = [(run.noise, run.val_accuracy) for run in reference if run.noise and run.val_accuracy is not None]
+    noise = pool_noise([noise for noise, _ in estimated])
+    if noise is None or not noise.is_symmetric:
+        return None
+    if not is_told_from_errors(noise, fmean(accuracy for _, accuracy in estimated), facts.classes):
+        return None
+    source = f"estimated from {len(estimated)} runs"
+    return clean_accuracy_by_rate(accuracy, images, facts.classes, noise.rate, noise.rate_images, source)
 
 
 def clean_estimate_of_predictions(
@@ -134,7 +136,10 @@ def clean_estimate_of_predictions(
     if (rate := known_symmetric_rate(data, classes)) is not None:
         return clean_accuracy_by_rate(accuracy, images, classes, rate, None, AS_SET)
     noise = estimate_noise(labels, probabilities)
-    return _by_estimated_rate(accuracy, images, classes, noise, "estimated from these predictions")
+    if noise is None or not (noise.is_symmetric and is_told_from_errors(noise, accuracy, classes)):
+        return None
+    source = "estimated from these predictions"
+    return clean_accuracy_by_rate(accuracy, images, classes, noise.rate, noise.rate_images, source)
 
 
 def noise_warning(experiment: Experiment) -> str | None:
@@ -146,7 +151,7 @@ def noise_warning(experiment: Experiment) -> str | None:
     if reference is None:
         return None
     to_do = f"A few labels that you verify decide: verify {experiment.name} (docs/verify.md)."
-    if not is_told_from_errors(reference.noise):
+    if not reference.is_told_from_errors(facts.classes or 2):
         return f"{UNTOLD} {to_do}"
     return None if reference.noise.is_symmetric else f"{MISLEADING} {to_do}"
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_CLASSES = 20  # for a transition matrix: of more, each has too few images
 MIN_CONCENTRATION = 0.1  # from which noise is not symmetric; people's labels of CIFAR-10 have 0.12 to 0.17
 MIN_SCORE = 3.0  # standard deviations above symmetric noise that the concentration must have, too
+MIN_OWN_ACCURACY = 0.85  # on clean labels, of the network that the noise is estimated from, by its own estimate
 MAX_CONFIDENCE_GAP = 0.03  # that is tolerated, however many images show it
 MAX_CORRECTION = 10.0  # of an error by a conversion; a larger one leaves nothing but noise
 Z_95 = 1.959963984540054  # of the normal distribution: 95 % lie within
@@ -116,15 +117,18 @@ def pool_noise(estimates: Sequence[NoiseEstimate]) -> NoiseEstimate | None:
     )
 
 
-def is_told_from_errors(noise: NoiseEstimate) -> bool:
-    """Whether the network is good enough to tell label noise from its own errors.
+def is_told_from_errors(noise: NoiseEstimate, accuracy: float, classes: int) -> bool:
+    """Whether a network with this accuracy on the noisy labels is good enough to tell their noise from its errors.
 
-    If wrong labels do not depend on the image, labels differ from the truth as often where the network is sure as
-    elsewhere. So a gap beyond twice its standard error comes from errors that the network makes even where it is
-    sure, or from noise that depends on the image. Neither can be converted.
+    A network that is right on too few images, even if only wrong labels count as its errors, makes some of them
+    where it is sure, and these counted as wrong labels. And if wrong labels do not depend on the image, labels differ
+    from the truth as often where the network is sure as elsewhere. So a gap beyond twice its standard error comes
+    from errors that the network makes even where it is sure, or from noise that depends on the image.
     """
+    own = clean_accuracy_by_rate(accuracy, noise.images, classes, noise.rate, None, "")
     error = sqrt(2) * standard_error(noise.rate, noise.images)  # of half and quarter, which is a part of it
-    return noise.confidence_gap <= max(MAX_CONFIDENCE_GAP, 2 * error)
+    is_even = noise.confidence_gap <= max(MAX_CONFIDENCE_GAP, 2 * error)
+    return is_even and own is not None and own.accuracy >= MIN_OWN_ACCURACY
 
 
 def _disagreement(labels: NDArray[np.int64], probabilities: NDArray[np.floating], part: int) -> float:

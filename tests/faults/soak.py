@@ -69,7 +69,7 @@ def main() -> int:
 def _disk(folder: Path) -> Iterator[bool]:
     """Mounts a disk of its own, if that is allowed; tells whether it was."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", DISK, "none", folder]
+    command = ["mount", "-t", "tmpfs", "-o", DISK, "none", str(folder)]
     is_mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     if not is_mounted:
         print("mounting is not allowed here, so no disk is filled", flush=True)

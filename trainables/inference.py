@@ -14,7 +14,7 @@ from trainables.checkpoint import load_checkpoint, local_copy
 from trainables.data import Dataset
 from trainables.data.sources import Images, Labels
 from trainables.device import autocast, channels_last, configure_backends, find_device
-from trainables.errors import ModelFileError, NetworkError
+from trainables.errors import MissingPackageError, ModelFileError, NetworkError
 from trainables.model_file import ModelFile, read_model
 from trainables.models import build_network
 from trainables.settings import DeviceName, TrialSettings
@@ -38,7 +38,7 @@ class Classifier(nn.Module):
         settings = TrialSettings(network=description.network)
         try:
             network = build_network(settings, len(description.class_names), description.input_shape[2])
-        except NetworkError as error:
+        except (NetworkError, MissingPackageError) as error:
             raise ModelFileError(str(error)) from error
         _check_fit(model.weights, network.state_dict())
         network.load_state_dict(model.weights)

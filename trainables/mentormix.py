@@ -31,7 +31,7 @@ from torch import Tensor
 from trainables.checkpoint import load_checkpoint, local_copy, save_checkpoint
 from trainables.data import Dataset
 from trainables.device import DeviceDataset, find_device
-from trainables.errors import CheckpointError, TrainingDiverged
+from trainables.errors import CheckpointError, MissingPackageError, TrainingDiverged
 from trainables.files import Result, retry_with_backoff
 from trainables.settings import DeviceName, TrialSettings
 from trainables.training import Trainer
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 MAX_REASON_LENGTH = 500  # characters
 _WAITS = "tune-mentormix-waits"  # namespace of Ray's key-value store
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, the one error after which the process can still use its GPU
-_SELF_EXPLAINING = (TrainingDiverged, CheckpointError, ValueError)
+_SELF_EXPLAINING = (TrainingDiverged, CheckpointError, MissingPackageError, ValueError)
 
 
 class MentorMixTrainable(Trainable):

@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -36,16 +37,19 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 AugmentationName = Literal["none", "crop_flip", "cutout", "reference"]
 
 TORCHVISION_PREFIX = "torchvision/"
+TIMM_PREFIX = "timm/"
+LIBRARY_PREFIXES = (TORCHVISION_PREFIX, TIMM_PREFIX)
+LIBRARY_NAMES = ", ".join(f"{prefix}NAME" for prefix in LIBRARY_PREFIXES)
 
 
 def _known_network(name: str) -> str:
-    """Refuse what is neither one of our own networks nor marked as torchvision's, which only torchvision knows."""
+    """Refuse what is neither one of our own networks nor marked as a library's, which only that library knows."""
     own = get_args(OwnNetwork)
-    if name in own or name.startswith(TORCHVISION_PREFIX):
+    if name in own or name.startswith(LIBRARY_PREFIXES):
         return name
     near = get_close_matches(name, own, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown name {name!r}{hint} (known: {', '.join(sorted(own))}, {TORCHVISION_PREFIX}NAME)")
+    raise ValueError(f"unknown name {name!r}{hint} (known: {', '.join(sorted(own))}, {LIBRARY_NAMES})")
 
 
 def _possible_path(value: Any) -> Any:
@@ -59,6 +63,11 @@ NetworkName = Annotated[str, AfterValidator(_known_network)]
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 GivenPath = Annotated[Path, BeforeValidator(_possible_path)]  # `~` stays: it may be another machine's
+UserFile = Annotated[  # a path that is text in JSON
+    str,
+    AfterValidator(lambda path: str(user_path(path).absolute())),
+    WithJsonSchema({"type": "string", "format": "path"}),
+]
 UserPath = Annotated[GivenPath, AfterValidator(lambda path: user_path(path).absolute())]  # found from any folder
 
 
@@ -194,7 +203,9 @@ class TrialSettings(Settings):
     network: NetworkName = "small_cnn"
     """Network architecture; see [Networks](method.md#networks)."""
     pretrained: bool = False
-    """Start from torchvision's weights. Networks `torchvision/NAME` only."""
+    """Start from the weights that come with the network. Networks `torchvision/NAME` and `timm/NAME` only."""
+    weights: UserFile | None = None
+    """Start from the weights in this file; see [Networks](method.md#networks)."""
     augmentation: AugmentationName = "none"
     """Random changes of the training images; see [Augmentation](data.md#augmentation)."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
@@ -223,12 +234,12 @@ class TrialSettings(Settings):
     """Random seed of the initial weights, the order of images, the mixing and the augmentation."""
 
     @model_validator(mode="after")
-    def _only_torchvision_has_weights(self) -> Self:
-        """Refuse to begin at weights that do not exist."""
-        if self.pretrained and not self.network.startswith(TORCHVISION_PREFIX):
-            raise ValueError(
-                f"pretrained is for networks {TORCHVISION_PREFIX}NAME only, got {self._given('network')}"
-            )
+    def _weights_exist_once(self) -> Self:
+        """Refuse to begin at weights that do not exist, or at two kinds of them."""
+        if self.pretrained and not self.network.startswith(LIBRARY_PREFIXES):
+            raise ValueError(f"pretrained is for networks {LIBRARY_NAMES} only, got {self._given('network')}")
+        if self.pretrained and self.weights is not None:
+            raise ValueError("pretrained must be false if weights are given")
         return self
 
 

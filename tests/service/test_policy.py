@@ -48,6 +48,8 @@ def test_what_is_allowed_is_bounded_and_goes_to_the_servers_storage() -> None:
         ({"dataset": "folder", "data_dir": "/etc"}, "data_dir must be one of /data/birds"),
         ({"dataset": "folder", "data_dir": "/data/birds/../../etc"}, "data_dir must be one of /data/birds"),
         ({"data_dir": "/etc"}, "data_dir must be one of none"),
+        ({"trial": {"weights": "/etc/passwd"}}, "weights cannot be set through the service"),
+        ({"space": {"weights": {"choices": ["/etc/passwd"]}}}, "weights cannot be set through the service"),
         ({"labels_file": "/etc/passwd", "noise": 0}, "labels_file must be one of /data/labels.npy"),
         ({"space": "/etc/passwd"}, "space must be one of default, published, wide"),
         ({"space": [None]}, "space must be one of default, published, wide"),

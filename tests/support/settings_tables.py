@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from trainables.settings import MAX_COUNT, DataSettings, Settings, TrialSettings
@@ -57,6 +58,9 @@ def allowed_values(field: FieldInfo) -> str:
     if bounds:
         words = [(BOUNDS[type(part)][0], getattr(part, BOUNDS[type(part)][1])) for part in bounds]
         return ", ".join(f"{word} {shown(bound)}" for word, bound in words if bound != MAX_COUNT)
+    schemas = [part.json_schema or {} for part in _metadata(field) if isinstance(part, WithJsonSchema)]
+    if any(schema.get("format") == "path" for schema in schemas):
+        return "a path"
     origins = {get_origin(kind) or kind for kind in kinds}
     if dict in origins:
         return "a mapping" if str not in origins else "a name, a path or a mapping"

@@ -10,7 +10,7 @@ from trainables.settings import PRESETS, TrialSettings
 from trainables.training import Trainer
 
 DEPENDS_ON_THE_NOISE = {"mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight"}
-DEPENDS_ON_THE_BUDGET = {"network", "pretrained", "epochs", "precision", "compile", "seed"}
+DEPENDS_ON_THE_BUDGET = {"network", "pretrained", "weights", "epochs", "precision", "compile", "seed"}
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainables.models.pretrained import load_weights
 from trainables.models.resnet import resnet18_cifar, resnet32, small_cnn
 from trainables.models.wide_resnet import resnet32_wide
-from trainables.settings import TORCHVISION_PREFIX, NetworkName, OwnNetwork, TrialSettings
+from trainables.settings import TIMM_PREFIX, TORCHVISION_PREFIX, OwnNetwork, TrialSettings
 
 NETWORKS: dict[OwnNetwork, Callable[[int, int], nn.Module]] = {
     "small_cnn": small_cnn,
@@ -23,20 +25,42 @@ NETWORKS: dict[OwnNetwork, Callable[[int, int], nn.Module]] = {
 
 
 def build_network(settings: TrialSettings, num_classes: int, in_channels: int) -> nn.Module:
-    """Builds the network of a trial, one of `NETWORKS` or of torchvision's, or raises NetworkError."""
-    if not settings.network.startswith(TORCHVISION_PREFIX):
-        return NETWORKS[cast(OwnNetwork, settings.network)](num_classes, in_channels)
-    from trainables.models.torchvision_models import build_torchvision_model  # slow to import, rarely needed
+    """Builds the network of a trial, with the weights it starts from.
 
-    return build_torchvision_model(settings.network, settings.pretrained, num_classes, in_channels)
+    Raises NetworkError if the network or its weights do not exist or do not fit, and MissingPackageError.
+    """
+    network = _build(settings, num_classes, in_channels)
+    if settings.weights is not None:
+        load_weights(network, settings.network, Path(settings.weights))
+    return network
 
 
-def check_network(name: NetworkName, pretrained: bool) -> None:
-    """Checks before a search that trials can build the network, and downloads pretrained weights, or NetworkError."""
+def check_network(settings: TrialSettings, num_classes: int, in_channels: int) -> None:
+    """Checks before a search that trials can build their network; downloads pretrained weights. Raises as they do."""
+    name = settings.network
     if name.startswith(TORCHVISION_PREFIX):
         from trainables.models.torchvision_models import check_torchvision_model
 
-        check_torchvision_model(name, pretrained)
+        check_torchvision_model(name, settings.pretrained)
+    if name.startswith(TIMM_PREFIX):
+        from trainables.models.timm_models import check_timm_model
+
+        check_timm_model(name, settings.pretrained)
+    if settings.weights is not None:
+        build_network(settings, num_classes, in_channels)
+
+
+def _build(settings: TrialSettings, num_classes: int, in_channels: int) -> nn.Module:
+    name, pretrained = settings.network, settings.pretrained
+    if name.startswith(TORCHVISION_PREFIX):
+        from trainables.models.torchvision_models import build_torchvision_model  # slow to import, rarely needed
+
+        return build_torchvision_model(name, pretrained, num_classes, in_channels)
+    if name.startswith(TIMM_PREFIX):
+        from trainables.models.timm_models import build_timm_model
+
+        return build_timm_model(name, pretrained, num_classes, in_channels)
+    return NETWORKS[cast(OwnNetwork, name)](num_classes, in_channels)
 
 
 class RunningStatistics:

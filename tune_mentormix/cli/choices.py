@@ -10,7 +10,7 @@ from rich.text import Text
 
 from search_spaces import shipped_spaces
 from trainables.errors import one_line
-from trainables.settings import TORCHVISION_PREFIX, OwnNetwork, TrialSettings
+from trainables.settings import TIMM_PREFIX, TORCHVISION_PREFIX, OwnNetwork, TrialSettings
 from tune_mentormix.cli.console import print_facts, print_table, print_written, stdout
 from tune_mentormix.cli.options import Commands, path_option
 from tune_mentormix.config.settings import settings_schema
@@ -47,6 +47,8 @@ def networks() -> None:
     print_table(("network", "parameters", ""), rows)
     stdout.print(f"\n{TORCHVISION_PREFIX}NAME, where NAME is one of:")
     stdout.print(", ".join(models.list_models(module=models)), soft_wrap=False)
+    stdout.print(f"\n{TIMM_PREFIX}NAME, where NAME is one of the networks of timm, which is an extra: EXTRAS=timm.")
+    stdout.print("They are listed by python -c 'import timm; print(*timm.list_models())'.")
 
 
 @app.with_examples("datasets", "search --dataset folder --data-dir ~/data/birds")

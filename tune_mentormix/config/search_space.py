@@ -47,6 +47,11 @@ class SearchSpace:
         values = {name: _on_step(distribution, config[name]) for name, distribution in self.distributions.items()}
         return values if all(_holds(self.distributions[name], value) for name, value in values.items()) else None
 
+    def values_of(self, name: str, otherwise: Any) -> tuple[Any, ...]:
+        """Returns the choices of a hyperparameter, or the one value that all trials have."""
+        distribution = self.distributions.get(name)
+        return tuple(distribution.choices) if isinstance(distribution, CategoricalDistribution) else (otherwise,)
+
     def highest(self, name: str, common: dict[str, Any]) -> float:
         """Returns the largest value a hyperparameter can take, where `common` holds what all trials share."""
         distribution = self.distributions.get(name)

@@ -136,7 +136,7 @@ class SearchSettings(DataSettings):
     A settings file may hold its lines here; see [Search spaces](search.md#search-spaces).
     """
     network: NetworkName = "small_cnn"
-    """Network architecture of all trials, or torchvision/NAME.
+    """Network architecture of all trials, or torchvision/NAME, timm/NAME.
 
     See [Networks](method.md#networks).
     """

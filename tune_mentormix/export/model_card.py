@@ -28,6 +28,7 @@ FIXED: dict[str, Any] = {
     "mixing": "hard",
     "partner_temperature": 1.0,
     "pretrained": False,
+    "weights": None,
     "augmentation": "reference",
     "lr_schedule": "steps",
     "weight_decay": 2e-4,

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.data import Dataset
 from trainables.device import find_device
-from trainables.errors import DeviceError, TrainingDiverged, one_line
+from trainables.errors import DeviceError, MissingPackageError, NetworkError, TrainingDiverged, one_line
 from trainables.files import is_intact
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.settings import DeviceName, TrialSettings
@@ -89,9 +89,12 @@ def train_to_the_end(
 ) -> Trainer:
     """Trains to the last epoch, from the newest intact checkpoint in `folder`, where only the newest is kept.
 
-    Raises SearchFailedError if the training diverges.
+    Raises SearchFailedError if the training diverges, RequestError if its network cannot be built.
     """
-    trainer = begin_training(exported.config, dataset, exported.threads, device)
+    try:
+        trainer = begin_training(exported.config, dataset, exported.threads, device)
+    except (NetworkError, MissingPackageError) as error:
+        raise RequestError(str(error)) from error
     checkpoints = sorted(folder.glob("checkpoint-*"))
     whole = [folder for folder in checkpoints if is_intact(folder)]
     if whole:

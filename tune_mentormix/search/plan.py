@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from trainables.data import Dataset, load_dataset
-from trainables.errors import DatasetError, NetworkError
-from trainables.settings import TORCHVISION_PREFIX, TrialSettings
+from trainables.errors import DatasetError, MissingPackageError, NetworkError
+from trainables.settings import LIBRARY_PREFIXES, TrialSettings
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import SearchSpace, resolve_space
 from tune_mentormix.config.settings import SearchSettings, default_name
+from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
 from tune_mentormix.export.read import read_exported
@@ -89,7 +93,12 @@ def check_request(settings: SearchSettings) -> SearchRequest:
     if missing:
         raise RequestError(f"tracker {missing} is not installed: {how_to_install(missing)} (--tracker)")
     written_out, space = read_space(settings)
-    return SearchRequest(written_out, space, _load(settings))
+    try:
+        dataset = load_dataset(settings.data_settings())
+        _check_networks(written_out, space, dataset)
+    except (DatasetError, NetworkError, MissingPackageError) as error:
+        raise RequestError(str(error)) from error
+    return SearchRequest(written_out, space, dataset)
 
 
 def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRequest:
@@ -103,16 +112,21 @@ def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRe
     return request
 
 
-def _load(settings: SearchSettings) -> Dataset:
-    try:
-        dataset = load_dataset(settings.data_settings())
-        if settings.network.startswith(TORCHVISION_PREFIX):
-            from trainables.models import check_network  # imports torch
+def _check_networks(settings: SearchSettings, space: SearchSpace, dataset: Dataset) -> None:
+    """Checks that trials can build their network from each start that the search may give them."""
+    common = settings.common_trial_settings() | space.fixed
+    starts = [space.values_of(name, common.get(name)) for name in ("pretrained", "weights")]
+    if not settings.network.startswith(LIBRARY_PREFIXES) and starts[1] == (None,):
+        return
+    from trainables.models import check_network  # imports torch
 
-            check_network(settings.network, settings.common_trial_settings().get("pretrained", False))
-        return dataset
-    except (DatasetError, NetworkError) as error:
-        raise RequestError(str(error)) from error
+    for pretrained, weights in product(*starts):
+        start = {"network": settings.network, "pretrained": pretrained or False, "weights": weights}
+        try:
+            trial = TrialSettings.model_validate(start)
+        except ValidationError as error:
+            raise RequestError(describe(error.errors()[0], TrialSettings)) from error
+        check_network(trial, len(dataset.class_names), dataset.train_images.shape[3])
 
 
 def read_space(settings: SearchSettings) -> tuple[SearchSettings, SearchSpace]:

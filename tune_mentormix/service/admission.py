@@ -84,6 +84,9 @@ def admit(submitted: Mapping[str, Any], server: ServerSettings) -> SearchSetting
     if not submitted.get("name"):
         raise NotAllowedError("name must be given")
     _check_space(submitted.get("space", "default"))
+    for key in ("trial", "space"):
+        if isinstance(submitted.get(key), Mapping) and "weights" in submitted[key]:
+            raise NotAllowedError("weights cannot be set through the service")
     return _bounded(with_demonstration(dict(submitted)), server)
 
 
@@ -111,7 +114,8 @@ def search_schema(names: Iterable[str]) -> dict[str, Any]:
 def submit_form(server: ServerSettings) -> dict[str, list[Field]]:
     """Returns the fields of a new search by the heading of their group."""
     properties = search_schema(ALLOWED)["properties"]
-    properties |= {TRIAL + name: schema for name, schema in properties["trial"]["properties"].items()}
+    of_trials = properties["trial"]["properties"].items()
+    properties |= {TRIAL + name: schema for name, schema in of_trials if name != "weights"}
     fields = {name: _field(name, schema, server) for name, schema in properties.items()}
     return {
         "The search": [fields[name] for name in MAIN],

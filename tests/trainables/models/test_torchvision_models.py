@@ -13,7 +13,8 @@ from torchvision.transforms.functional import to_pil_image
 from trainables.device import DeviceDataset
 from trainables.errors import NetworkError
 from trainables.models import build_network, check_network
-from trainables.models.torchvision_models import TorchvisionModel, build_torchvision_model
+from trainables.models.pretrained import ImageClassifier
+from trainables.models.torchvision_models import build_torchvision_model
 from trainables.settings import TrialSettings
 from trainables.training import Trainer
 
@@ -77,7 +78,8 @@ def test_images_arrive_as_the_weights_own_transforms_give_them() -> None:
     transforms = models.SqueezeNet1_1_Weights.DEFAULT.transforms()
     image = torch.randint(0, 256, (3, 256, 256), dtype=torch.uint8)  # of the size where the transforms only crop
 
-    arrived = TorchvisionModel(nn.Identity(), transforms)(image[None, :, 16:240, 16:240] / 127.5 - 1)
+    classifier = ImageClassifier(nn.Identity(), (224, 224), transforms.mean, transforms.std)
+    arrived = classifier(image[None, :, 16:240, 16:240] / 127.5 - 1)
 
     torch.testing.assert_close(arrived[0], transforms(to_pil_image(image)), atol=1e-5, rtol=0)
 
@@ -105,7 +107,7 @@ def test_an_unknown_network_gets_the_nearest_name() -> None:
     with pytest.raises(
         NetworkError, match=r"^network torchvision/resnet5O is none .* did you mean torchvision/resnet50"
     ):
-        check_network("torchvision/resnet5O", pretrained=False)
+        check_network(TrialSettings(network="torchvision/resnet5O"), 7, 3)
 
 
 def test_weights_that_cannot_be_downloaded_are_an_error_that_names_file_and_folder(
@@ -114,7 +116,7 @@ def test_weights_that_cannot_be_downloaded_are_an_error_that_names_file_and_fold
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no server listens there
 
     with pytest.raises(NetworkError) as caught:
-        check_network(SMALL, pretrained=True)
+        check_network(TrialSettings(network=SMALL, pretrained=True), 7, 3)
 
     message = str(caught.value)
     assert "\n" not in message
@@ -127,7 +129,7 @@ def test_a_file_that_holds_no_weights_is_named(weights_folder: Path) -> None:
     (weights_folder / SMALL_FILE).write_bytes(b"<html>404</html>")
 
     with pytest.raises(NetworkError, match=f"{SMALL_FILE} holds no weights of {SMALL}"):
-        check_network(SMALL, pretrained=True)
+        check_network(TrialSettings(network=SMALL, pretrained=True), 7, 3)
 
 
 def test_images_of_another_kind_are_refused() -> None:

@@ -120,7 +120,6 @@ class Soak:
         try:
             while driver.wait_for_reports(driver.events("report") + 1):
                 if not plan:
-                    driver.wait()
                     continue
                 time.sleep(self._rng.uniform(0, MAX_WAIT))
                 if driver.is_running() and self._strike(plan[-1], driver):

@@ -8,7 +8,7 @@ WORKERS ?= 2
 EXTRAS ?=
 UV := $(shell command -v uv || echo .boot/bin/uv)
 
-.PHONY: search test test-slow test-all test-cluster test-browser soak fuzz check docs install
+.PHONY: search test test-slow test-gate test-all test-cluster test-browser soak fuzz check docs install
 
 search: install
 	@.venv/bin/python run_search.py $(ARGS)
@@ -23,7 +23,11 @@ test: install
 test-slow: install
 	$(PYTEST) -m "slow and not cluster" $(ARGS)
 
-test-all: test test-slow test-cluster test-browser
+# Both in one run, as the gate does: the searches that many tests read are made once.
+test-gate: install
+	$(PYTEST) -m "not cluster" $(ARGS)
+
+test-all: test-gate test-cluster test-browser
 
 # Jobs on a real cluster of this machine, over a restart of its head, and the Slurm script on two network namespaces.
 test-cluster: install
@@ -33,7 +37,7 @@ test-cluster: install
 test-browser: install
 	BROWSER_TESTS=1 .venv/bin/python -m pytest tests/browser $(ARGS)
 
-# Kills drivers, workers and nodes at random under searches: SOAK_KILLS of each kind, SOAK_SEED to repeat one.
+# Makes faults at random under searches: SOAK_FAULTS of each kind, SOAK_SEED to repeat one.
 soak: install
 	OMP_NUM_THREADS=1 .venv/bin/python -m tests.faults.soak $(ARGS)
 

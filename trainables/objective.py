@@ -109,6 +109,8 @@ class MentorMixObjective:
             weights = torch.ones(len(labels), device=labels.device)
 
         soft_labels = algorithm.one_hot(labels, self._num_classes)
+        if settings.label_smoothing > 0:
+            soft_labels = algorithm.smooth(soft_labels, settings.label_smoothing)
         if draws is not None:  # 4 and 5
             partner_index = algorithm.sample_partners(weights, settings.partner_temperature, draws.uniforms)
             beta_samples = algorithm.beta_samples(draws.gammas)

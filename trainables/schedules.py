@@ -1,6 +1,6 @@
 """Schedules: burn-in, learning rate and EMA decay as functions of the step and the trial's length, plain numbers.
 
-Every schedule is stated in fractions of the trial, so that a short trial is a long one scaled down.
+Every schedule but the warm-up is stated in fractions of the trial, so that a short trial is a long one scaled down.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ def learning_rate(schedule: LearningRateSchedule, initial: float, step: int, ste
     if schedule == "steps":
         return initial * STEP_DECAY ** math.floor(STEP_DECAYS * progress)
     return initial * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def warm_up(step: int, warm_up_steps: int) -> float:
+    """Returns by how much the learning rate is multiplied: it grows linearly to 1 over the first steps, then is 1."""
+    return min(1.0, (step + 1) / warm_up_steps) if warm_up_steps > 0 else 1.0
 
 
 def ema_decay(horizon: float, step: int, steps: int) -> float:

@@ -32,6 +32,7 @@ OwnNetwork = Literal["small_cnn", "resnet32", "resnet32_wide", "resnet18_cifar"]
 MentorName = Literal["threshold", "mentornet_pd", "spcl_linear", "focal", "uniform"]
 MixingRule = Literal["hard", "interpolated"]
 LearningRateSchedule = Literal["steps", "cosine"]
+OptimizerName = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 AugmentationName = Literal["none", "crop_flip", "cutout", "reference"]
@@ -208,10 +209,24 @@ class TrialSettings(Settings):
     """Start from the weights in this file; see [Networks](method.md#networks)."""
     augmentation: AugmentationName = "none"
     """Random changes of the training images; see [Augmentation](data.md#augmentation)."""
+    optimizer: OptimizerName = "sgd"
+    """SGD with momentum, or AdamW, whose weight decay is not part of the gradient."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD; β₁ of AdamW."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
-    """Learning rate at the start."""
+    """Learning rate at the start, or after the warm-up."""
     lr_schedule: LearningRateSchedule = "steps"
     """`steps`: 0.9 times the learning rate, 17 times in a trial. `cosine`: half a cosine that ends at 0."""
+    warm_up_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Epochs at the start in which the learning rate grows from 0."""
+    head_lr_factor: Annotated[float, Field(gt=0)] = 1.0
+    """How many times the learning rate the head has, the last layer, which is new in a pretrained network."""
+    freeze_backbone_epochs: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
+    """Epochs at the start in which the head trains alone; batch norm still records its statistics."""
+    gradient_clipping: Annotated[float, Field(ge=0)] = 0.0
+    """Largest norm of the gradient of all weights, to which a larger one is scaled; 0: no clipping."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of every label that is spread over all classes, in the loss that is trained on."""
     weight_decay: Annotated[float, Field(ge=0)] = 2e-4
     """L2 penalty on the kernels of convolutions and dense layers."""
     decay_under_second_reweight: bool = True
@@ -245,6 +260,13 @@ class TrialSettings(Settings):
 
 _COMMON: dict[str, Any] = {
     "partner_temperature": 1.0,
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "warm_up_epochs": 0.0,
+    "head_lr_factor": 1.0,
+    "freeze_backbone_epochs": 0,
+    "gradient_clipping": 0.0,
+    "label_smoothing": 0.0,
     "learning_rate": 0.1,
     "lr_schedule": "steps",
     "weight_decay": 2e-4,

@@ -150,6 +150,11 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     return zeros.scatter(1, labels.unsqueeze(1), 1.0)
 
 
+def smooth(soft_labels: Tensor, smoothing: float) -> Tensor:
+    """Spreads a part of every label [B, K] over all classes evenly (Szegedy et al. 2016)."""
+    return (1 - smoothing) * soft_labels + smoothing / soft_labels.shape[1]
+
+
 def soft_cross_entropy(logits: Tensor, soft_labels: Tensor) -> Tensor:
     """Step 6: cross-entropy with soft labels, both [B, K]; returns [B], nats."""
     return -(soft_labels * logits.log_softmax(dim=1)).sum(dim=1)

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from trainables.training import Trainer
 
 HOST_READS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique2", "_unique2")
-IN_PLACE = ("_fused_sgd_", "_amp_foreach_non_finite_check_and_unscale_", "_amp_update_scale_")
+IN_PLACE = ("_fused_sgd_", "_fused_adamw_", "_amp_foreach_non_finite_check_and_unscale_", "_amp_update_scale_")
 CUDA = torch.device("cuda")
 
 

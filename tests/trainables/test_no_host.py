@@ -20,7 +20,7 @@ from trainables.data import Dataset
 from trainables.device import DeviceDataset
 from trainables.mentors import MENTORS
 from trainables.models import NETWORKS
-from trainables.settings import AugmentationName, MentorName, MixingRule, Precision, TrialSettings
+from trainables.settings import AugmentationName, MentorName, MixingRule, OptimizerName, Precision, TrialSettings
 from trainables.training import Trainer
 
 
@@ -112,6 +112,16 @@ def test_on_a_gpu_no_augmentation_and_no_schedule_copies_from_the_host_or_reads_
 ) -> None:
     settings = {"augmentation": augmentation, "lr_schedule": lr_schedule}
     assert steps_on_fake_cuda(monkeypatch, coloured_digits, **settings).waits == []
+
+
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_on_a_gpu_no_way_to_fine_tune_copies_from_the_host_or_reads_there(
+    monkeypatch: pytest.MonkeyPatch, noisy_digits: Dataset, optimizer: OptimizerName, precision: Precision
+) -> None:
+    schedule = {"warm_up_epochs": 2, "freeze_backbone_epochs": 2, "head_lr_factor": 5.0}
+    rest = {"gradient_clipping": 1.0, "label_smoothing": 0.1, "optimizer": optimizer, "precision": precision}
+    assert steps_on_fake_cuda(monkeypatch, noisy_digits, **schedule, **rest).waits == []
 
 
 def test_on_a_gpu_an_epoch_is_read_once_and_its_evaluation_once(

@@ -13,6 +13,7 @@ from trainables.schedules import (
     ema_decay,
     learning_rate,
     percent_done,
+    warm_up,
     weighting_start,
 )
 from trainables.settings import LearningRateSchedule
@@ -51,6 +52,11 @@ def test_cosine_begins_at_the_initial_rate_and_ends_near_nothing() -> None:
     assert learning_rate("cosine", 0.2, 0, 100) == 0.2
     assert learning_rate("cosine", 0.2, 50, 100) == pytest.approx(0.1)
     assert learning_rate("cosine", 0.2, 99, 100) < 0.001
+
+
+def test_the_warm_up_grows_linearly_to_1_and_stays_there() -> None:
+    assert [warm_up(step, 4) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert warm_up(0, 0) == 1
 
 
 @pytest.mark.parametrize("schedule", ["steps", "cosine"])

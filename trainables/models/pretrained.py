@@ -69,11 +69,11 @@ class ImageClassifier(nn.Module):
 
 
 def head_names(network: nn.Module) -> tuple[str, ...]:
-    """Returns the names of the layers that give the logits: a network's last dense layer, or its last convolution."""
+    """Returns the names of the layers that give the logits: the last dense layer or convolution, if there is any."""
     if isinstance(network, ImageClassifier) and network.heads:
         return network.heads
     layers = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-    return (layers[-1],)
+    return tuple(layers[-1:])
 
 
 def replace_head(classifier: nn.Module, num_classes: int) -> str:

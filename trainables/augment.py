@@ -8,6 +8,7 @@ There is no loop over images and no wait for the device.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log
 from typing import NamedTuple
 
 import torch
@@ -15,23 +16,34 @@ from torch import Generator, Tensor
 from torch.nn.functional import pad
 
 from trainables.settings import AugmentationName
+from trainables.trivial_augment import apply_operation, draw_operation
 
-CROP_PADDING = 2  # pixels of zeros on every side (reference implementation)
+CROP_PADDING = 2  # pixels of zeros on every side, of images up to 32×32 (reference implementation)
+PADDED_PART = 1 / 16  # of the shorter side of larger images: as much as 2 of 32 pixels
+CROP_SCALE, CROP_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # torchvision's of RandomResizedCrop: part of the area, w / h
+ERASED_FRACTION = 0.5  # of the images; these three are torchvision's of RandomErasing
+ERASED_SCALE, ERASED_RATIO = (0.02, 0.33), (0.3, 3.3)
+ATTEMPTS = 10  # to draw a rectangle that lies within the image
 MAX_BRIGHTNESS = 32 / 255  # the four ranges of the reference implementation's colour jitter
 CONTRAST_RANGE = (0.5, 1.5)
 SATURATION_RANGE = (0.5, 1.5)
 MAX_HUE = 0.2  # turns
 
 
+def crop_padding(images: Tensor) -> int:
+    """Returns the pixels that `crop` pads: 2 up to 32×32, and in proportion to the size of larger images."""
+    return max(CROP_PADDING, round(PADDED_PART * min(images.shape[2:])))
+
+
 def draw_crop(images: Tensor, generator: Generator) -> Tensor:
-    """Draws [B, 2] int64: the top row and left column to crop at, in an image padded by `CROP_PADDING`."""
-    return torch.randint(2 * CROP_PADDING + 1, (len(images), 2), generator=generator, device=images.device)
+    """Draws [B, 2] int64: the top row and left column to crop at, in an image padded by `crop_padding`."""
+    return torch.randint(2 * crop_padding(images) + 1, (len(images), 2), generator=generator, device=images.device)
 
 
 def crop(images: Tensor, corners: Tensor) -> Tensor:
     """Pads with zeros and cuts out an image of the old size, its top left at `corners` [B, 2] of the padded one."""
     batch, channels, height, width = (torch.arange(size, device=images.device) for size in images.shape)
-    padded = pad(images, [CROP_PADDING] * 4)
+    padded = pad(images, [crop_padding(images)] * 4)
     rows = corners[:, 0, None] + height  # [B, H]
     columns = corners[:, 1, None] + width  # [B, W]
     return padded[
@@ -109,6 +121,80 @@ def cutout(images: Tensor, middles: Tensor) -> Tensor:
     return torch.where(in_hole, 0, images)
 
 
+class Rectangles(NamedTuple):
+    """A rectangle in each image, in whole pixels, each [B]."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+
+def draw_rectangles(
+    images: Tensor, scale: tuple[float, float], ratio: tuple[float, float], generator: Generator
+) -> tuple[Rectangles, Tensor]:
+    """Draws rectangles of a part of the area and of a ratio of sides, and [B] bool: whether one was found.
+
+    `scale` bounds the part; `ratio` bounds one side by the other, with a uniform logarithm. As in torchvision, ten
+    are tried; without one that fits, the rectangle is the image.
+    """
+    count, device = len(images), images.device
+    image_height, image_width = images.shape[2:]
+    uniforms = torch.rand((4, count, ATTEMPTS), generator=generator, device=device)
+    area = image_height * image_width * (scale[0] + (scale[1] - scale[0]) * uniforms[0])
+    root = torch.exp(0.5 * (log(ratio[0]) + (log(ratio[1]) - log(ratio[0])) * uniforms[1]))
+    widths, heights = torch.round(area.sqrt() * root), torch.round(area.sqrt() / root)
+    fits = (widths >= 1) & (widths <= image_width) & (heights >= 1) & (heights <= image_height)
+    first = fits.int().argmax(dim=1, keepdim=True)  # 0 where none does
+    is_found = fits.gather(1, first).squeeze(1)
+    top, left = uniforms[2, :, 0], uniforms[3, :, 0]
+    height = torch.where(is_found, heights.gather(1, first).squeeze(1), image_height)
+    width = torch.where(is_found, widths.gather(1, first).squeeze(1), image_width)
+    # A uniform of almost 1 may be rounded up to the number of places.
+    top = torch.minimum((top * (image_height - height + 1)).floor(), image_height - height)
+    left = torch.minimum((left * (image_width - width + 1)).floor(), image_width - width)
+    return Rectangles(*(part.long() for part in (top, left, height, width))), is_found
+
+
+def resized_crop(images: Tensor, rectangles: Rectangles) -> Tensor:
+    """Cuts a rectangle out of each image and enlarges it to the image's size, by bilinear interpolation."""
+    rows, row_weights = _sources(rectangles.top, rectangles.height, images.shape[2])
+    columns, column_weights = _sources(rectangles.left, rectangles.width, images.shape[3])
+    batch, channels, height, width = images.shape
+    above, below = (
+        images.gather(2, index[:, None, :, None].expand(batch, channels, height, width)) for index in rows
+    )
+    images = torch.lerp(above, below, row_weights[:, None, :, None])
+    before, after = (
+        images.gather(3, index[:, None, None, :].expand(batch, channels, height, width)) for index in columns
+    )
+    return torch.lerp(before, after, column_weights[:, None, None, :])
+
+
+def _sources(first: Tensor, length: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Returns from which two pixels each of `size` pixels comes, [B, size] each, and the weight of the second."""
+    positions = (torch.arange(size, device=first.device) + 0.5) * (length[:, None] / size) - 0.5
+    positions = torch.minimum(positions.clamp_min(0), length[:, None] - 1)
+    lower = positions.floor()
+    upper = torch.minimum(lower + 1, length[:, None] - 1)
+    return ((first[:, None] + lower.long()), (first[:, None] + upper.long())), positions - lower
+
+
+def draw_erasing(images: Tensor, generator: Generator) -> Rectangles:
+    """Draws the rectangles to erase, of half of the images; the others get one without pixels."""
+    rectangles, is_found = draw_rectangles(images, ERASED_SCALE, ERASED_RATIO, generator)
+    is_erased = torch.rand(len(images), generator=generator, device=images.device) < ERASED_FRACTION
+    return rectangles._replace(height=rectangles.height * (is_found & is_erased))
+
+
+def erase(images: Tensor, rectangles: Rectangles) -> Tensor:
+    """Zeroes a rectangle of each image (Zhong et al. 2020)."""
+    rows, columns = (torch.arange(size, device=images.device) for size in images.shape[2:])
+    row_in = (rows >= rectangles.top[:, None]) & (rows < (rectangles.top + rectangles.height)[:, None])  # [B, H]
+    column_in = (columns >= rectangles.left[:, None]) & (columns < (rectangles.left + rectangles.width)[:, None])
+    return torch.where(row_in[:, None, :, None] & column_in[:, None, None, :], 0, images)
+
+
 def _none(images: Tensor, generator: Generator) -> Tensor:
     return images
 
@@ -131,11 +217,30 @@ def _reference(images: Tensor, generator: Generator) -> Tensor:
     return colour_jitter(images, draw_colour_jitter(images, generator))
 
 
+def _resized_crop(images: Tensor, generator: Generator) -> Tensor:
+    rectangles, _ = draw_rectangles(images, CROP_SCALE, CROP_RATIO, generator)
+    images = resized_crop(images, rectangles)
+    return flip(images, draw_flip(images, generator))
+
+
+def _trivial_augment(images: Tensor, generator: Generator) -> Tensor:
+    images = _resized_crop(images, generator)
+    return apply_operation(images, draw_operation(images, generator))
+
+
+def _random_erasing(images: Tensor, generator: Generator) -> Tensor:
+    images = _resized_crop(images, generator)
+    return erase(images, draw_erasing(images, generator))
+
+
 AUGMENTATIONS: dict[AugmentationName, Callable[[Tensor, Generator], Tensor]] = {
     "none": _none,
     "crop_flip": _crop_flip,
     "cutout": _cutout,
     "reference": _reference,
+    "resized_crop": _resized_crop,
+    "trivial_augment": _trivial_augment,
+    "random_erasing": _random_erasing,
 }
 
 

@@ -35,7 +35,9 @@ LearningRateSchedule = Literal["steps", "cosine"]
 OptimizerName = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-AugmentationName = Literal["none", "crop_flip", "cutout", "reference"]
+AugmentationName = Literal[
+    "none", "crop_flip", "cutout", "reference", "resized_crop", "trivial_augment", "random_erasing"
+]
 
 TORCHVISION_PREFIX = "torchvision/"
 TIMM_PREFIX = "timm/"

@@ -18,18 +18,26 @@ from tests.trainables.conftest import GOLDEN
 from trainables.augment import (
     AUGMENTATIONS,
     CROP_PADDING,
+    CROP_RATIO,
+    CROP_SCALE,
+    ERASED_SCALE,
     ColourJitter,
     adjust_contrast,
     adjust_hue,
     adjust_saturation,
     colour_jitter,
     crop,
+    crop_padding,
     cutout,
     draw_colour_jitter,
     draw_crop,
     draw_cutout,
+    draw_erasing,
     draw_flip,
+    draw_rectangles,
+    erase,
     flip,
+    resized_crop,
 )
 from trainables.settings import AugmentationName
 
@@ -63,6 +71,53 @@ def test_cropping_is_torchvisions_padding_and_cropping(seed: int) -> None:
     for image, cropped, (top, left) in zip(images, crop(images, corners), corners.tolist(), strict=True):
         padded = torchvision_functional.pad(image, [CROP_PADDING])
         assert torch.equal(cropped, torchvision_functional.crop(padded, top, left, 9, 8))
+
+
+def test_larger_images_are_padded_in_proportion_to_their_size() -> None:
+    paddings = {side: crop_padding(torch.zeros(1, 3, side, side + 9)) for side in (8, 28, 32, 48, 64, 224)}
+
+    assert paddings == {8: 2, 28: 2, 32: 2, 48: 3, 64: 4, 224: 14}
+    assert draw_crop(torch.zeros(500, 3, 64, 64), generator_of(0)).max() == 8
+
+
+@pytest.mark.parametrize("draw_scale", [CROP_SCALE, ERASED_SCALE])
+@given(seed=seeds)
+def test_rectangles_lie_within_the_image_and_have_the_size_and_ratio_asked_for(
+    draw_scale: tuple[float, float], seed: int
+) -> None:
+    images = random_images(seed, height=40, width=50)
+    rectangles, is_found = draw_rectangles(images, draw_scale, CROP_RATIO, generator_of(seed))
+
+    for top, left, height, width in zip(*(part.tolist() for part in rectangles), strict=True):
+        assert 0 <= top <= top + height <= 40
+        assert 0 <= left <= left + width <= 50
+    part = (rectangles.height * rectangles.width / (40 * 50))[is_found]
+    assert draw_scale[0] - 0.03 <= part.min() <= part.max() <= draw_scale[1] + 0.03
+    assert is_found.any()
+
+
+@given(seed=seeds)
+def test_a_resized_crop_is_torchvisions(seed: int) -> None:
+    images = random_images(seed, height=20, width=30)
+    rectangles, _ = draw_rectangles(images, CROP_SCALE, CROP_RATIO, generator_of(seed))
+
+    for image, cropped, rectangle in zip(
+        images, resized_crop(images, rectangles), zip(*rectangles, strict=True), strict=True
+    ):
+        expected = torchvision_functional.resized_crop(image, *map(int, rectangle), [20, 30])
+        torch.testing.assert_close(cropped, expected, atol=2e-6, rtol=0)
+
+
+@given(seed=seeds)
+def test_erasing_is_torchvisions_of_half_of_the_images(seed: int) -> None:
+    images = random_images(seed, height=20, width=30)
+    rectangles = draw_erasing(images, generator_of(seed))
+
+    holes = torch.stack(rectangles, dim=1).tolist()
+    for image, erased, hole in zip(images, erase(images, rectangles), holes, strict=True):
+        assert torch.equal(erased, torchvision_functional.erase(image, *hole, torch.tensor(0.0)))
+    many = draw_erasing(torch.zeros(4000, 1, 20, 30), generator_of(seed))
+    assert (many.height > 0).float().mean().item() == pytest.approx(0.5, abs=0.04)
 
 
 @given(seed=seeds)

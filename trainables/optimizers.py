@@ -40,7 +40,7 @@ class TrialOptimizer:
         self._is_frozen = False
         self._optimizer = _build(settings, network, head)
         device = next(network.parameters()).device
-        self._scaler = GradScaler(device.type, enabled=settings.precision == "fp16")
+        self._scaler = GradScaler(device.type, enabled=_is_scaled(settings, device))
         # Scalars on a GPU: a step, captured in a graph, reads what was written here before it.
         if device.type == "cuda":
             for group in self._optimizer.param_groups:
@@ -99,9 +99,10 @@ def _head(settings: TrialSettings, network: nn.Module) -> set[Tensor]:
 
 def _build(settings: TrialSettings, network: nn.Module, head: set[Tensor]) -> torch.optim.Optimizer:
     """Returns the optimizer, whose groups have an `lr_factor`, by which the trial's learning rate is multiplied."""
-    is_scaled = settings.precision == "fp16"
+    device = next(network.parameters()).device
+    is_scaled = _is_scaled(settings, device)
     # A fused optimizer takes the scale and whether a gradient overflowed as tensors, so that nothing is read.
-    fused = next(network.parameters()).device.type == "cuda" or is_scaled or None
+    fused = device.type == "cuda" or is_scaled or None
     decays = settings.decay_under_second_reweight or not settings.second_reweight
     groups = [
         group | {"lr_factor": 1.0} for group in parameter_groups(network, settings.weight_decay if decays else 0.0)
@@ -115,6 +116,11 @@ def _build(settings: TrialSettings, network: nn.Module, head: set[Tensor]) -> to
     if is_scaled and settings.momentum > 0:
         _zero_momentum(optimizer)
     return optimizer
+
+
+def _is_scaled(settings: TrialSettings, device: torch.device) -> bool:
+    """Whether the loss is scaled; on MPS, where fp16 is float32, the scaler would need 64-bit floats."""
+    return settings.precision == "fp16" and device.type != "mps"
 
 
 def _with_own_rate(groups: list[dict[str, Any]], head: set[Tensor], factor: float) -> list[dict[str, Any]]:

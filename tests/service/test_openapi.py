@@ -19,7 +19,8 @@ CHECKS = (
     "response_schema_conformance,negative_data_rejection,missing_required_header,unsupported_method,"
     "ignored_auth,use_after_free,ensure_resource_availability"
 )
-ENDLESS, HEAVY = r"/events$", r"/(report|export)$"  # the first never end, the others start a process each
+ENDLESS = r"/events$"
+HEAVY = r"/(report|export|labels|labels\.csv)$"  # each of these starts a process
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ LABELS_HELP = (
 WRITE_HELP = (
     "Label file to write, for search --labels-file: as given, but for the labels chosen by --worst or --above."
 )
+PAGE_HELP = "HTML page to write: the most suspicious images with both labels, by class. It loads nothing."
 PROBABILITIES_HELP = "NumPy file (.npy) to write, for cleanlab and FiftyOne: probabilities in the order of --out."
 MOVED_HELP = "Where the {} is now. Not set: as in the search."
 ABLATE_HELP = "Then train the winner with one hyperparameter at a time set back to its published value."
@@ -140,12 +141,13 @@ def labels(
     above: Annotated[float | None, option("Change the labels with a score above this, 0 to 1.")] = None,
     fix: Annotated[Fix, typer.Option(help="Replace labels by the suggested ones, or drop their images.")] = "replace",
     pred_probs: Annotated[Path | None, path_option(PROBABILITIES_HELP)] = None,
+    page: Annotated[Path | None, path_option(PAGE_HELP)] = None,
     data_dir: Annotated[Path | None, path_option(MOVED_HELP.format("dataset"))] = None,
     labels_file: Annotated[Path | None, path_option(MOVED_HELP.format("label file"))] = None,
     storage: Storage = STORAGE,
 ) -> None:
     """Find the labels that are probably wrong, and write a corrected label file."""
-    _check_files(out, write, pred_probs)
+    _check_files(out, write, pred_probs, page)
     if write and worst is None and above is None:
         raise RequestError("--write needs --worst N or --above SCORE: which labels to change")
     if not write and (worst is not None or above is not None):
@@ -166,20 +168,25 @@ def labels(
     if pred_probs:
         table.write_probabilities(pred_probs)
         console.print_written(pred_probs)
+    if page:
+        from tune_mentormix.report.suspicious_labels import write_labels_page
+
+        write_labels_page(table, name, page, out)
+        console.print_written(page)
     if write and correction:
         correction.write(write)
         print_correction(correction, write)
 
 
-def _check_files(out: Path | None, write: Path | None, pred_probs: Path | None) -> None:
+def _check_files(out: Path | None, write: Path | None, pred_probs: Path | None, page: Path | None) -> None:
     """Raises RequestError if these files cannot be written, before any work is done for them."""
-    files = {"--out": out, "--write": write, "--pred-probs": pred_probs}
+    files = {"--out": out, "--write": write, "--pred-probs": pred_probs, "--page": page}
     for option_name, path in files.items():
         if path and path.is_dir():
             raise RequestError(f"cannot write {path}: it is a folder ({option_name})")
     given = [path.absolute() for path in files.values() if path]
     if len(set(given)) < len(given):
-        raise RequestError("--out, --write and --pred-probs must be different files")
+        raise RequestError("--out, --write, --pred-probs and --page must be different files")
     if pred_probs and not out:
         raise RequestError("--pred-probs needs --out FILE, which tells whose probabilities each row holds")
     if write and write.suffix.lower() != ".csv":

@@ -164,7 +164,8 @@ class Correction:
 class LabelTable:
     """The training images with a prediction, the most suspicious label first."""
 
-    positions: NDArray[np.int64]  # [N] in `TrainingImages`
+    images: TrainingImages
+    positions: NDArray[np.int64]  # [N] in `images`
     names: tuple[str, ...]  # N
     class_names: tuple[str, ...]  # K
     given: NDArray[np.int64]  # [N]
@@ -173,7 +174,6 @@ class LabelTable:
     scores: NDArray[np.float32]  # [N] in [0, 1]
     probabilities: NDArray[np.float32]  # [N, K]
     out_of_fold: NDArray[np.bool_]  # [N]
-    are_true_labels_known: bool
     source: str  # which networks, in words
 
     @classmethod
@@ -185,6 +185,7 @@ class LabelTable:
         positions = known[order]
         probabilities, given = predictions.probabilities[positions], images.given[positions]
         return cls(
+            images=images,
             positions=positions,
             names=tuple(images.names[position] for position in positions),
             class_names=images.dataset.class_names,
@@ -194,7 +195,6 @@ class LabelTable:
             scores=scores[order],
             probabilities=probabilities,
             out_of_fold=predictions.out_of_fold[positions],
-            are_true_labels_known=images.clean is not None,
             source=predictions.source,
         )
 
@@ -267,7 +267,7 @@ class LabelTable:
                 f"class {self.class_names[min(emptied)]!r} would be left without images: {fix} fewer labels "
                 "(--worst, --above)"
             )
-        columns = [IMAGE_COLUMN, LABEL_COLUMN] + ([] if self.are_true_labels_known else [GIVEN_COLUMN])
+        columns = [IMAGE_COLUMN, LABEL_COLUMN] + ([GIVEN_COLUMN] if self.images.clean is None else [])
         rows = [
             (self.names[row], self.class_names[labels[row]], self.class_names[self.given[row]])[: len(columns)]
             for row in range(first, len(labels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query
@@ -19,7 +20,6 @@ from tune_mentormix.experiment.schemas import TrialState
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.clean_terms import clean_estimates
 from tune_mentormix.results.summary import search_overview, search_status
-from tune_mentormix.results.verified_labels import VERIFICATION_FOLDER
 from tune_mentormix.service import schemas
 from tune_mentormix.service.admission import ALLOWED, admit, admit_changes, search_schema
 from tune_mentormix.service.artifacts import Kind
@@ -27,7 +27,6 @@ from tune_mentormix.service.dependencies import Service, Shared, authorize, json
 from tune_mentormix.service.experiments import NotFoundError, Snapshot
 from tune_mentormix.service.jobs import KnownJobs
 from tune_mentormix.service.sse import EventStream
-from tune_mentormix.storage.listing import sizes_below
 
 COLUMNS = ("trial", "state", "epoch", "val_accuracy", "restarts")  # to sort by, besides the hyperparameters
 MAX_LOG = 200_000  # characters, the last ones
@@ -52,15 +51,15 @@ def _json_body(title: str, names: Iterable[str]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def _media(media_type: str, **schema: str) -> Responses:
+def media(media_type: str, **schema: str) -> Responses:
     """Documents an answer that is not JSON."""
     return {200: {"content": {media_type: {"schema": {"type": "string"} | schema}}}}
 
 
 READING: Responses = {status: {"model": schemas.Problem} for status in (401, 404, 409, 422, 429, 503)}
 CHANGING = READING | {status: {"model": schemas.Problem} for status in (400, 403, 408, 413)}
-EVENTS = _media("text/event-stream")
-ARCHIVE = _media("application/x-tar", format="binary")
+EVENTS = media("text/event-stream")
+ARCHIVE = media("application/x-tar", format="binary")
 MADE: Responses = {202: {"model": schemas.Problem, "description": "It is being made: ask again."}}
 router = APIRouter(prefix="/api/v1", responses=READING, tags=["reading"], dependencies=[Depends(authorize)])
 changes = APIRouter(
@@ -173,7 +172,7 @@ def best(service: Shared, name: Name) -> schemas.BestAnswer:
         return schemas.BestAnswer.model_validate(search_overview(cached.experiment), from_attributes=True)
 
 
-@router.get("/experiments/{name}/report", response_class=Response, responses=MADE | _media("text/html"))
+@router.get("/experiments/{name}/report", response_class=Response, responses=MADE | media("text/html"))
 async def report(service: Shared, name: Name) -> Response:
     """Its report as one HTML file."""
     return await artifact(service, "report", name)
@@ -208,7 +207,7 @@ def jobs(service: Shared) -> schemas.JobList:
     return schemas.JobList(jobs=records, trouble=known.error)
 
 
-@router.get("/experiments/{name}/logs", response_class=Response, responses=_media("text/plain"))
+@router.get("/experiments/{name}/logs", response_class=Response, responses=media("text/plain"))
 def logs(service: Shared, name: Name) -> PlainTextResponse:
     """The end of what the latest job of a search printed."""
     return PlainTextResponse(service.jobs.logs(name)[-MAX_LOG:])
@@ -252,12 +251,9 @@ def progress_of_all(snapshots: list[Snapshot], known: KnownJobs) -> str:
 
 async def artifact(service: Service, kind: Kind, name: str) -> Response:
     """Returns a file of an experiment, or 202 while it is being made."""
-    version = await asyncio.to_thread(_artifact_version, service, kind, name)
-    path = await service.artifacts.get(kind, name, version)
+    path = await made_file(service, kind, name)
     if path is None:
-        return JSONResponse({"detail": f"the {kind} is being made: ask again"}, 202, {"Retry-After": RETRY_SECONDS})
-    if not path.is_file():
-        raise HTTPException(409, f"the {kind} was removed just now: ask again")
+        return being_made(kind)
     if kind == "verify":
         return FileResponse(path, media_type="text/html")
     if kind == "report":
@@ -265,13 +261,20 @@ async def artifact(service: Service, kind: Kind, name: str) -> Response:
     return FileResponse(path, media_type="application/x-tar", filename=f"{name}.tar")
 
 
-def _artifact_version(service: Service, kind: Kind, name: str) -> object:
-    """Identifies what a file is made of: of reports and exports, the verified labels, too."""
-    version = service.experiments.version(name)
-    if kind == "verify":
-        return version
-    with service.experiments.open(name) as cached:
-        return version, tuple(sorted(sizes_below(cached.path / VERIFICATION_FOLDER).items()))
+async def made_file(service: Service, kind: Kind, name: str) -> Path | None:
+    """Returns a file that rests on all that is stored of an experiment now, or None while it is being made."""
+    version = await asyncio.to_thread(service.experiments.version, name)
+    if kind in ("verify", "labels"):  # which do not rest on answers
+        version = version._replace(answers=())
+    path = await service.artifacts.get(kind, name, version)
+    if path is not None and not path.is_file():
+        raise HTTPException(409, f"the {kind} was removed just now: ask again")
+    return path
+
+
+def being_made(kind: Kind) -> Response:
+    """Returns the answer while a file is being made."""
+    return JSONResponse({"detail": f"the {kind} is being made: ask again"}, 202, {"Retry-After": RETRY_SECONDS})
 
 
 def _sort_key(trial: Trial, column: str) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from tune_mentormix import __version__
 from tune_mentormix.cluster.jobs import ClusterJobs
-from tune_mentormix.service import api, metrics, pages, verification
+from tune_mentormix.service import api, labels, metrics, pages, verification
 from tune_mentormix.service.answer_logs import AnswerLogs
 from tune_mentormix.service.artifacts import Artifacts
 from tune_mentormix.service.auth import FailedLogins, RateLimiter, Sessions, Tokens
@@ -58,7 +58,8 @@ def make_app(server: ServerSettings, tokens: Tokens, cluster: ClusterJobs | None
         redirect_slashes=False,
     )
     app.state.service = service
-    for router in (public, *pages.ROUTERS, *verification.ROUTERS, api.router, api.changes, metrics.router):
+    own_pages = (public, *pages.ROUTERS, *verification.ROUTERS, *labels.ROUTERS)
+    for router in (*own_pages, api.router, api.changes, metrics.router):
         app.include_router(router)
     add_error_handlers(app, pages.error_response)
     return RequestLog(app, server.https)

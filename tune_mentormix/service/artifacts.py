@@ -1,6 +1,6 @@
-"""Reports, exports and pages to verify labels, made by our own commands in a separate process, one at a time.
+"""Reports, exports and pages about labels, made by our own commands in a separate process, one at a time.
 
-A request waits a little and is then told to ask again; the file serves everyone until the experiment has grown.
+A request waits a little and is then told to ask again; the file serves everyone until what it rests on has changed.
 """
 
 from __future__ import annotations
@@ -20,30 +20,41 @@ from typing import Literal
 from fastapi import HTTPException
 
 from tune_mentormix.errors import WRONG_REQUEST, RequestError
+from tune_mentormix.service.experiments import ResultsVersion
 from tune_mentormix.service.request_logging import log
 from tune_mentormix.storage.paths import Location
 
-Kind = Literal["report", "export", "verify"]
+Kind = Literal["report", "export", "verify", "labels"]
 WAIT_SECONDS = 20.0  # of one request; most proxies give up after a minute
 MAX_SECONDS = 600.0  # of one command
-FRESH_SECONDS = 60.0  # for which a file is served although the experiment has grown since
+FRESH_SECONDS = 60.0  # for which a file is served although a driver has written to a journal since
 MAX_WAITING = 8
 MAX_KEPT = 16
-VERIFY_PAGE = "verify.html"  # as the command names it
+LABELS_TABLE = "labels.csv"  # beside the page, which links to it
+OUTPUTS: dict[Kind, dict[str, str]] = {  # option → file or folder that the command is to write
+    "report": {"--out": "report.html"},
+    "export": {"--out": "export"},
+    "verify": {"--out": "verify"},
+    "labels": {"--out": LABELS_TABLE, "--page": "labels.html"},
+}
+SERVED: dict[Kind, str] = {"report": "report.html", "verify": "verify/verify.html", "labels": "labels.html"}
 
 
 @dataclass
 class _Artifact:
-    version: object
+    version: ResultsVersion
     folder: Path  # its own, with all that is made on the way
     task: asyncio.Task[Path]
     requested: float  # by the monotonic clock, as the next
     finished: float | None = None
 
-    def is_stale(self, version: object) -> bool:
-        if not self.task.done() or self.version == version:
+    def is_stale(self, version: ResultsVersion) -> bool:
+        """Whether it lacks something: while a journal grows, only answers, or what is a minute old."""
+        if self.version[:2] == version[:2]:
             return False
-        return self.finished is None or time.monotonic() - self.finished > FRESH_SECONDS
+        if not version.is_growing or self.version.answers != version.answers:
+            return True
+        return self.finished is not None and time.monotonic() - self.finished > FRESH_SECONDS
 
 
 class Artifacts:
@@ -55,37 +66,46 @@ class Artifacts:
         self._artifacts: dict[tuple[Kind, str], _Artifact] = {}
         self._one_at_a_time = asyncio.Semaphore(1)
 
-    async def get(self, kind: Kind, name: str, version: object) -> Path | None:
+    async def get(self, kind: Kind, name: str, version: ResultsVersion) -> Path | None:
         """Returns the file of an experiment, or None while it is being made; `version` is that of what is stored now.
 
-        Raises RequestError if the command refused, with its message, and HTTPException 429 if too many wait already.
+        A file whose making began before something was stored is not returned: it is made again. Raises RequestError
+        if the command refused, with its message, and HTTPException 429 if too many wait already.
         """
-        artifact = self._artifacts.get((kind, name))
-        if artifact is None or artifact.is_stale(version):
-            if sum(not other.task.done() for other in self._artifacts.values()) >= MAX_WAITING:
-                raise HTTPException(429, "too much is asked at once: ask again later")
-            folder = Path(tempfile.mkdtemp(dir=self.folder))
-            task = asyncio.create_task(self._make(kind, name, folder, artifact.folder if artifact else None))
-            artifact = self._artifacts[kind, name] = _Artifact(version, folder, task, time.monotonic())
-            self._remove_unused()
-        done, _ = await asyncio.wait([artifact.task], timeout=WAIT_SECONDS)
-        if not done:
-            return None
-        try:
-            path = artifact.task.result()
-        except BaseException:
-            if self._artifacts.get((kind, name)) is artifact:
-                del self._artifacts[kind, name]
-            raise
-        artifact.requested = time.monotonic()
-        artifact.finished = artifact.finished or artifact.requested
-        return path
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            artifact = self._artifacts.get((kind, name))
+            if artifact is None or (artifact.task.done() and artifact.is_stale(version)):
+                artifact = self._begin(kind, name, version, artifact)
+            done, _ = await asyncio.wait([artifact.task], timeout=max(0.0, deadline - time.monotonic()))
+            if not done:
+                return None
+            if artifact.is_stale(version):
+                continue
+            try:
+                path = artifact.task.result()
+            except BaseException:
+                if self._artifacts.get((kind, name)) is artifact:
+                    del self._artifacts[kind, name]
+                raise
+            artifact.requested = time.monotonic()
+            return path
 
     def close(self) -> None:
         """Ends what is being made, and removes all files."""
         for artifact in self._artifacts.values():
             artifact.task.cancel()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _begin(self, kind: Kind, name: str, version: ResultsVersion, replaced: _Artifact | None) -> _Artifact:
+        if sum(not other.task.done() for other in self._artifacts.values()) >= MAX_WAITING:
+            raise HTTPException(429, "too much is asked at once: ask again later")
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        task = asyncio.create_task(self._make(kind, name, folder, replaced.folder if replaced else None))
+        artifact = self._artifacts[kind, name] = _Artifact(version, folder, task, time.monotonic())
+        task.add_done_callback(lambda _: setattr(artifact, "finished", time.monotonic()))
+        self._remove_unused()
+        return artifact
 
     def _remove_unused(self) -> None:
         by_use = sorted(self._artifacts.items(), key=lambda item: item[1].requested)
@@ -96,13 +116,13 @@ class Artifacts:
 
     async def _make(self, kind: Kind, name: str, folder: Path, replaced: Path | None) -> Path:
         """Makes the file; the one it replaces stays until then, for requests that have not opened it yet."""
-        target = folder / ("report.html" if kind == "report" else kind)  # of the others, a folder
+        outputs = [word for option, file in OUTPUTS[kind].items() for word in (option, str(folder / file))]
         try:
             async with self._one_at_a_time:
-                await _run([kind, name, "--out", str(target), "--storage", str(self._storage)])
+                await _run([kind, name, *outputs, "--storage", str(self._storage)])
                 if kind == "export":
-                    return await asyncio.to_thread(_pack, target, name)
-                return target / VERIFY_PAGE if kind == "verify" else target
+                    return await asyncio.to_thread(_pack, folder / kind, name)
+                return folder / SERVED[kind]
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise

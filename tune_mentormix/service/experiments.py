@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from cachetools import TTLCache, cachedmethod
 from pydantic import ValidationError
@@ -26,12 +27,15 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import parse_event
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, open_experiment
 from tune_mentormix.experiment.schemas import SearchState, unreadable_overview
+from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER
+from tune_mentormix.results.evaluation_log import EVALUATION_LOG
 from tune_mentormix.results.summary import search_overview
+from tune_mentormix.results.verified_labels import VERIFICATION_FOLDER
 from tune_mentormix.service.request_logging import LOGGER, log
 from tune_mentormix.service.schemas import SearchSummary
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
-from tune_mentormix.storage.lease import Lease
-from tune_mentormix.storage.listing import folders_holding, has_file, list_folder
+from tune_mentormix.storage.lease import LEASE_FILE, Lease
+from tune_mentormix.storage.listing import folders_holding, has_file, list_folder, sizes_below
 from tune_mentormix.storage.paths import Location, StorageError, local_path
 
 MAX_REPORTS = 150_000  # in memory, of all experiments together: about 100 MB
@@ -46,6 +50,16 @@ _REPORT_KEYS = ("time", "event", "trial", "attempt", "node", "epoch", "val_accur
 _LOGGED_EVENTS = ("run_started", "run_ended", "proposed", "stopped", "finished", "failed")
 
 Version = tuple[Any, ...]  # equal where nothing was written in between
+
+
+class ResultsVersion(NamedTuple):
+    """What the results of an experiment rest on; the parts are equal where nothing was written in between."""
+
+    journals: Version  # of the search and its confirmation
+    answers: Version = ()  # verified labels
+    is_growing: bool = False  # whether a driver writes to one of the journals
+
+
 EventListener = Callable[[str, Event, str | None], None]  # experiment, event, the node where it happened
 
 
@@ -128,16 +142,31 @@ class CachedExperiment:
             return written, found.st_ino, found.st_mtime_ns, found.st_size
         return written, 0, 0, 0
 
+    def confirmation_version(self) -> Version:
+        """Identifies what is stored of its confirmation now."""
+        folder = self.path / CONFIRMATION_FOLDER
+        files = sizes_below(folder, recursive=False)
+        files.pop(LEASE_FILE, None)
+        if local_path(folder) is None:  # of an object store, where a log is a folder of segments
+            for log_file in (JOURNAL_FILE, EVALUATION_LOG):
+                files |= sizes_below(folder / Path(log_file).stem)
+        return tuple(sorted(files.items()))
+
+    def answers_version(self) -> Version:
+        """Identifies which labels people have verified by now."""
+        return tuple(sorted(sizes_below(self.path / VERIFICATION_FOLDER).items()))
+
     def snapshot(self) -> Snapshot:
         """Describes the experiment as it was read, as if no driver held it."""
         since = time.time() - RATE_SECONDS
         while self._report_times and self._report_times[0] < since:
             self._report_times.popleft()
+        version = (self.read_version or (), self.confirmation_version(), self.answers_version())
         status = SearchSummary.model_validate(search_overview(self.experiment), from_attributes=True)
         gpus, run = self.experiment.settings.gpus(), self.experiment.last_run
         return Snapshot(
             status.model_copy(update={"state": self.experiment.left_as()}),
-            self.read_version or (),
+            version,
             epochs_per_second=len(self._report_times) / RATE_SECONDS,
             gpus_held=status.trials.running * (gpus if run.gpus_per_trial is None else run.gpus_per_trial),
         )
@@ -241,7 +270,8 @@ class ExperimentCache:
         known = self._snapshots.get(name)
         if name not in self._cached and known is not None:
             with suppress(OSError):  # `open` tells of it
-                if known.version == self._uncached(name).version():
+                found = self._uncached(name)
+                if known.version == (found.version(), found.confirmation_version(), found.answers_version()):
                     return known.with_holder(self.holder(name))
         with self.open(name):
             return self._snapshots[name].with_holder(self.holder(name))
@@ -264,10 +294,14 @@ class ExperimentCache:
         with self.open(name) as cached:
             return "running" if self.holder(name) else cached.experiment.left_as()
 
-    def version(self, name: str) -> Version:
-        """Identifies what is stored of an experiment now. Raises as `open` does."""
+    def version(self, name: str) -> ResultsVersion:
+        """Identifies what results of an experiment rest on now. Raises as `open` does."""
         with self.open(name) as cached:
-            return cached.version()
+            return ResultsVersion(
+                journals=(cached.version(), cached.confirmation_version()),
+                answers=cached.answers_version(),
+                is_growing=bool(self.holder(name) or Lease(cached.path / CONFIRMATION_FOLDER).holder()),
+            )
 
     def _refresh(self, name: str, cached: CachedExperiment) -> Snapshot:
         """Reads what is new; files that were edited by hand may hold anything."""

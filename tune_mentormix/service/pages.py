@@ -228,9 +228,14 @@ def favicon() -> Response:
 async def artifact_page(request: Request, service: Service, kind: Kind, name: str) -> Response:
     """Returns a file of an experiment, or a page that reloads while it is being made."""
     response = await api.artifact(service, kind, name)
-    if response.status_code == 202:
-        response = render(request, "waiting.html", 202, name=name, kind=kind)
-        response.headers["Refresh"] = "3"
+    return waiting_page(request, kind, name) if response.status_code == 202 else response
+
+
+def waiting_page(request: Request, kind: Kind, name: str) -> Response:
+    """Returns a page that asks again until a file is made."""
+    title = kind if kind in ("report", "export") else "page"
+    response = render(request, "waiting.html", 202, name=name, title=title)
+    response.headers["Refresh"] = "3"
     return response
 
 

@@ -105,3 +105,22 @@ class Accepted(BaseModel):
 
     name: str
     state: str
+
+
+class SuspiciousLabel(BaseModel):
+    """The label of one training image, with the columns of `labels --out`."""
+
+    image: str
+    given: str
+    suggested: str
+    p_given: float
+    score: float
+    rank: int
+    out_of_fold: bool
+
+
+class SuspiciousLabelList(BaseModel):
+    """Labels, the most suspicious first."""
+
+    total: int
+    labels: list[SuspiciousLabel]

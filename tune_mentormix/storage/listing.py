@@ -53,10 +53,13 @@ def _may_hold(folder: Location, file: str) -> bool:
         return not folder.name.startswith(".") and folder.name != "lost+found"  # the system's own
 
 
-def sizes_below(folder: Location) -> dict[str, int]:
-    """Returns the bytes of every file below a folder, by its path relative to the folder. Raises RequestError."""
+def sizes_below(folder: Location, recursive: bool = True) -> dict[str, int]:
+    """Returns the bytes of every file below a folder, or directly in it, by its path relative to the folder.
+
+    Raises RequestError.
+    """
     if isinstance(folder, RemotePath):
-        found = folder.infos(recursive=True)
+        found = folder.infos(recursive)
         return {info.path.removeprefix(f"{folder.key}/"): int(info.size) for info in found if info.is_file}
 
     def refuse(error: OSError) -> None:
@@ -64,7 +67,9 @@ def sizes_below(folder: Location) -> dict[str, int]:
             raise RequestError(f"cannot read {error.filename}: {one_line(error)}") from error
 
     sizes: dict[str, int] = {}
-    for place, _, names in os.walk(folder, onerror=refuse):
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        if not recursive:
+            folders.clear()
         for name in names:
             path = Path(place, name)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.limited_user import Ran, run_limited
 from tests.support.simulated_search import simulate_search
+from tests.support.verifiable_search import made_up_search
 from tune_mentormix.cluster.submissions import record_submission
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 
@@ -151,3 +153,43 @@ def test_what_lies_beside_the_journal_is_named_by_the_commands_that_read_it(stor
     jobs = run_all({"jobs": ["jobs", *NO_CLUSTER]}, {"jobs": storage})["jobs", "jobs"]
     assert jobs.code == WRONG_REQUEST
     assert str(storage / ".submissions") in jobs.stderr.splitlines()[-1]
+
+
+def test_answers_in_files_that_cannot_be_read_are_told_once(tmp_path: Path) -> None:
+    storage, lines = tmp_path, []
+    folder = storage / "bad"
+    simulate_search(storage, "bad", 8, epochs=10, with_answers=True)
+    (folder / "answers").mkdir()
+    for number, line in enumerate((folder / "journal.jsonl").read_text().splitlines()):
+        event = json.loads(line)
+        if bits := event.pop("val_correct", None):
+            event["val_correct_file"] = f"answers/{number}.bits"
+            (folder / event["val_correct_file"]).write_bytes(base64.b64decode(bits))
+        lines.append(json.dumps(event) + "\n")
+    (folder / "journal.jsonl").write_text("".join(lines))
+    open_to_all = run_all({"status": ["status", "bad"]}, {"open": storage})["open", "status"]
+    assert (open_to_all.code, open_to_all.stderr) == (DONE, "")
+    close(folder / "answers")
+
+    for ran in run_all({"status": ["status", "bad"]}, {"closed": storage}).values():
+        assert (ran.code, ran.stderr.count("\n")) == (DONE, 1), ran
+        assert f"cannot read {folder / 'answers'}: Permission denied" in ran.stderr
+    (folder / "answers").chmod(0o700)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["runs", "runs/1/trial-0/checkpoint_000004/validation_probabilities.npy"])
+def test_labels_are_not_scored_by_fewer_runs_because_some_cannot_be_read(tmp_path: Path, closed: str) -> None:
+    folder = tmp_path / "misled"
+    made_up_search(tmp_path)
+    journal = (folder / "journal.jsonl").read_text()
+    best = max((json.loads(line) for line in journal.splitlines()), key=lambda event: event.get("val_accuracy", 0))
+    closed = closed.replace("trial-0", f"trial-{best['trial']}")
+    close(folder / closed)
+
+    commands = [["labels", "misled"], ["verify", "misled", "--out", str(tmp_path / "verify")]]
+    for ran in run_limited([[*command, "--storage", str(tmp_path)] for command in commands]):
+        refused_in_one_line(ran, folder / closed)
+        assert "Permission denied" in ran.stderr
+    assert not (tmp_path / "verify").exists()
+    (folder / closed).chmod(0o700)

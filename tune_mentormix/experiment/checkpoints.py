@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import logging
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,16 +67,23 @@ def _is_uploaded(folder: Location) -> bool:
 def validation_probabilities(experiment: Experiment, trial: Trial) -> NDArray[np.float16] | None:
     """Reads the probabilities [M, K] of a trial's last epoch on the validation images, from its checkpoint.
 
-    None where there are none: checkpoints of earlier versions, deleted, incomplete or unreadable ones.
+    None where there are none: checkpoints of earlier versions, deleted or incomplete ones. Raises StorageError if
+    they cannot be read now: without them a result would be less exact, and nobody would know why.
     """
     import numpy as np
 
     paths = [path for epoch, path in trial.checkpoints if epoch == trial.epoch]
     for folder in (experiment.path / path for path in reversed(paths)):
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        try:
             content = (folder / PROBABILITIES_FILE).read_bytes()
             recorded = json.loads((folder / MANIFEST_FILE).read_text())["probabilities"]
             if hashlib.sha256(content).hexdigest() == recorded["sha256"]:
                 probabilities: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
                 return probabilities
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            continue
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError(f"cannot read {error.filename or folder}: {one_line(error)}") from error
     return None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trainables.errors import one_line
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.experiment.schemas import NoiseEstimate, TrialRecord, TrialState
 from tune_mentormix.storage.paths import Location
@@ -13,6 +16,8 @@ from tune_mentormix.storage.paths import Location
 if TYPE_CHECKING:  # NumPy is imported where answers are compared
     import numpy as np
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -39,14 +44,24 @@ class PackedAnswers(NamedTuple):
     images: int
 
     def unpack(self) -> NDArray[np.bool_] | None:
-        """Returns [M] bool; None where the file is lost or damaged."""
+        """Returns [M] bool; None where the file is lost, damaged or, with a warning, cannot be read."""
         import numpy as np
 
         try:
             packed = base64.b64decode(self.bits) if isinstance(self.bits, str) else self.bits.read_bytes()
             return np.unpackbits(np.frombuffer(packed, np.uint8))[: self.images].reshape(self.images).view(np.bool_)
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
+        except OSError as error:
+            if not isinstance(self.bits, str):
+                _warn_of_unreadable_answers(str(self.bits.parent), one_line(error))
+            return None
+
+
+@functools.cache
+def _warn_of_unreadable_answers(folder: str, reason: str) -> None:
+    """Warns once, not for each of the many files."""
+    logger.warning("cannot read %s: %s; without it, what chance explains of a lead is less exact", folder, reason)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import templates_of
 from tune_mentormix.report.thumbnails import thumbnail
 from tune_mentormix.results.suspicious_labels import LabelTable, held_out_predictions, images_of, write_file
+from tune_mentormix.storage.paths import StorageError
 
 MAX_SHOWN = 60  # images in the report
 MAX_ON_PAGE = 400  # images, the most suspicious; as many are shared by the classes, so that each has some
@@ -73,6 +74,8 @@ def suspicious_labels(experiment: Experiment) -> SuspiciousLabels | str | None:
         table = LabelTable.of(images, held_out_predictions(experiment, images))
     except RequestError as error:
         return f"The images cannot be read here: {error}"
+    except StorageError as error:
+        return f"What the networks answered about the images is not readable here: {error}"
     return _section(table) if len(table.names) else "No probabilities of held-out images are left"
 
 

@@ -40,7 +40,7 @@ from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
 from tune_mentormix.search.searcher import JournaledSearcher, Run
 from tune_mentormix.search.stopper import SearchStopper
 from tune_mentormix.storage.journal import JOURNAL_FILE
-from tune_mentormix.storage.paths import relative_to, remove_folder, why_not_writable, write_atomically
+from tune_mentormix.storage.paths import StorageError, relative_to, remove_folder, why_not_writable, write_atomically
 from tune_mentormix.storage.waiting import WAITS
 
 logger = logging.getLogger(__name__)
@@ -175,7 +175,10 @@ def _record_noise(run: Run, trial: Trial) -> None:
     labels = run.dataset.fold_labels(trial.fold or 0)
     if trial.noise or run.dataset.validation_labels_kind == "clean":
         return
-    probabilities = validation_probabilities(run.experiment, trial)
+    try:
+        probabilities = validation_probabilities(run.experiment, trial)
+    except StorageError:  # the search goes on without an estimate from this trial
+        return
     if probabilities is None or len(probabilities) != len(labels):
         return
     if noise := estimate_noise(labels, probabilities):

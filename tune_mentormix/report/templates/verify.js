@@ -40,10 +40,23 @@ function keep(image, answer) {
   }
 }
 
+// The server has these answers now: what others answer later must not be overwritten by what this browser kept.
+function release(sent) {
+  Object.assign(data.answers, sent);
+  const left = Object.entries(stored()).filter(([image, value]) => sent[image] !== value);
+  for (const [image, value] of Object.entries(sent)) if (kept[image] === value) delete kept[image];
+  try {
+    localStorage.setItem(storeKey, JSON.stringify(Object.fromEntries(left)));
+  } catch {
+    storeWorks = false;
+  }
+}
+
 function answer(value) {
+  if (body.save && !value) return;  // an answer on the server is changed by another one
   keep(images[current].image, value);
   exported = false;
-  if (body.save && value) send(images[current].image, value);
+  if (body.save) send(images[current].image, value);
   if (value) {
     const known = answers();
     const order = images.map((_, offset) => (current + 1 + offset) % images.length);
@@ -160,6 +173,7 @@ async function flush() {
     if (response.status === 401) throw new Error("signed out");
     if (!response.ok) throw new Error((await response.json()).detail);
     for (const [image, value] of Object.entries(batch)) if (unsent[image] === value) delete unsent[image];
+    release(batch);
     exported = Object.keys(unsent).length === 0;
   } catch {
     wait = RETRY_MS;
@@ -202,7 +216,10 @@ element("unclear").addEventListener("click", once(() => answer(unclear)));
 element("clear").addEventListener("click", once(() => answer("")));
 element("choose").addEventListener("click", once(choose));
 element("download").addEventListener("click", download);
-addEventListener("storage", show);
+addEventListener("storage", (event) => {
+  if (body.save && event.key === storeKey) Object.assign(data.answers, JSON.parse(event.oldValue || "{}"));
+  show();  // what another tab answered, or the server took from it
+});
 addEventListener("beforeunload", (event) => {
   if (!exported && (body.save || !storeWorks)) event.preventDefault();
 });
@@ -218,7 +235,7 @@ element("overview").append(...images.map((image, position) => {
   return item;
 }));
 if (body.save) {
-  element("then").hidden = true;
+  element("then").hidden = element("clear").hidden = true;
   for (const [image, value] of Object.entries(stored())) if (value && data.answers[image] !== value) send(image, value);
 }
 const first = answers();

@@ -34,6 +34,7 @@ class DeviceDataset:
         train_labels: [N] int64, as given: noisy.
         validation_images: [M, H, W, C] uint8.
         validation_labels: [M] int64.
+        validation_noisy_labels: [M] int64 as in the data, where `validation_labels` are verified; else None.
         is_clean: [N] float32, 1 where the training label is the clean one; None if that is unknown.
     """
 
@@ -45,6 +46,8 @@ class DeviceDataset:
         self.train_labels = self._copy(dataset.train_labels)
         self.validation_images = self._copy(dataset.validation_images)
         self.validation_labels = self._copy(dataset.validation_labels)
+        noisy = dataset.validation_noisy_labels
+        self.validation_noisy_labels = None if noisy is None else self._copy(noisy)
         self.is_clean: Tensor | None = None
         if dataset.train_clean_labels is not None:
             self.is_clean = (self.train_labels == self._copy(dataset.train_clean_labels)).float()

@@ -149,6 +149,11 @@ class DataSettings(Settings):
 
     Laid out like `data_dir`; all of `data_dir` is then trained on.
     """
+    verified: UserPath | None = None
+    """Validate on the labels that people verified in this verify.csv, instead of a fraction.
+
+    All other images are trained on. See [The next search](verify.md#the-next-search).
+    """
     data_seed: Seed = 0
     """Random seed of the validation split and of the label noise."""
     cache_dir: GivenPath = Path("~/.cache/tune-mentormix")
@@ -173,6 +178,8 @@ class DataSettings(Settings):
             raise ValueError(f"image_size is for dataset folder only, got {self._given('dataset')}")
         if self.clean_validation is not None and self.dataset not in ("folder", "arrays"):
             raise ValueError(f"clean_validation is for datasets folder and arrays, got {self._given('dataset')}")
+        if self.clean_validation is not None and self.verified is not None:
+            raise ValueError("clean_validation and verified both name clean validation labels: set one of them")
         if self.labels_file is not None and self.noise > 0:
             raise ValueError(f"noise must be 0 with labels_file, whose labels are noisy already; got {self.noise}")
         if self.labels_key is not None and self.labels_file is None:
@@ -180,6 +187,11 @@ class DataSettings(Settings):
         if self.noise_map is not None and self.noise_kind != "asymmetric":
             raise ValueError(f"noise_map is for noise_kind asymmetric only, got {self._given('noise_kind')}")
         return self
+
+    @property
+    def has_separate_validation(self) -> bool:
+        """Whether images with clean labels of their own are validated on, and no fraction of the others."""
+        return self.clean_validation is not None or self.verified is not None
 
 
 class TrialSettings(Settings):

@@ -36,7 +36,8 @@ class Evaluation(NamedTuple):
 
     accuracy: float  # fraction of the images, 0 … 1
     loss: float  # mean cross-entropy, nats
-    correct: Tensor  # [M] bool, whether the most probable class is the label; ties count as in the accuracy
+    predicted: Tensor  # [M] int64, the most probable class
+    correct: Tensor  # [M] bool, whether that is the label; ties count as in the accuracy
     probabilities: Tensor  # [M, K] float16
 
 
@@ -156,7 +157,8 @@ class Trainer:
         Returns:
             `val_accuracy`, `val_loss` (nats), if there are validation images; `train_loss`, the mean of the
             objective; `mean_weight` of the examples (step 3); `epoch`, epochs done; `epoch_seconds`, with
-            evaluation; `images_per_second` of training alone; and, if clean labels are known,
+            evaluation; `images_per_second` of training alone; if the validation labels are verified,
+            `noisy_val_accuracy`, that on the noisy labels of the same images; and, if clean labels are known,
             `selected_clean_fraction`, the fraction of all weight that lies on clean labels (0 if no example had any).
 
         Raises:
@@ -178,6 +180,8 @@ class Trainer:
         if self.validation:
             val_loss = self._finite("val_loss", self.validation.loss)
             self.metrics |= {"val_accuracy": self.validation.accuracy, "val_loss": val_loss}
+            if (noisy := self.data.validation_noisy_labels) is not None:
+                self.metrics["noisy_val_accuracy"] = (self.validation.predicted == noisy).double().mean().item()
         self.metrics |= {
             "train_loss": train_loss,
             "mean_weight": weight_sum / images,
@@ -224,20 +228,21 @@ class Trainer:
         """
         self.network.eval()
         totals = torch.zeros(2, device=self.data.device)
-        correct, probabilities = [], []
+        predicted, correct, probabilities = [], [], []
         batches = zip(torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True)
         for batch_images, batch_labels in batches:
             inputs = normalize(to_float(batch_images))
             with self._autocast:
                 logits = functional_call(self.network, self._averaged_weights(), (inputs,)).float()
             losses = cross_entropy(logits, batch_labels, reduction="sum")
-            correct.append(logits.argmax(dim=1) == batch_labels)
+            predicted.append(logits.argmax(dim=1))
+            correct.append(predicted[-1] == batch_labels)
             probabilities.append(logits.softmax(dim=1).half())
             totals += torch.stack([correct[-1].sum(), losses])
         self.network.train()
         correct_count, loss_sum = totals.tolist()
         scores = correct_count / len(labels), loss_sum / len(labels)
-        return Evaluation(*scores, torch.cat(correct), torch.cat(probabilities))
+        return Evaluation(*scores, torch.cat(predicted), torch.cat(correct), torch.cat(probabilities))
 
     def weights(self) -> dict[str, Tensor]:
         """Returns the weights as evaluation uses them: trained ones averaged, running statistics as they are."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tests.support.verifiable_search import MISLED, NETWORKS, RIGHT, Network, made_up_search, right_labels
 from trainables.files import MANIFEST_FILE
+from trainables.verify_csv import CANNOT_TELL
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.experiment.schemas import NoiseEstimate
@@ -25,7 +26,7 @@ from tune_mentormix.results.verification_summary import (
     read_verification,
     verified_choice,
 )
-from tune_mentormix.results.verified_labels import CANNOT_TELL, record_answers
+from tune_mentormix.results.verified_labels import record_answers
 from tune_mentormix.storage.journal import JOURNAL_FILE, Journal
 
 NONE = np.empty(0, np.int64)

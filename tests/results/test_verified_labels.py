@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.object_store import ObjectStore
+from trainables.verify_csv import CANNOT_TELL, VerifyRow, format_verify_csv
 from tune_mentormix.errors import RequestError
 from tune_mentormix.results.verified_labels import (
-    CANNOT_TELL,
     AnswerLog,
-    VerifyRow,
     check_answers,
-    format_verify_csv,
     latest_answers,
     read_answers,
     read_verify_csv,

@@ -63,6 +63,20 @@ def test_without_clean_labels_nothing_is_reported_of_them(noisy_digits: Dataset)
     assert set(metrics) == REPORTED - {"selected_clean_fraction"}
 
 
+def test_with_verified_labels_the_accuracy_on_the_noisy_ones_stands_beside(noisy_digits: Dataset) -> None:
+    clean, noisy = noisy_digits.validation_clean_labels, noisy_digits.validation_given_labels
+    assert clean is not None
+    verified = dataclasses.replace(noisy_digits, validation_labels=clean, validation_noisy_labels=noisy)
+    trainer = Trainer(TrialSettings(epochs=3), DeviceDataset(verified, "cpu"))
+
+    metrics = trainer.train_epoch()
+
+    assert set(metrics) == REPORTED | {"noisy_val_accuracy"}
+    on_noisy = Trainer(TrialSettings(epochs=3), DeviceDataset(noisy_digits, "cpu")).train_epoch()
+    assert metrics["noisy_val_accuracy"] == pytest.approx(on_noisy["val_accuracy"])
+    assert metrics["val_accuracy"] != metrics["noisy_val_accuracy"]
+
+
 def test_equal_settings_give_equal_trials_and_another_seed_another(data: DeviceDataset) -> None:
     one, same, other = (trained(data, epochs=2, burn_in=0, seed=seed) for seed in (5, 5, 6))
 

@@ -1,8 +1,8 @@
 """Datasets by name: images and labels as arrays, split, given their label noise, and fingerprinted.
 
 A dataset is read from a `Source` (`sources`, `image_folder`), may get its labels from a file (`labels`), and is split
-(`splits`) and given synthetic noise (`noise`). NumPy only, no torch: the search driver loads data too. A `Dataset`
-never holds a test image; only confirmation and evaluation call `load_test_split`.
+(`splits`, `verified`) and given synthetic noise (`noise`). NumPy only, no torch: the search driver loads data too. A
+`Dataset` never holds a test image; only confirmation and evaluation call `load_test_split`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from trainables.data.sources import (
     digits_source,
 )
 from trainables.data.splits import stratified_choice, stratified_folds, stratified_split
+from trainables.data.verified import read_verified
 from trainables.errors import DatasetError
 from trainables.metrics import confusion_matrix
 from trainables.settings import DatasetName, DataSettings, LabelsKind
@@ -71,7 +73,9 @@ class Dataset:
     validation_clean_labels: Labels | None  # [M] where known
     validation_labels_kind: LabelsKind  # of `validation_labels`; every accuracy is printed with it
     fingerprint: str  # sha256 over class names, images, labels and split; equal exactly if the data are equal
-    folds: int  # how many `fold` tells apart; 1 with `clean_validation`: nothing rotates
+    folds: int  # how many `fold` tells apart; 1 with `clean_validation` and `verified`: nothing rotates
+    # [M] as they are in the data, where `validation_labels` are verified; for reports only
+    validation_noisy_labels: Labels | None = None
 
     def fold(self, number: int) -> Dataset:
         """Returns the dataset with other images held out: those of fold `number` mod `folds`.
@@ -117,6 +121,7 @@ class Dataset:
             validation_labels=self.validation_labels[:0],
             validation_given_labels=self.validation_given_labels[:0],
             validation_clean_labels=None,
+            validation_noisy_labels=None,
             folds=1,
         )
 
@@ -166,7 +171,8 @@ def load_dataset(settings: DataSettings) -> Dataset:
 
 def load_named_dataset(settings: DataSettings) -> tuple[Dataset, ImageNames]:
     """Loads a dataset as `load_dataset` does, and the names of its images."""
-    source = load_labels(DATASETS[settings.dataset](settings, "train"), settings)
+    every_image = DATASETS[settings.dataset](settings, "train")
+    source = load_labels(every_image, settings)
     assert source.labels is not None  # its own or the label file's
     assert source.class_names is not None
     if not 2 <= len(source.class_names) <= MAX_CLASSES:
@@ -179,30 +185,13 @@ def load_named_dataset(settings: DataSettings) -> tuple[Dataset, ImageNames]:
         )
     given = source.read()
     pool = add_noise(given, settings, _generator(settings, _NOISE_STREAM))
-    if settings.clean_validation is None:
-        train_index, validation_index = stratified_split(
-            given.labels, settings.validation_fraction, _generator(settings, _SPLIT_STREAM)
-        )
-        for name, index in (("validation", validation_index), ("training", train_index)):
-            if len(index) == 0:
-                raise DatasetError(
-                    f"validation_fraction {settings.validation_fraction} leaves no {name} images "
-                    f"of {len(pool.labels)}"
-                )
-        train, validation = pool.select(train_index), pool.select(validation_index)
-        names = ImageNames(*(source.select(index).image_names for index in (train_index, validation_index)))
-        folds = min(round(1 / settings.validation_fraction), len(train_index) + 1)
+    if settings.verified is not None:
+        split = _verified_split(settings.verified, every_image, source, pool)
+    elif settings.clean_validation is not None:
+        split = _separate_split(settings, source, pool)
     else:
-        folds = 1
-        train = pool.select(np.arange(len(pool.labels)))
-        validation, validation_names = _clean_split(settings, "clean_validation", pool.class_names)
-        names = ImageNames(source.image_names, validation_names)
-        if validation.images.shape[1:] != pool.images.shape[1:]:
-            raise DatasetError(
-                f"clean_validation {settings.clean_validation} has images of shape "
-                f"{list(validation.images.shape[1:])}, but data_dir of shape {list(pool.images.shape[1:])}: all must "
-                "have one shape"
-            )
+        split = _fraction_split(settings, source, pool, given.labels)
+    train, validation = split.train, split.validation
     validation_given_labels = validation.labels
     if settings.validation_labels == "clean":
         if validation.clean_labels is None:
@@ -221,9 +210,58 @@ def load_named_dataset(settings: DataSettings) -> tuple[Dataset, ImageNames]:
         validation_clean_labels=validation.clean_labels,
         validation_labels_kind="clean" if validation.is_clean else "noisy",
         fingerprint=_fingerprint(pool.class_names, train.images, train.labels, validation.images, validation.labels),
-        folds=folds,
+        folds=split.folds,
+        validation_noisy_labels=split.noisy_labels,
     )
-    return dataset, names
+    return dataset, split.names
+
+
+class _Split(NamedTuple):
+    """The images to train on and to validate on."""
+
+    train: LabelledImages
+    validation: LabelledImages
+    names: ImageNames
+    folds: int = 1
+    noisy_labels: Labels | None = None  # of the validation images, where theirs are verified
+
+
+def _fraction_split(settings: DataSettings, source: Source, pool: LabelledImages, labels: Labels) -> _Split:
+    """Holds out a fraction of the pool, the same of every class by these labels."""
+    indexes = stratified_split(labels, settings.validation_fraction, _generator(settings, _SPLIT_STREAM))
+    for name, index in zip(("training", "validation"), indexes, strict=True):
+        if len(index) == 0:
+            raise DatasetError(
+                f"validation_fraction {settings.validation_fraction} leaves no {name} images of {len(pool.labels)}"
+            )
+    train, validation = (pool.select(index) for index in indexes)
+    names = ImageNames(*(source.select(index).image_names for index in indexes))
+    return _Split(train, validation, names, min(round(1 / settings.validation_fraction), len(indexes[0]) + 1))
+
+
+def _separate_split(settings: DataSettings, source: Source, pool: LabelledImages) -> _Split:
+    """Trains on the whole pool and validates on `clean_validation`."""
+    train = pool.select(np.arange(len(pool.labels)))
+    validation, names = _clean_split(settings, "clean_validation", pool.class_names)
+    if validation.images.shape[1:] != pool.images.shape[1:]:
+        raise DatasetError(
+            f"clean_validation {settings.clean_validation} has images of shape {list(validation.images.shape[1:])}, "
+            f"but data_dir of shape {list(pool.images.shape[1:])}: all must have one shape"
+        )
+    return _Split(train, validation, ImageNames(source.image_names, names))
+
+
+def _verified_split(path: Path, every_image: Source, source: Source, pool: LabelledImages) -> _Split:
+    """Validates on the images with a verified label, which the pool may lack, and trains on the others."""
+    verified = read_verified(path, every_image.image_names, pool.class_names)
+    held_out = set(verified.image_names)
+    kept = np.array([n for n, name in enumerate(source.image_names) if name not in held_out], dtype=np.int64)
+    if len(kept) == 0:
+        raise DatasetError(f"verified {path} leaves no training images: it names all of them")
+    images = np.asarray(every_image.read_images(verified.positions))
+    validation = LabelledImages(images, verified.labels, verified.labels, pool.class_names)
+    names = ImageNames(source.select(kept).image_names, verified.image_names)
+    return _Split(pool.select(kept), validation, names, noisy_labels=verified.noisy_labels)
 
 
 def load_test_split(settings: DataSettings) -> tuple[Images, Labels]:

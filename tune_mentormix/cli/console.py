@@ -203,8 +203,8 @@ def _print_finding(experiment: Experiment) -> None:
                 del cells[2]
         print_table(columns, rows, bold=0)
     stdout.print(f"{finding.headline}. {finding.explanation}")
-    if finding.clean_note:
-        stdout.print(finding.clean_note)
+    for note in filter(None, (finding.clean_note, finding.noisy_note)):
+        stdout.print(note)
     if finding.compared and best.best_epoch is not None and best.curve[best.best_epoch] != best.val_accuracy:
         peak = f"{format_accuracy(best.curve[best.best_epoch])}, at epoch {best.best_epoch}"
         stdout.print(f"The best is by its last epoch; its highest was {peak} (export --weights best).")

@@ -27,7 +27,7 @@ from tune_mentormix.storage.paths import Location, as_location
 PANELS = {  # the settings that have an option, in the order of --help; all others: --set
     "Data": (
         *("dataset", "data_dir", "image_size", "max_images", "labels_file", "labels_key", "noise", "noise_kind"),
-        *("validation_fraction", "validation_labels", "clean_validation", "data_seed", "cache_dir"),
+        *("validation_fraction", "validation_labels", "clean_validation", "verified", "data_seed", "cache_dir"),
     ),
     "Method": ("network", "preset", "epochs", "precision", "seed"),
     "Search": ("name", "space", "start_from", "sampler", "scheduler", "grace_period", "reduction_factor"),
@@ -48,7 +48,7 @@ FIELDS = {**SearchSettings.model_fields, "precision": TrialSettings.model_fields
 SCHEMAS = TrialSettings.model_json_schema()["properties"] | SearchSettings.model_json_schema()["properties"]
 DEPENDS = ("noise",)  # whose default depends on another setting: the help text gives it
 BUILT_IN = {"network": get_args(OwnNetwork), "space": tuple(shipped_spaces())}  # which may be something else, too
-PATHS = ("data_dir", "labels_file", "clean_validation", "cache_dir", "start_from")
+PATHS = ("data_dir", "labels_file", "clean_validation", "verified", "cache_dir", "start_from")
 NUMBERS = {"integer": "<int>", "number": "<float>"}  # options whose value is a number
 METAVARS = {
     **dict.fromkeys(PATHS, "<path>"),

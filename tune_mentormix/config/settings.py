@@ -53,7 +53,7 @@ CHANGEABLE = frozenset(
     (
         *RESUMABLE,
         *("name", "storage", "address", "tracker", "checkpoint_every", "max_restarts"),
-        *("data_dir", "labels_file", "clean_validation", "cache_dir", "start_from"),
+        *("data_dir", "labels_file", "clean_validation", "verified", "cache_dir", "start_from"),
     )
 )
 SCHEMA_FILE = "search.schema.json"  # of `settings_schema`, beside the experiments of a storage

@@ -68,6 +68,8 @@ class BestTrial(BaseModel):
     val_accuracy: float | None
     epoch: int
     config: dict[str, Any]
+    noisy_val_accuracy: float | None = None
+    """On the noisy labels of the same images, where `val_accuracy` is on verified ones."""
     clean_estimate: CleanEstimate | None = None
 
 

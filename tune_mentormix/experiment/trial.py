@@ -114,6 +114,11 @@ class Trial:
         return self.reports[self.epoch]["val_accuracy"] if self.reports else None
 
     @property
+    def noisy_val_accuracy(self) -> float | None:
+        """That on the noisy labels of the same images; None where the validation labels are not verified ones."""
+        return self.reports[self.epoch].get("noisy_val_accuracy") if self.reports else None
+
+    @property
     def best_epoch(self) -> int | None:
         """The first epoch with the highest validation accuracy."""
         scored = {epoch: accuracy for epoch, accuracy in self.curve.items() if accuracy is not None}

@@ -40,6 +40,7 @@ MAX_PROVENANCE_BYTES = 10_000_000
 _MEASURED_ON: dict[str, tuple[str, str | None]] = {
     "val_accuracy": ("validation", None),
     "val_loss": ("validation", None),
+    "noisy_val_accuracy": ("validation", "noisy"),
     "train_loss": ("train", "noisy"),
     "mean_weight": ("train", "noisy"),
     "selected_clean_fraction": ("train", "clean"),

@@ -14,19 +14,13 @@ from markupsafe import Markup
 
 from trainables.data import Dataset
 from trainables.errors import one_line
+from trainables.verify_csv import CANNOT_TELL, VerifyRow, format_verify_csv
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import templates_of
 from tune_mentormix.report.thumbnails import thumbnail
 from tune_mentormix.results.verification_pool import VerificationPool, current_pool, load_experiment_data
-from tune_mentormix.results.verified_labels import (
-    CANNOT_TELL,
-    VerifyRow,
-    format_verify_csv,
-    latest_answers,
-    read_answers,
-    read_verify_csv,
-)
+from tune_mentormix.results.verified_labels import latest_answers, read_answers, read_verify_csv
 from tune_mentormix.storage.paths import write_atomically
 
 CSV_FILE, PAGE_FILE = "verify.csv", "verify.html"

@@ -10,7 +10,7 @@ from tune_mentormix.config.controls import published_row
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import BestTrial, CleanEstimate, SearchStatus, Verdict
 from tune_mentormix.experiment.trial import Trial
-from tune_mentormix.formatting import format_points
+from tune_mentormix.formatting import format_accuracy, format_points
 from tune_mentormix.results.clean_terms import clean_estimate, explain_clean_terms, noise_warning
 from tune_mentormix.results.statistics import max_leads_by_chance, paired_standard_error, turning_point
 from tune_mentormix.results.verification_summary import Verification, about_verification, verified_choice
@@ -69,6 +69,18 @@ class SearchSummary:
             )
         return explain_clean_terms([row.clean for row in self.compared])
 
+    @property
+    def noisy_note(self) -> str | None:
+        """The accuracies on noisy labels, where trials are compared on verified ones; None otherwise."""
+        noisy = {row.title: row.trial.noisy_val_accuracy for row in self.compared}
+        if None in noisy.values() or not noisy:
+            return None
+        listed = ", ".join(f"{title} {format_accuracy(accuracy)}" for title, accuracy in noisy.items())
+        return (
+            f"On the noisy labels of the same validation images: {listed}. Trials are compared on the labels that "
+            "people verified; images that were picked for that are harder than most."
+        )
+
     def verdict(self) -> Verdict:
         """Returns what `status --json` shows."""
         points, by_chance = (self.lead.points, self.lead.by_chance) if self.lead else (None, None)
@@ -86,6 +98,7 @@ def search_overview(experiment: Experiment) -> SearchStatus:
             val_accuracy=best.val_accuracy,
             epoch=best.epoch,
             config=best.config,
+            noisy_val_accuracy=best.noisy_val_accuracy,
             clean_estimate=clean,
         )
     controls = experiment.controls().items()

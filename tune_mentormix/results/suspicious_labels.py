@@ -48,7 +48,7 @@ class TrainingImages:
 
     @classmethod
     def of(cls, dataset: Dataset, names: ImageNames, is_validation_separate: bool) -> TrainingImages:
-        """Returns the images of a dataset; with `clean_validation` its validation images are not among them."""
+        """Returns the images of a dataset; validation images with clean labels of their own are not among them."""
         train, given, clean = dataset.train_images, dataset.train_labels, dataset.train_clean_labels
         if is_validation_separate:
             return cls((train,), names.train, given, clean, dataset)
@@ -83,7 +83,7 @@ def load_training_images(data: DataSettings, fingerprint: str, whose: str) -> Tr
             f"the images or labels are not those that {whose} was trained on (their fingerprints differ): "
             "give those (--data-dir, --labels-file), or search again"
         )
-    return TrainingImages.of(dataset, names, data.clean_validation is not None)
+    return TrainingImages.of(dataset, names, data.has_separate_validation)
 
 
 def images_of(experiment: Experiment, moved: Mapping[str, Path | None] | None = None) -> TrainingImages:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from trainables.verify_csv import CANNOT_TELL
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import CleanEstimate
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.verified_labels import (
-    CANNOT_TELL,
     VERIFICATION_FOLDER,
     VerifiedLabel,
     latest_answers,

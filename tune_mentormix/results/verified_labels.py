@@ -6,8 +6,6 @@ and read as a journal is: a line is there as a whole or not at all, and nothing 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import secrets
 import threading
@@ -16,16 +14,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trainables.errors import one_line
+from trainables import verify_csv
+from trainables.errors import DatasetError, one_line
+from trainables.verify_csv import CANNOT_TELL, VerifyRow, match_answer
 from tune_mentormix.errors import RequestError, unknown
 from tune_mentormix.storage.journal_backends import FileBackend, SegmentsBackend, journal_lines, open_backend
 from tune_mentormix.storage.listing import list_folder
 from tune_mentormix.storage.paths import Location
 
 VERIFICATION_FOLDER = "verification"
-COLUMNS = ("image", "given", "answer")  # of verify.csv
-CANNOT_TELL = "?"  # an answer, too: nobody needs to look at the image again
-MAX_BYTES = 50_000_000
 MAX_CLASSES_NAMED = 20  # in a message
 _PREFIX = "answers-"
 
@@ -125,15 +122,6 @@ def record_answers(experiment: Location, answers: Mapping[str, str], by: str) ->
         log.close()
 
 
-@dataclass(frozen=True)
-class VerifyRow:
-    """One line of verify.csv."""
-
-    image: str
-    given: str
-    answer: str  # empty: not answered
-
-
 def check_answers(rows: Iterable[VerifyRow], given: Mapping[str, str], class_names: Sequence[str]) -> dict[str, str]:
     """Returns the answers of a verify.csv, image → class name or `CANNOT_TELL`, without images not answered.
 
@@ -141,7 +129,6 @@ def check_answers(rows: Iterable[VerifyRow], given: Mapping[str, str], class_nam
     image or another given label, or answers what is no class.
     """
     answers: dict[str, str] = {}
-    known = {name.strip().casefold(): name for name in (*class_names, CANNOT_TELL)}
     for row in rows:
         if not row.answer.strip():
             continue
@@ -152,7 +139,7 @@ def check_answers(rows: Iterable[VerifyRow], given: Mapping[str, str], class_nam
         if row.given.strip() != given[row.image].strip():
             label = given[row.image]
             raise RequestError(f"image {row.image!r} is labelled {label!r} in this search, not {row.given!r}")
-        exact = row.answer if row.answer in class_names else known.get(row.answer.strip().casefold())
+        exact = match_answer(row.answer, class_names)
         if exact is None:
             kind, allowed = "answer", [*class_names[:MAX_CLASSES_NAMED], CANNOT_TELL]
             raise RequestError(
@@ -163,33 +150,9 @@ def check_answers(rows: Iterable[VerifyRow], given: Mapping[str, str], class_nam
     return answers
 
 
-def format_verify_csv(rows: Iterable[VerifyRow]) -> str:
-    """Returns the text of verify.csv."""
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows((row.image, row.given, row.answer) for row in rows)
-    return stream.getvalue()
-
-
 def read_verify_csv(path: Path) -> list[VerifyRow]:
     """Reads the lines of a verify.csv. Raises RequestError if it cannot be read, or lacks a column."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise RequestError(f"{path} has more than {MAX_BYTES:,} bytes: it is no verify.csv (--labels)")
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
-            if missing:
-                raise RequestError(f"{path} has no column {missing[0]!r}; it needs {', '.join(COLUMNS)} (--labels)")
-            rows = []
-            for row in reader:
-                if None in row or None in row.values():
-                    fields = len(reader.fieldnames or [])
-                    raise RequestError(f"{path}, line {reader.line_num} must have {fields} fields (--labels)")
-                rows.append(VerifyRow(*(row[column] for column in COLUMNS)))
-    except OSError as error:
-        raise RequestError(f"cannot read {path}: {one_line(error)} (--labels)") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} is no CSV file in UTF-8: {one_line(error)} (--labels)") from error
-    return rows
+        return verify_csv.read_verify_csv(path)
+    except DatasetError as error:
+        raise RequestError(f"{error} (--labels)") from error

@@ -50,6 +50,7 @@ LOOK_SECONDS = 2.0  # between two looks at which trials wait for the storage
 MAX_IMAGES_IN_JOURNAL = 2**17  # 22 kB a report
 REPORTED = (
     *("val_accuracy", "val_loss", "train_loss", "mean_weight", "epoch_seconds", "images_per_second"),
+    "noisy_val_accuracy",  # only with verified labels: on the labels of the same images in the data
     "selected_clean_fraction",  # only where clean training labels are known
 )
 

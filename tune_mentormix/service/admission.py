@@ -31,12 +31,13 @@ from tune_mentormix.storage.yaml_files import YamlDocument
 MAIN = ("name", "dataset", "data_dir", "network", "epochs", "num_samples", "space", "max_concurrent", "time_budget")
 MORE = (
     *("noise", "noise_kind", "noise_map", "labels_file", "labels_key", "image_size", "max_images"),
-    *("validation_fraction", "validation_labels", "clean_validation", "data_seed"),
+    *("validation_fraction", "validation_labels", "clean_validation", "verified", "data_seed"),
     *("preset", "sampler", "scheduler", "grace_period", "reduction_factor", "seed"),
     *("cpus_per_trial", "gpus_per_trial", "device", "epoch_budget", "patience", "trial_timeout"),
     *("checkpoint_every", "max_restarts"),
 )
 ALLOWED = (*MAIN, *MORE, "trial")
+FILES = ("labels_file", "clean_validation", "verified")  # which name one of the files that the server allows
 UPPER_BOUNDS = {  # setting → server setting
     "num_samples": "max_trials",
     "epochs": "max_epochs",
@@ -162,8 +163,8 @@ def _bounded(values: dict[str, Any], server: ServerSettings) -> SearchSettings:
 def _check_data(settings: SearchSettings, server: ServerSettings) -> None:
     if settings.dataset not in server.datasets:
         raise NotAllowedError(f"dataset must be one of {_listed(server.datasets)}, got {settings.dataset}")
-    allowed = {"data_dir": server.datasets[settings.dataset], "labels_file": server.files}
-    for key, paths in (allowed | {"clean_validation": server.files}).items():
+    allowed = dict.fromkeys(FILES, server.files) | {"data_dir": server.datasets[settings.dataset]}
+    for key, paths in allowed.items():
         path = getattr(settings, key)
         if path is not None and path not in paths:  # as written: one with `..` in it is none of those configured
             raise NotAllowedError(f"{key} must be one of {_listed(paths)}")
@@ -198,8 +199,7 @@ def _field(name: str, schema: dict[str, Any], server: ServerSettings) -> Field:
     choices: dict[str, Iterable[object]] = {
         "dataset": server.datasets,
         "data_dir": [path for paths in server.datasets.values() for path in paths],
-        "labels_file": server.files,
-        "clean_validation": server.files,
+        **dict.fromkeys(FILES, server.files),
     }
     if types == {"boolean"}:
         choices[name] = ("true", "false")

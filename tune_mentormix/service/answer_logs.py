@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+from trainables.verify_csv import VerifyRow
 from tune_mentormix.results.verification_pool import newest_pool
-from tune_mentormix.results.verified_labels import AnswerLog, VerifyRow, check_answers
+from tune_mentormix.results.verified_labels import AnswerLog, check_answers
 from tune_mentormix.storage.paths import Location
 
 

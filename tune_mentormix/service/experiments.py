@@ -46,7 +46,8 @@ POLL_SECONDS = 10.0
 RATE_SECONDS = 60.0  # over which epochs a second are counted
 _ANSWER_KEYS = ("val_images", "val_correct", "val_correct_file")
 # The other metrics take most memory.
-_REPORT_KEYS = ("time", "event", "trial", "attempt", "node", "epoch", "val_accuracy", *_ANSWER_KEYS)
+_METRICS = ("val_accuracy", "noisy_val_accuracy")
+_REPORT_KEYS = ("time", "event", "trial", "attempt", "node", "epoch", *_METRICS, *_ANSWER_KEYS)
 _LOGGED_EVENTS = ("run_started", "run_ended", "proposed", "stopped", "finished", "failed")
 
 Version = tuple[Any, ...]  # equal where nothing was written in between

@@ -34,7 +34,7 @@ class ServerSettings(Settings):
     address: str | None = None  # of the cluster's Jobs API, http://head:8265; None: nothing can be started or stopped
     insecure: bool = False  # use a cluster beyond loopback although it takes no token
     datasets: dict[DatasetName, list[UserPath]] = Field(default={"digits": []})  # and the data_dirs of each
-    files: list[UserPath] = Field(default_factory=list)  # what labels_file and clean_validation may name
+    files: list[UserPath] = Field(default_factory=list)  # what labels_file, clean_validation and verified may name
     max_trials: Count = 100  # of one search
     max_epochs: Count = 500  # of one trial
     max_concurrent: Count = 8  # trials of one search at once

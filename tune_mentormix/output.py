@@ -26,6 +26,28 @@ def lost_streams() -> dict[StreamName, str]:
     return dict(_lost)
 
 
+def is_interactive() -> bool:
+    """Whether a person's session runs in this process, such as a notebook's: it must outlive the work."""
+    return hasattr(sys, "ps1")
+
+
+def notebook_display() -> Callable[[object], object] | None:
+    """Returns what shows an object below a notebook's cell, in place of the one before; None where no notebook is."""
+    ipython = sys.modules.get("IPython")
+    if ipython is None or not hasattr(ipython.get_ipython(), "kernel"):
+        return None
+    handle: Any = None
+
+    def show(shown: object) -> None:
+        nonlocal handle
+        if handle is None:
+            handle = ipython.display.display(shown, display_id=True)
+        else:
+            handle.update(shown)
+
+    return show
+
+
 def open_closed_streams() -> None:
     """Opens `os.devnull` for each standard stream that was closed before the program began, as by `>&-`.
 

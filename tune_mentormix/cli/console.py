@@ -168,17 +168,6 @@ def hyperparameters(config: dict[str, Any]) -> str:
     return ", ".join(f"{name} {format_value(config[name])}" for name in SEARCHED_FIRST if name in config)
 
 
-def best_so_far(experiment: Experiment) -> str:
-    """Returns accuracy, split, labels, trial and epoch of the best trial."""
-    best = experiment.best()
-    if best is None:
-        return NOTHING
-    accuracy = f"{format_accuracy(best.val_accuracy)} on {experiment.labels_kind} validation labels"
-    if clean := clean_estimate(experiment, best):
-        accuracy += f", about {format_accuracy(clean.accuracy)} on clean ones"
-    return f"{accuracy} (trial {best.number}, epoch {best.epoch}, its latest)"
-
-
 def format_time(time: datetime) -> str:
     """Returns the local time without seconds."""
     return f"{time.astimezone():%Y-%m-%d %H:%M}"

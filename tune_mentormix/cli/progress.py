@@ -7,21 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
 
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from tune_mentormix.cli.console import best_so_far, print_note, stderr
+from tune_mentormix.cli.console import print_note, stderr
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.formatting import NOTHING, format_duration
 from tune_mentormix.output import guarded
-from tune_mentormix.results.summary import counts_in_words
+from tune_mentormix.results.progress import ProgressTable
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10.0  # between progress lines where no terminal shows a live table
@@ -59,13 +55,10 @@ class SearchProgress:
 
     def __init__(self, title: str = "search", note: str = "") -> None:
         """Prepares the table; `note` is the line below it."""
-        self._title = title
+        self._progress = ProgressTable(title)
         self._note = note or hint("resume")
-        self._leader: Callable[[], str] = lambda: NOTHING
         self._live = Live(console=stderr, auto_refresh=False, transient=True) if stderr.is_terminal else None
         self._shown = 0.0
-        self._began = time.monotonic()
-        self._epochs_before: int | None = None
 
     def __enter__(self) -> SearchProgress:
         if self._live:
@@ -79,48 +72,15 @@ class SearchProgress:
 
     def __call__(self, experiment: Experiment, leader: Callable[[], str] | None = None) -> None:
         """Shows the experiment's state, if it is time to; `leader` describes what leads if not the best trial."""
-        self._leader = leader or partial(best_so_far, experiment)
         now = time.monotonic()
-        if self._epochs_before is None:
-            self._epochs_before = experiment.epochs_run
         if now - self._shown < (REFRESH_SECONDS if self._live else LINE_SECONDS):
             return
         self._shown = now
         if self._live:
-            self._live.update(self._table(experiment), refresh=True)
+            note = Text(self._note, style="dim")
+            self._live.update(Group(self._progress.table(experiment, leader), note), refresh=True)
         else:
-            stderr.print(self._line(experiment))
-
-    def _table(self, experiment: Experiment) -> RenderableType:
-        counts = experiment.counts()
-        done = counts["finished"] + counts["stopped_early"] + counts["failed"]
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="dim")
-        table.add_column()
-        table.add_row(self._title, Text.assemble(experiment.name, "  ", (str(experiment.path), "dim")))
-        table.add_row("trials", counts_in_words(experiment))
-        table.add_row("", ProgressBar(total=experiment.num_samples, completed=done, width=48))
-        table.add_row("running", _running(experiment))
-        if experiment.rungs:
-            table.add_row("rungs", _rungs(experiment))
-        table.add_row("best so far", self._leader())
-        table.add_row("time left", self._time_left(experiment))
-        return Group(table, Text(self._note, style="dim"))
-
-    def _line(self, experiment: Experiment) -> str:
-        counts, best, left = counts_in_words(experiment), self._leader(), self._time_left(experiment)
-        return f"{counts} · best so far: {best} · left: {left}"
-
-    def _time_left(self, experiment: Experiment) -> str:
-        """From the epochs run in this run, and the epochs a trial took so far on average."""
-        ran = experiment.epochs_run - (self._epochs_before or 0)
-        ended = [t for t in experiment.trials.values() if t.state in ("stopped_early", "finished")]
-        if not ended or ran == 0:
-            return "…"
-        average = sum(trial.epoch for trial in ended) / len(ended)
-        counts = experiment.counts()
-        left = counts["pending"] * average + sum(max(0.0, average - t.epoch) for t in experiment.unfinished())
-        return f"about {format_duration(left * (time.monotonic() - self._began) / ran)}"
+            stderr.print(self._progress.line(experiment, leader))
 
 
 def hint(command: str) -> str:
@@ -142,19 +102,3 @@ def training_progress() -> Iterator[Callable[[dict[str, float], int], None]]:
             progress.update(task, completed=report["epoch"], total=epochs, description=text)
 
         yield show
-
-
-def _running(experiment: Experiment) -> str:
-    running = [trial for trial in experiment.unfinished() if trial.state == "running"]
-    return ", ".join(f"{t.number} at epoch {t.epoch}/{t.config['epochs']}" for t in running[:6]) or "…"
-
-
-def _rungs(experiment: Experiment) -> str:
-    """Returns how many trials reached each rung, and how many it stopped."""
-    trials = [trial for trial in experiment.trials.values() if trial.control is None]
-    words = []
-    for rung in experiment.rungs:
-        came = sum(trial.epoch >= rung for trial in trials)
-        stopped = sum(trial.state == "stopped_early" and trial.epoch == rung for trial in trials)
-        words.append(f"epoch {rung}: {came} reached it, {stopped} stopped")
-    return "; ".join(words) or "none"

@@ -22,7 +22,7 @@ from tune_mentormix.cli.options import (
 )
 from tune_mentormix.cli.progress import SearchProgress, hint, long_work
 from tune_mentormix.config.settings import STORAGE
-from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError
+from tune_mentormix.errors import INTERRUPTED, RequestError
 from tune_mentormix.experiment.experiment import read_experiment
 from tune_mentormix.storage.lease import Lease
 
@@ -67,6 +67,7 @@ def confirm(
     """
     Lease(read_experiment(storage, name).path).check_free()  # reported at once, before torch and Ray are imported
     from tune_mentormix.cli.tables import leader_so_far, print_confirmation
+    from tune_mentormix.results.confirmation_summary import check_confirmation
     from tune_mentormix.search.confirm import confirm_search  # imports torch and Ray
 
     with long_work(), SearchProgress("confirm", hint("confirm")) as progress:
@@ -76,10 +77,7 @@ def confirm(
 
         confirmation = confirm_search(storage, name, top_k, seeds, settings, show, verbose, ablate)
     print_confirmation(confirmation, read_experiment(storage, name), as_json)
-    if confirmation.is_complete and confirmation.winner() is None:
-        raise SearchFailedError("a run of every candidate failed: there is no winner")
-    if confirmation.runs.ended == "all_failing":
-        raise SearchFailedError("every run failed: see the reasons above")
+    check_confirmation(confirmation)
     if confirmation.runs.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
 
@@ -92,12 +90,9 @@ def report(
 ) -> None:
     """Write a search's summary, tables and plots to one HTML file, also while it runs."""
     experiment = read_experiment(storage, name)
-    from tune_mentormix.report.page import write_report  # imports matplotlib and Optuna
+    from tune_mentormix.report.page import default_report_path, write_report  # imports matplotlib and Optuna
 
-    if out is None:  # where it can be opened in a browser
-        path = experiment.path
-        out = path / "report.html" if isinstance(path, Path) else Path(f"{name}-report.html")
-    console.print_written(write_report(experiment, out))
+    console.print_written(write_report(experiment, out or default_report_path(experiment)))
 
 
 @app.with_examples("compare birds birds-again", "compare birds birds-again --out comparison.html")

@@ -16,12 +16,13 @@ from tune_mentormix.cli import console, options
 from tune_mentormix.cli.options import AsJson, Name, Storage, Verbose, option, with_settings
 from tune_mentormix.cli.progress import SearchProgress, long_work
 from tune_mentormix.config.settings import RESUMABLE, STORAGE, SearchSettings, read_settings
-from tune_mentormix.errors import INTERRUPTED, RequestError, SearchFailedError, unknown
+from tune_mentormix.errors import INTERRUPTED, RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, list_experiments, read_experiment
 from tune_mentormix.experiment.schemas import unreadable_overview
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value, visible
-from tune_mentormix.results.clean_terms import clean_estimates, explain_clean_terms
-from tune_mentormix.results.summary import has_failed, search_status
+from tune_mentormix.results.clean_terms import explain_clean_terms
+from tune_mentormix.results.summary import check_search, search_status
+from tune_mentormix.results.trial_table import CLEAN, TrialTable
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.listing import has_file
 
@@ -160,46 +161,22 @@ def trials(
     if as_csv and as_json:
         raise RequestError("--csv and --json are two forms: leave one out")
     experiment = read_experiment(storage, name)
-    hyperparameters = experiment.hyperparameters
-    shown = [trial for _, trial in sorted(experiment.trials.items())]
-    estimates = dict(zip((trial.number for trial in shown), clean_estimates(experiment, shown), strict=True))
-    rows = [
-        {
-            "trial": trial.number,
-            "state": trial.state,
-            "epoch": trial.epoch,
-            "val_accuracy": trial.val_accuracy,
-            "on_clean_labels": estimate.accuracy if (estimate := estimates[trial.number]) else None,
-            **{name: trial.config[name] for name in hyperparameters},
-            "restarts": trial.attempt - 1,
-            "note": trial.error or (f"control: {trial.control}" if trial.control else ""),
-        }
-        for trial in shown
-    ]
-    clean = ["on_clean_labels"] if any(estimates.values()) else []
-    columns = ["trial", "state", "epoch", "val_accuracy", *clean, *hyperparameters, "restarts", "note"]
-    if sort not in columns:
-        raise RequestError(unknown("column", sort, columns) + " (--sort)")
-    known = [row for row in rows if row[sort] is not None]
-    known.sort(key=lambda row: row[sort], reverse=sort in ("val_accuracy", *clean))
-    rows = [*known, *(row for row in rows if row[sort] is None)][:limit]
+    table = TrialTable(experiment)
+    table.sort(sort)
+    table.limit(limit)
     if as_json:
-        numbers = [row["trial"] for row in rows]
-        records = [(experiment.trials[number].record(), estimates[number]) for number in numbers]
-        console.print_json([record.model_copy(update={"clean_estimate": clean}) for record, clean in records])
+        console.print_json(table.records())
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        for row in rows:  # numbers in full, truth values as in YAML
-            cells = [row[column] for column in columns]
+        writer.writerow(table.columns)
+        for cells in table.cells():  # numbers in full, truth values as in YAML
             writer.writerow(_in_csv(cell) for cell in cells)
     else:
-        accuracies = ("val_accuracy", "on_clean_labels")
-        cells = [row | {name: format_accuracy(row[name]) for name in accuracies} for row in rows]
-        console.print_table(columns, ([format_value(row[column]) for column in columns] for row in cells))
+        rows = [row | {name: format_accuracy(row[name]) for name in ("val_accuracy", CLEAN)} for row in table.rows]
+        console.print_table(table.columns, ([format_value(row[column]) for column in table.columns] for row in rows))
         labels = f"{experiment.labels_kind} validation labels"
         console.stdout.print(f"Accuracies are on {labels}, at each trial's latest epoch.")
-        if note := explain_clean_terms(list(estimates.values())):
+        if note := explain_clean_terms([table.estimates[row["trial"]] for row in table.rows]):
             console.stdout.print(note)
 
 
@@ -232,9 +209,7 @@ def _end(experiment: Experiment) -> None:
     console.print_end(experiment)
     if experiment.ended == "interrupted":
         raise typer.Exit(INTERRUPTED)
-    if has_failed(experiment):
-        failed = [trial for trial in experiment.trials.values() if trial.state == "failed"]
-        raise SearchFailedError(f"every trial failed; the first, trial {failed[0].number}: {failed[0].error}")
+    check_search(experiment)
 
 
 def _changes(asked: SearchSettings) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from trainables.data import Dataset, load_test_split
@@ -22,6 +23,7 @@ from tune_mentormix.export.manifest import MODEL_FILE
 from tune_mentormix.export.read import ExportedFolder, load_exported_data
 from tune_mentormix.results.clean_terms import clean_estimate_of_predictions
 from tune_mentormix.results.evaluation_log import record_evaluation, record_results
+from tune_mentormix.storage.arrays import as_images
 from tune_mentormix.storage.listing import sizes_below
 
 EvaluationSplit = Literal["validation", "test"]
@@ -155,10 +157,7 @@ def predict_images(
     Raises RequestError at once if the weights do not fit their network or have fewer classes than `top_k`, and while
     it is iterated over if a file is no image.
     """
-    try:
-        classifier = load_classifier(exported.path / MODEL_FILE, exported.config.threads, device)
-    except (ModelFileError, DeviceError) as error:
-        raise RequestError(str(error)) from error
+    classifier = load_exported_classifier(exported, device)
     classes = len(classifier.description.class_names)
     if not 1 <= top_k <= classes:
         raise RequestError(
@@ -168,15 +167,45 @@ def predict_images(
 
 
 def _predictions(classifier: Classifier, paths: Sequence[Path], top_k: int) -> Iterator[Prediction]:
-    height, width, channels = classifier.description.input_shape
     names = classifier.description.class_names
+    for batch in _batches(paths):
+        for path, row in zip(batch, classify_files(classifier, batch), strict=True):
+            best = np.argsort(-row, kind="stable")[:top_k]
+            top = [(names[index], float(row[index])) for index in best]
+            yield Prediction(image=str(path), label=top[0][0], probability=top[0][1], top=top)
+
+
+def load_exported_classifier(exported: ExportedFolder, device: DeviceName = "auto") -> Classifier:
+    """Loads exported weights. Raises RequestError if they do not fit their network, or there is no such device."""
     try:
-        for start in range(0, len(paths), PREDICTION_BATCH):
-            batch = paths[start : start + PREDICTION_BATCH]
-            images = np.stack([read_image(path, (height, width), channels) for path in batch])
-            for path, row in zip(batch, classifier.classify(images), strict=True):
-                best = np.argsort(-row, kind="stable")[:top_k]
-                top = [(names[index], float(row[index])) for index in best]
-                yield Prediction(image=str(path), label=top[0][0], probability=top[0][1], top=top)
+        return load_classifier(exported.path / MODEL_FILE, exported.config.threads, device)
+    except (DeviceError, ModelFileError) as error:
+        raise RequestError(str(error)) from error
+
+
+def classify_files(classifier: Classifier, paths: Sequence[Path]) -> NDArray[np.float32]:
+    """Returns the probabilities [N, K] of image files, fitted to the network's input; RequestError if one is none."""
+    height, width, channels = classifier.description.input_shape
+    try:
+        found = [
+            classifier.classify(np.stack([read_image(path, (height, width), channels) for path in batch]))
+            for batch in _batches(paths)
+        ]
     except DatasetError as error:
         raise RequestError(str(error)) from error
+    return np.concatenate(found)
+
+
+def classify_arrays(classifier: Classifier, images: Any) -> NDArray[np.float32]:
+    """Returns the probabilities [N, K] of images that `as_images` takes. Raises RequestError if they do not fit."""
+    converted, expected = as_images(images), classifier.description.input_shape
+    if converted.shape[1:] != expected:
+        raise RequestError(
+            f"images must have the shape of those the network was trained on, {list(expected)}, got "
+            f"{list(converted.shape[1:])}"
+        )
+    return classifier.classify(converted)
+
+
+def _batches(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    return (paths[start : start + PREDICTION_BATCH] for start in range(0, len(paths), PREDICTION_BATCH))

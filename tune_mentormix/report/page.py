@@ -74,6 +74,12 @@ class Report:
         self.settings = dump_yaml(experiment.search_record(), width=100)
 
 
+def default_report_path(experiment: Experiment) -> Path:
+    """Returns where a report is written if nothing else is asked for: where it can be opened in a browser."""
+    path = experiment.path
+    return path / "report.html" if isinstance(path, Path) else Path(f"{experiment.name}-report.html")
+
+
 def write_report(experiment: Experiment, out: Path) -> Path:
     """Writes the report of a search to the file `out` and returns it. Raises RequestError if that is impossible."""
     _refuse_folder(out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from tune_mentormix.errors import RequestError
+from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.candidates import Ablation, Candidate
@@ -46,6 +46,15 @@ def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
     if ablations := confirmation.ablations():
         record["ablations"] = [_ablation_record(confirmation, ablation) for ablation in ablations]
     return record
+
+
+def check_confirmation(confirmation: Confirmation) -> None:
+    """Raises SearchFailedError if so many runs of a confirmation failed that it has no answer."""
+    if confirmation.is_complete and confirmation.winner() is None:
+        raise SearchFailedError("a run of every candidate failed: there is no winner")
+    if confirmation.runs.ended == "all_failing":
+        first = next(run for run in confirmation.runs.trials.values() if run.state == "failed")
+        raise SearchFailedError(f"every run failed; the first: {first.error}")
 
 
 def _ablation_record(confirmation: Confirmation, ablation: Ablation) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from math import hypot, sqrt
 from statistics import NormalDist
 
 from tune_mentormix.config.controls import published_row
+from tune_mentormix.errors import SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import BestTrial, CleanEstimate, SearchStatus, Verdict
 from tune_mentormix.experiment.trial import Trial
@@ -243,6 +244,13 @@ def has_failed(experiment: Experiment) -> bool:
     """Whether every trial failed: all that were proposed, or so many from the start that the search gave up."""
     failed = experiment.counts()["failed"]
     return bool(failed) and (experiment.ended == "all_failing" or failed == len(experiment.trials))
+
+
+def check_search(experiment: Experiment) -> None:
+    """Raises SearchFailedError, with the first reason, if every trial of a search failed."""
+    if has_failed(experiment):
+        first = next(trial for trial in experiment.trials.values() if trial.state == "failed")
+        raise SearchFailedError(f"every trial failed; the first, trial {first.number}: {first.error}")
 
 
 def state_in_words(experiment: Experiment) -> str:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.confirmation import read_confirmation
 from tune_mentormix.results.label_quality import estimate_noise, label_scores, own_probabilities
+from tune_mentormix.results.trial_table import data_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Fix = Literal["replace", "drop"]
 COLUMNS = (IMAGE_COLUMN, GIVEN_COLUMN, "suggested", "p_given", "score", "rank", "out_of_fold")
@@ -213,6 +217,13 @@ class LabelTable:
             )
             for row in shown
         ]
+
+    def frame(self) -> pd.DataFrame:
+        """Returns the rows of `labels.csv` as a data frame, the most suspicious first. Needs pandas."""
+        names = np.asarray(self.class_names)
+        ranks = range(1, len(self.names) + 1)
+        cells = (self.names, names[self.given], names[self.suggested], self.p_given, self.scores, ranks)
+        return data_frame(COLUMNS, list(zip(*cells, self.out_of_fold, strict=True)))
 
     def disagreements(self) -> int:
         """Counts the images for which another class is more probable than the given one."""

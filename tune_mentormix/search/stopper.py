@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import signal
@@ -27,7 +28,7 @@ from tune_mentormix.experiment.events import (
     Stopped,
 )
 from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.output import lost_streams
+from tune_mentormix.output import is_interactive, lost_streams
 
 MAX_FAILURES = 3  # trials that fail before any other trial reports anything end the search
 SOFT_REASONS = ("time_budget", "epoch_budget")  # for these, a trial may still write its last checkpoint
@@ -129,12 +130,13 @@ def stop_on_signals(stopper: SearchStopper, again: str) -> Iterator[None]:
     and its shell send one each.
 
     A signal to the whole process group, as job managers send it, also ends Ray's own processes, and Tune would wait
-    for them: after `INTERRUPT_SECONDS` the process exits anyway, and logs `again`, the command that continues.
+    for them: after `INTERRUPT_SECONDS` the process exits anyway, and logs `again`, the command that continues. A
+    person's session, such as a notebook's, gets a KeyboardInterrupt instead.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    overdue = threading.Timer(INTERRUPT_SECONDS, stopper.exit, ("Ray did not stop in time", again))
+    overdue = threading.Timer(INTERRUPT_SECONDS, _end_overdue, (stopper, again))
     overdue.daemon = True
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     if before[signal.SIGHUP] == signal.SIG_IGN:
@@ -154,6 +156,13 @@ def stop_on_signals(stopper: SearchStopper, again: str) -> Iterator[None]:
         overdue.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_overdue(stopper: SearchStopper, again: str) -> None:
+    if is_interactive():
+        _thread.interrupt_main()
+    else:
+        stopper.exit("Ray did not stop in time", again)
 
 
 class Plateau:

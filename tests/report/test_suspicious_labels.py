@@ -102,7 +102,13 @@ def test_a_search_whose_checkpoints_are_gone_has_no_images(finished_search: Expe
     for file in storage.rglob("validation_probabilities.npy"):
         file.unlink()
 
-    assert suspicious_labels(read_experiment(storage, "done")) == "No probabilities of held-out images are left"
+    experiment = read_experiment(storage, "done")
+    assert suspicious_labels(experiment) == "No probabilities of held-out images are left"
+
+    facts = experiment.provenance.dataset.model_copy(update={"validation_labels": "clean"})
+    on_clean_labels = replace(experiment, provenance=experiment.provenance.model_copy(update={"dataset": facts}))
+    reason = suspicious_labels(on_clean_labels)
+    assert reason == "The validation labels are clean, so no image was held out whose label may be wrong"
 
 
 def test_before_any_trial_ended_there_is_no_section(tmp_path: Path) -> None:

@@ -76,7 +76,11 @@ def suspicious_labels(experiment: Experiment) -> SuspiciousLabels | str | None:
         return f"The images cannot be read here: {error}"
     except StorageError as error:
         return f"What the networks answered about the images is not readable here: {error}"
-    return _section(table) if len(table.names) else "No probabilities of held-out images are left"
+    if len(table.names):
+        return _section(table)
+    if experiment.labels_kind == "clean":
+        return "The validation labels are clean, so no image was held out whose label may be wrong"
+    return "No probabilities of held-out images are left"
 
 
 def _would_download(data: DataSettings) -> str | None:

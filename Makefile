@@ -19,7 +19,7 @@ PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope
 test: install
 	$(PYTEST) -m "not slow and not cluster" $(ARGS)
 
-# What `make test` leaves out, on this machine: faults, full disks, object stores, confirmations.
+# What `make test` leaves out, on this machine: full disks, object stores, confirmations.
 test-slow: install
 	$(PYTEST) -m "slow and not cluster" $(ARGS)
 
@@ -29,7 +29,7 @@ test-gate: install
 
 test-all: test-gate test-cluster test-browser
 
-# Jobs on a real cluster of this machine, over a restart of its head, and the Slurm script on two network namespaces.
+# Jobs, faults and the death of Ray on real clusters of this machine, the Slurm script on two network namespaces, a notebook.
 test-cluster: install
 	.venv/bin/python -m pytest -m cluster $(ARGS)
 

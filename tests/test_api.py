@@ -19,6 +19,8 @@ import tune_mentormix as tm
 from tests.support.searches import SMALL
 from tune_mentormix.experiment.schemas import SearchStatus
 
+pytestmark = pytest.mark.slow
+
 DIGITS = load_digits()
 IMAGES = np.rint(DIGITS.images[:300] * (255 / 16)).astype(np.uint8)  # [300, 8, 8]
 LABELS = DIGITS.target[:300]

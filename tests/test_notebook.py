@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 
 PAGE = Path(__file__).parents[1] / "docs/quickstart.ipynb"
 # Jupyter sends SIGINT to the whole group of processes, in which Ray's own are.

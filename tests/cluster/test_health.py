@@ -80,7 +80,7 @@ def test_the_head_of_a_cluster_may_be_away_for_a_while(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
 def test_a_search_whose_ray_is_killed_ends_in_one_line_with_the_command_that_continues_it(
     tmp_path: Path, name: str

@@ -13,7 +13,7 @@ from tests.faults.driver import REPOSITORY, driver_environment
 from tests.faults.local_cluster import LocalCluster
 from tune_mentormix.errors import WRONG_REQUEST
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 
 SECONDS = 150.0
 CHECK = """

@@ -15,7 +15,7 @@ from tests.faults.local_cluster import LocalCluster
 from tune_mentormix.errors import WRONG_REQUEST
 from tune_mentormix.experiment.experiment import read_experiment
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 
 TRIALS, EPOCHS, CHECKPOINT_EVERY = 6, 40, 5
 SETTINGS: dict[str, object] = {

@@ -22,7 +22,7 @@ from tests.fuzz.command_process import CommandProcess
 from tests.fuzz.properties import complaints, tree
 
 pytestmark = pytest.mark.slow
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "3"))
 tried = hypothesis_settings(
     max_examples=EXAMPLES,
     derandomize="FUZZ_EXAMPLES" not in os.environ,

@@ -39,7 +39,14 @@ def test_status_json_is_one_document_with_what_scripts_rely_on(
     status = json.loads(capsys.readouterr().out)
     assert {"name", "state", "trials", "num_samples", "epochs_run", "best", "controls", "settings"} <= set(status)
     assert set(status["trials"]) == {"pending", "running", "stopped_early", "finished", "failed"}
-    assert set(status["best"]) == {"trial_id", "val_accuracy", "epoch", "config", "clean_estimate"}
+    assert set(status["best"]) == {
+        "trial_id",
+        "val_accuracy",
+        "epoch",
+        "config",
+        "clean_estimate",
+        "noisy_val_accuracy",
+    }
     assert (status["split"], status["labels"]) == ("validation", "noisy")
 
 

@@ -141,11 +141,11 @@ def test_files_made_before_a_confirmation_are_not_served_afterwards(
 ) -> None:
     storage = copy_of(finished_search, tmp_path)
     served = serve(storage)
-    assert "held out: trial" in made(served, "done", "report").text
+    assert "<h2>Confirmation on" not in made(served, "done", "report").text
 
     shutil.copytree(folder_of(confirmed) / "confirmation", storage / "done" / "confirmation")
 
-    assert "held out: 2 confirmation runs of" in made(served, "done", "report").text
+    assert "<h2>Confirmation on 2 fresh seeds" in made(served, "done", "report").text
 
 
 def test_a_file_whose_making_began_before_something_was_stored_is_made_again(

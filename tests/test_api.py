@@ -97,6 +97,7 @@ def test_report_and_labels_are_those_of_the_commands(on_arrays: tm.ExperimentHan
     assert labels["score"].is_monotonic_decreasing
 
 
+@pytest.mark.cluster
 def test_equal_arrays_are_stored_once_and_a_resume_finds_them(
     ray_session: None, on_arrays: tm.ExperimentHandle
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_resume_refuses_settings_that_cannot_change(on_arrays: tm.ExperimentHa
         tm.resume("mine", storage=str(on_arrays.path.parent), epochs=5)
 
 
+@pytest.mark.cluster
 def test_an_interrupted_search_raises_keyboard_interrupt_and_can_be_resumed(
     ray_session: None, tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
-import shutil
 import tarfile
 import threading
 import time
@@ -15,10 +14,8 @@ import pytest
 from httpx2 import Response
 
 from tests.service.conftest import RUN, Serve, Served, sign_in
-from tests.support.searches import copy_of, folder_of
 from tests.support.simulated_search import simulate_search
 from tests.support.verifiable_search import RIGHT, made_up_search, right_labels
-from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.report.verify_page import write_verify_files
 from tune_mentormix.results.verified_labels import record_answers
 from tune_mentormix.service import artifacts
@@ -134,18 +131,6 @@ def test_a_report_made_before_labels_were_verified_is_not_served_afterwards(serv
     record_answers(tmp_path / "misled", right_labels(experiment), "ann")
 
     assert f"verified labels choose trial {RIGHT}" in made(served, "misled", "report").text
-
-
-def test_files_made_before_a_confirmation_are_not_served_afterwards(
-    serve: Serve, finished_search: Experiment, confirmed: Experiment, tmp_path: Path
-) -> None:
-    storage = copy_of(finished_search, tmp_path)
-    served = serve(storage)
-    assert "<h2>Confirmation on" not in made(served, "done", "report").text
-
-    shutil.copytree(folder_of(confirmed) / "confirmation", storage / "done" / "confirmation")
-
-    assert "<h2>Confirmation on 2 fresh seeds" in made(served, "done", "report").text
 
 
 def test_a_file_whose_making_began_before_something_was_stored_is_made_again(

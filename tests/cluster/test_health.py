@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 
 from tests.support.searches import SMALL
 from tune_mentormix.cluster import health
-from tune_mentormix.cluster.health import _Listener, _watch
+from tune_mentormix.cluster.health import RayWatch, _Listener
 from tune_mentormix.errors import FAILED
 from tune_mentormix.experiment.experiment import read_experiment
 from tune_mentormix.storage.journal import JOURNAL_FILE
@@ -35,22 +34,33 @@ def listening(patience: float = 0.0, port: int = 0) -> tuple[socket.socket, _Lis
     return server, _Listener("the head", "127.0.0.1", server.getsockname()[1], patience)
 
 
-def watched(*listeners: _Listener) -> tuple[list[str], threading.Event, threading.Thread]:
+def watched(*listeners: _Listener) -> tuple[list[str], RayWatch]:
     lost: list[str] = []
-    stopped = threading.Event()
-    thread = threading.Thread(target=_watch, args=(list(listeners), lost.append, stopped))
-    thread.start()
-    return lost, stopped, thread
+    watch = RayWatch(list(listeners), lost.append)
+    watch.start()
+    return lost, watch
 
 
 def test_a_process_that_listens_no_more_is_lost_and_told_of_once() -> None:
     server, listener = listening()
-    lost, _, thread = watched(listener)
+    lost, watch = watched(listener)
     time.sleep(0.1)
     assert lost == []
     server.close()
-    thread.join(10)
+    watch.join(10)
     assert lost == ["the head has died, or was killed"]
+
+
+def test_whoever_may_meet_a_ray_that_ends_waits_until_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "LOSS_SECONDS", 0.5)
+    server, listener = listening()
+    lost, watch = watched(listener)
+    watch.await_loss()
+    assert lost == []
+    server.close()
+    watch.await_loss()
+    assert lost == ["the head has died, or was killed"]
+    watch.stop()
 
 
 def test_the_head_of_a_cluster_may_be_away_for_a_while(
@@ -59,7 +69,7 @@ def test_the_head_of_a_cluster_may_be_away_for_a_while(
     monkeypatch.setattr(health.logger, "handlers", [caplog.handler])
     monkeypatch.setattr(health.logger, "propagate", False)
     server, listener = listening(patience=60.0)
-    lost, stopped, thread = watched(listener)
+    lost, watch = watched(listener)
     server.close()
     deadline = time.monotonic() + 30
     while not caplog.records:
@@ -69,8 +79,7 @@ def test_the_head_of_a_cluster_may_be_away_for_a_while(
     while len(caplog.records) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    stopped.set()
-    thread.join(10)
+    watch.stop()
     again.close()
     assert lost == []
     assert [record.getMessage() for record in caplog.records] == [

@@ -21,6 +21,8 @@ from tune_mentormix.formatting import format_duration
 
 POLL_SECONDS = 0.5
 CONNECT_SECONDS = 2.0
+HURRIED_POLL_SECONDS = 0.05
+LOSS_SECONDS = 3.0  # after a signal that Ray's processes may have been sent too
 HEAD_SECONDS = 45.0  # in which the head of a cluster may be started again; after a minute, Ray ends the process
 
 logger = logging.getLogger(__name__)
@@ -54,28 +56,51 @@ class _Listener:
         return now - self.gone_since >= self.patience
 
 
+class RayWatch(threading.Thread):
+    """Calls `on_lost`, once and in this thread, with what was lost of Ray."""
+
+    def __init__(self, listeners: list[_Listener], on_lost: Callable[[str], object]) -> None:
+        super().__init__(name="ray", daemon=True)
+        self._listeners = listeners
+        self._on_lost = on_lost
+        self._stopped = threading.Event()
+        self._poll_seconds = POLL_SECONDS
+
+    def run(self) -> None:
+        """Watches until something is lost, or `stop` is called."""
+        while self._listeners and not self._stopped.wait(self._poll_seconds):
+            lost = next((listener for listener in self._listeners if listener.is_lost()), None)
+            if lost and not self._stopped.is_set():
+                self._on_lost(f"{lost.title} has died, or was killed")
+                return
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stopped.set()
+        self.join()
+
+    def await_loss(self) -> None:
+        """Blocks the calling thread for `LOSS_SECONDS`, in which the loss of a Ray that is ending is told at once.
+
+        Ray ends this process, silently, when it is called while its own processes end.
+        """
+        self._poll_seconds = HURRIED_POLL_SECONDS
+        self._stopped.wait(LOSS_SECONDS)
+        self._poll_seconds = POLL_SECONDS
+
+
 @contextmanager
-def watch_ray(joined: bool, on_lost: Callable[[str], object]) -> Iterator[None]:
+def watch_ray(joined: bool, on_lost: Callable[[str], object]) -> Iterator[RayWatch]:
     """While the block runs, calls `on_lost`, once and in another thread, with what was lost of the connected Ray.
 
     That is its head, or the raylet on this machine. The head of a cluster that was joined may be away for a while.
     """
-    stopped = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(_listeners(joined), on_lost, stopped), name="ray", daemon=True)
-    watcher.start()
+    watch = RayWatch(_listeners(joined), on_lost)
+    watch.start()
     try:
-        yield
+        yield watch
     finally:
-        stopped.set()
-        watcher.join()
-
-
-def _watch(listeners: list[_Listener], on_lost: Callable[[str], object], stopped: threading.Event) -> None:
-    while listeners and not stopped.wait(POLL_SECONDS):
-        lost = next((listener for listener in listeners if listener.is_lost()), None)
-        if lost and not stopped.is_set():
-            on_lost(f"{lost.title} has died, or was killed")
-            return
+        watch.stop()
 
 
 def _listeners(joined: bool) -> list[_Listener]:

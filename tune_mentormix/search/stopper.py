@@ -33,7 +33,7 @@ from tune_mentormix.output import is_interactive, lost_streams
 MAX_FAILURES = 3  # trials that fail before any other trial reports anything end the search
 SOFT_REASONS = ("time_budget", "epoch_budget")  # for these, a trial may still write its last checkpoint
 INTERRUPT_SECONDS = 30.0  # for the workers to stop in
-LAST_EVENT_SECONDS = 2.0  # for the storage to take it in
+LAST_EVENT_SECONDS = 4.0  # for the storage to take it in
 
 logger = logging.getLogger(__name__)
 
@@ -123,15 +123,15 @@ class SearchStopper(Stopper):
 
 
 @contextmanager
-def stop_on_signals(stopper: SearchStopper, again: str) -> Iterator[None]:
+def stop_on_signals(stopper: SearchStopper, again: str, await_loss: Callable[[], None]) -> Iterator[None]:
     """While the block runs, SIGINT, SIGTERM and SIGHUP stop the search cleanly; a second ends the process at once.
 
     A SIGHUP tells that the terminal was closed. It stays ignored under `nohup`, and so is a second one: the terminal
     and its shell send one each.
 
-    A signal to the whole process group, as job managers send it, also ends Ray's own processes, and Tune would wait
-    for them: after `INTERRUPT_SECONDS` the process exits anyway, and logs `again`, the command that continues. A
-    person's session, such as a notebook's, gets a KeyboardInterrupt instead.
+    A SIGTERM to the whole process group, as job managers send it, also ends Ray's own processes, so `await_loss` is
+    called before Tune goes on. Where Tune does not stop within `INTERRUPT_SECONDS`, the process exits anyway, and
+    logs `again`, the command that continues. A person's session, such as a notebook's, gets a KeyboardInterrupt.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -147,6 +147,8 @@ def stop_on_signals(stopper: SearchStopper, again: str) -> Iterator[None]:
         overdue.start()
         for other in before:
             signal.signal(other, signal.SIG_IGN if other == signal.SIGHUP else signal.default_int_handler)
+        if number == signal.SIGTERM:
+            await_loss()
 
     for number in before:
         signal.signal(number, interrupt)

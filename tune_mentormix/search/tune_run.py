@@ -120,9 +120,9 @@ def _run_trials(
         callbacks.append(TrialTimeout(journal, experiment, settings.trial_timeout))
     # `tune.run` and not `Tuner`, which pickles all of this for a restore that the journal makes unnecessary.
     with (
-        stop_on_signals(stopper, again),
+        watch_ray(joins_cluster(settings.address), partial(stopper.exit, again=again)) as watch,
+        stop_on_signals(stopper, again, watch.await_loss),
         _failing_in_one_line(again),
-        watch_ray(joins_cluster(settings.address), partial(stopper.exit, again=again)),
     ):
         tune.run(
             _trainable(settings, run.dataset, waits),

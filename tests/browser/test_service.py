@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import CHROMIUM, why_not
+from tests.browser.conftest import why_not
 from tests.support.jobs_cluster import REPOSITORY, JobsCluster, free_ports
 from tune_mentormix.experiment.experiment import read_experiment
 
@@ -51,18 +51,17 @@ def service(cluster: JobsCluster, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(service: str) -> Iterator[Page]:
+def page(browser: Browser, service: str) -> Iterator[Page]:
     """A browser that signed in."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(30 * MS)
-        _go(page, f"{service}/login")
-        page.get_by_label("Token").fill(TOKEN)
-        page.get_by_role("button", name="Sign in").click()
-        expect(page.get_by_role("heading", name="Searches")).to_be_visible()
-        yield page
-        browser.close()
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(30 * MS)
+    _go(page, f"{service}/login")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Searches")).to_be_visible()
+    yield page
+    context.close()
 
 
 def _go(page: Page, url: str) -> None:

@@ -103,6 +103,14 @@ def test_an_empty_storage_folder_is_no_error(tmp_path: Path, capsys: pytest.Capt
         (["train", "nowhere.yaml"], "cannot read nowhere.yaml"),
         (["search", "--max-images", "100"], "batch_size must be at most the number of training images, 50, got 128"),
         (["search", "--dry-run", "--set", "batch_size=2000"], "the number of training images, 719, got 2000"),
+        (
+            ["search", "--epochs", "6", "--set", "warm_up_epochs=6"],
+            "warm_up_epochs must be less than the 6 epochs of a trial, got 6",
+        ),
+        (
+            ["search", "--set", "freeze_backbone_epochs=99999"],
+            "freeze_backbone_epochs must be less than the 40 epochs of a trial, got 99999",
+        ),
         (["search", "--data-dir", ""], "data_dir: must be a path that a file can have, got ''"),
         (["search", "--space", "x" * 5000], "space: must be a path that a file can have"),
         (["search", "--config", "~nobody-here/x"], "there is no user 'nobody-here'"),

@@ -64,24 +64,38 @@ class SearchRequest:
 
 
 def new_request(settings: SearchSettings) -> SearchRequest:
-    """Checks the request of a search that is to be started, as `check_request` does, and its name and batch sizes.
+    """Checks the request of a search that is to be started, as `check_request` does, and its name and sizes.
 
-    Raises RequestError also if the name is taken, or a batch would be larger than the training set.
+    Raises RequestError also if the name is taken, a batch would be larger than the training set, or the warm-up or
+    the frozen backbone would last for the whole of a trial.
     """
     path = experiment_path(settings.storage, settings.name or default_name(settings))
     if has_file(path / SEARCH_FILE):
         raise RequestError(f"{path} exists already; choose another --name, or resume it: resume {path.name}")
     check_new(path)
     request = check_request(settings.model_copy(update={"name": path.name}))
+    _check_sizes(request)
+    return request
+
+
+def _check_sizes(request: SearchRequest) -> None:
     settings, images = request.settings, len(request.dataset.train_images)
-    largest = request.space.highest("batch_size", settings.common_trial_settings())
-    largest = max([largest, *(trial.get("batch_size", 0) for trial in settings.first_trials)])
-    if largest > images:
+
+    def largest(name: str) -> float:
+        shared = request.space.highest(name, settings.common_trial_settings())
+        return max([shared, *(trial.get(name, 0) for trial in settings.first_trials)])
+
+    batch = largest("batch_size")
+    if batch > images:
         raise RequestError(
-            f"batch_size must be at most the number of training images, {images}, got {largest:g}: "
+            f"batch_size must be at most the number of training images, {images}, got {batch:g}: "
             f"make it smaller, such as --set batch_size={max(2, images // 8)}"
         )
-    return request
+    for name in ("warm_up_epochs", "freeze_backbone_epochs"):
+        if largest(name) >= settings.epochs:
+            raise RequestError(
+                f"{name} must be less than the {settings.epochs} epochs of a trial, got {largest(name):g}"
+            )
 
 
 def check_request(settings: SearchSettings) -> SearchRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import shutil
 import tarfile
 import threading
 import time
@@ -14,8 +15,10 @@ import pytest
 from httpx2 import Response
 
 from tests.service.conftest import RUN, Serve, Served, sign_in
+from tests.support.searches import copy_of, folder_of
 from tests.support.simulated_search import simulate_search
 from tests.support.verifiable_search import RIGHT, made_up_search, right_labels
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.report.verify_page import write_verify_files
 from tune_mentormix.results.verified_labels import record_answers
 from tune_mentormix.service import artifacts
@@ -30,8 +33,9 @@ def made(served: Served, name: str, kind: str) -> Response:
     deadline = time.monotonic() + 120
     while True:
         answer = served.get(f"/api/v1/experiments/{name}/{kind}")
-        if answer.status_code != 202 or time.monotonic() > deadline:
+        if answer.status_code != 202:
             return answer
+        assert time.monotonic() < deadline, f"the {kind} of {name} is not made in time"
 
 
 def test_the_report_is_one_page_that_may_run_nothing(served: Served) -> None:
@@ -131,6 +135,18 @@ def test_a_report_made_before_labels_were_verified_is_not_served_afterwards(serv
     record_answers(tmp_path / "misled", right_labels(experiment), "ann")
 
     assert f"verified labels choose trial {RIGHT}" in made(served, "misled", "report").text
+
+
+def test_files_made_before_a_confirmation_are_not_served_afterwards(
+    serve: Serve, finished_search: Experiment, confirmed: Experiment, tmp_path: Path
+) -> None:
+    storage = copy_of(finished_search, tmp_path)
+    served = serve(storage)
+    assert "held out: trial" in made(served, "done", "report").text
+
+    shutil.copytree(folder_of(confirmed) / "confirmation", storage / "done" / "confirmation")
+
+    assert "held out: 2 confirmation runs of" in made(served, "done", "report").text
 
 
 def test_a_file_whose_making_began_before_something_was_stored_is_made_again(

@@ -29,7 +29,8 @@ test-gate: install
 
 test-all: test-gate test-cluster test-browser
 
-# Jobs, faults and the death of Ray on real clusters of this machine, the Slurm script on two network namespaces, a notebook.
+# The longest: jobs, faults and the death of Ray on real clusters of this machine, the Slurm script on two network
+# namespaces, a notebook, the examples of docs/python.md.
 test-cluster: install
 	.venv/bin/python -m pytest -m cluster $(ARGS)
 

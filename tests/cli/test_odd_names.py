@@ -68,6 +68,7 @@ def find(run_search: SearchRunner, data_dir: Path, storage: Path, name: str, **o
     return run_search(storage, name=name, **(own | more | options))
 
 
+@pytest.mark.cluster
 def test_names_go_through_the_whole_loop_unchanged(
     search: Experiment, run_search: SearchRunner, data_dir: Path, tmp_path: Path, capsys: Output
 ) -> None:

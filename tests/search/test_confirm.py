@@ -184,6 +184,7 @@ def test_an_evaluation_on_the_test_set_that_was_interrupted_stays_on_record(
     assert ["results" in evaluation for evaluation in evaluations] == [False, True]
 
 
+@pytest.mark.cluster
 def test_ablations_of_the_winner_resume_after_a_kill_and_change_nothing_else(
     run_search: SearchRunner, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

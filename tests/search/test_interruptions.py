@@ -26,7 +26,7 @@ from tune_mentormix.storage.journal import read_events
 REPOSITORY = Path(__file__).parents[2]
 SEARCH = {
     **{"noise": 0.4, "validation_fraction": 0.2, "max_images": 800},
-    **{"epochs": 20, "num_samples": 6, "checkpoint_every": 2, "max_concurrent": 1},
+    **{"epochs": 12, "num_samples": 4, "checkpoint_every": 2, "max_concurrent": 1},
 }
 PATIENCE_SECONDS = 120
 
@@ -81,14 +81,14 @@ def test_a_search_killed_and_then_interrupted_ends_as_if_neither_had_happened(
     where = ("--storage", str(storage))
 
     first = start("search", "--config", str(tmp_path / "search.yaml"), "--name", "cut", *where)
-    wait_for_reports(first, journal, 27)
+    wait_for_reports(first, journal, 15)
     assert status(storage)["state"] == "running"
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert status(storage)["state"] == "interrupted"
 
     second = start("resume", "cut", *where)
-    wait_for_reports(second, journal, reports(journal) + 10)  # so that it trains, however many the first one had
+    wait_for_reports(second, journal, reports(journal) + 5)  # so that it trains, however many the first one had
     refused = start("resume", "cut", *where)
     assert "is running already" in refused.communicate()[0]
     assert refused.returncode == 2
@@ -104,7 +104,7 @@ def test_a_search_killed_and_then_interrupted_ends_as_if_neither_had_happened(
     assert {n: t.state for n, t in resumed.trials.items()} == {n: t.state for n, t in undisturbed.trials.items()}
     assert {n: t.answers for n, t in resumed.trials.items()} == {n: t.answers for n, t in undisturbed.trials.items()}
     ends = Counter(event["trial"] for event in read_events(journal) if event["event"] in ("finished", "stopped"))
-    assert ends == Counter(range(6))
+    assert ends == Counter(range(4))
     again = resumed.epochs_run - undisturbed.epochs_run
     assert 0 <= again <= 2 * 2, "at most the epochs since the last checkpoint run again, once an interruption"
 
@@ -152,13 +152,13 @@ def test_a_signal_to_the_process_group_ends_a_search_as_interrupted_though_ray_e
     ("stdout", "stderr", "lost"),
     [
         ("| head -1", "2>&1", "Broken pipe"),
-        ("", "2>/dev/full", "No space left on device"),
-        (">/dev/full", "", None),
-        (">&-", "2>&- <&-", None),
+        pytest.param("", "2>/dev/full", "No space left on device", marks=pytest.mark.cluster),
+        pytest.param(">/dev/full", "", None, marks=pytest.mark.cluster),
+        pytest.param(">&-", "2>&- <&-", None, marks=pytest.mark.cluster),
     ],
 )
 def test_a_search_goes_on_without_its_output(tmp_path: Path, stdout: str, stderr: str, lost: str | None) -> None:
-    settings = {**SEARCH, "epochs": 12, "num_samples": 2}
+    settings = {**SEARCH, "num_samples": 2}
     (tmp_path / "search.yaml").write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
     words = ["search", "--config", str(tmp_path / "search.yaml"), "--name", "mute", "--storage", str(tmp_path)]
     command = f"{shlex.join([sys.executable, 'run_search.py', *words])} {stderr} {stdout}"
@@ -174,7 +174,7 @@ def test_a_search_goes_on_without_its_output(tmp_path: Path, stdout: str, stderr
         assert "stdout cannot be written: No space left on device. The work continues without it" in ran.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_search_whose_terminal_is_closed_ends_cleanly_and_under_nohup_goes_on(tmp_path: Path) -> None:
     (tmp_path / "search.yaml").write_text("".join(f"{key}: {value}\n" for key, value in SEARCH.items()))
     words = [sys.executable, "run_search.py", "search", "--config", str(tmp_path / "search.yaml"), "--storage"]

@@ -14,6 +14,7 @@ seed 0 of `pair-flip-40` and `instance-55`; the seeds measured by default are ot
 from __future__ import annotations
 
 import argparse
+import json
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -100,37 +101,42 @@ NOTHING_KNOWN = np.empty(0, np.int64)
 
 
 def measure(problem: str, seed: int, storage: Path) -> list[dict[str, Any]]:
-    """Returns a row for each method and number of answers: accuracy of the chosen one, regret, and coverage."""
+    """Returns a row for each method and number of answers: accuracy of the chosen one, regret, and coverage.
+
+    Each is the mean over the orders drawn.
+    """
     dataset, probabilities, test = trained(storage, problem, seed)
     assert dataset.validation_clean_labels is not None
     right, images = dataset.validation_clean_labels, np.arange(len(dataset.validation_labels))
     answers = probabilities.argmax(axis=2)[:, None, :].astype(np.int16)
     evidence = Evidence(probabilities, answers, dataset.validation_labels)
     truth = evidence.is_right(images, right).mean(axis=1)
-    common = {
+    common: dict[str, Any] = {
         "problem": problem,
         "seed": seed,
-        "best": float(test.max()),
-        "published": float(test[0]),
-        "noisy_best": float(test[evidence.noisy_accuracies.argmax()]),
-        "all_verified": float(test[evidence.ranking(np.eye(len(dataset.class_names))[right])[0]]),
-        "correlation_of_noisy": float(np.corrcoef(evidence.noisy_accuracies, test)[0, 1]),
+        "best": round(float(test.max()), 4),
+        "published": round(float(test[0]), 4),
+        "noisy_best": round(float(test[evidence.noisy_accuracies.argmax()]), 4),
+        "all_verified": round(float(test[evidence.ranking(np.eye(len(dataset.class_names))[right])[0]]), 4),
+        "correlation_of_noisy": round(float(np.corrcoef(evidence.noisy_accuracies, test)[0, 1]), 4),
     }
     rows = []
     for method, prefers in METHODS.items():
         disagreement = evidence.disagreement() if prefers else np.zeros(len(images))
+        figures: dict[int, list[dict[str, float]]] = {count: [] for count in ANSWERS}
         for repeat in range(REPEATS):
             order, sizes = draw_order(disagreement, np.ones(len(images), np.bool_), REPEATS * seed + repeat)
             for count in ANSWERS:
                 drawn = order[:count]
                 chosen = evidence.ranking(evidence.beliefs(drawn, right[drawn]))[0]
                 sample = Sample(drawn, right[drawn], NOTHING_KNOWN, NOTHING_KNOWN, sizes, NOTHING_KNOWN)
-                rows.append(
-                    common
-                    | {"method": method, "repeat": repeat, "answers": count, "chosen": float(test[chosen])}
-                    | {"regret": float(test.max() - test[chosen])}
+                figures[count].append(
+                    {"chosen": float(test[chosen]), "regret": float(test.max() - test[chosen])}
                     | (coverage(sample.accuracies(evidence), truth, chosen) if count > 1 else {})
                 )
+        for count, of_count in figures.items():
+            means = {name: round(fmean(row[name] for row in of_count), 4) for name in of_count[0]}
+            rows.append(common | {"method": method, "answers": count} | means)
     return rows
 
 
@@ -172,7 +178,7 @@ def main() -> None:
     """Train what is missing, print the table, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--storage", type=Path, required=True, help="where predictions are, or are kept")
-    parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--json", type=Path, help="write the result to this file, and keep its other seeds")
     parser.add_argument("--seeds", default="5-24", help="first and last")
     parser.add_argument("--only", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), help="problems to measure")
     arguments = parser.parse_args()
@@ -182,9 +188,14 @@ def main() -> None:
     for seed, problem in product(seeds, arguments.only):
         rows += measure(problem, seed, arguments.storage)
         print(f"{problem}, seed {seed}: measured", flush=True)
+    if arguments.json is not None and arguments.json.exists():
+        measured = {(row["problem"], row["seed"]) for row in rows}
+        kept = json.loads(arguments.json.read_text())["rows"]
+        rows = [row for row in kept if (row["problem"], row["seed"]) not in measured] + rows
     ratios = tabulate(rows)
     if arguments.json is not None:
-        write_result(arguments.json, "verification", torch.device("cpu"), len(seeds), rows, ratios)
+        count = len({row["seed"] for row in rows})
+        write_result(arguments.json, "verification", torch.device("cpu"), count, rows, ratios)
 
 
 if __name__ == "__main__":

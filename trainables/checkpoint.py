@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from trainables.errors import CheckpointError, one_line
-from trainables.files import PROBABILITIES_FILE, STATE_FILE, is_intact, retry_with_backoff, write_checkpoint
+from trainables.files import (
+    EXAMPLE_WEIGHTS_FILE,
+    PROBABILITIES_FILE,
+    STATE_FILE,
+    is_intact,
+    retry_with_backoff,
+    write_checkpoint,
+)
 from trainables.training import Trainer
 
 Which = Literal["last", "best"]
@@ -34,7 +41,7 @@ def save_checkpoint(trainer: Trainer, folder: Path, identity: Mapping[str, int] 
     """Writes the trainer's state to `folder`, which is created if missing. Raises OSError.
 
     `identity` are the trial's numbers in its search. Beside the state lie the validation probabilities of the last
-    epoch, which the driver of a search reads without torch.
+    epoch and the mean weights of the training images, which the driver of a search reads without torch.
     """
     writers: dict[str, Callable[[BinaryIO], object]] = {
         STATE_FILE: lambda file: _write_state(trainer.state_dict(), file)
@@ -42,6 +49,10 @@ def save_checkpoint(trainer: Trainer, folder: Path, identity: Mapping[str, int] 
     if trainer.validation is not None:
         probabilities = trainer.validation.probabilities.cpu().numpy()
         writers[PROBABILITIES_FILE] = lambda file: np.save(file, probabilities)
+    weights = trainer.example_weights.mean()
+    if weights is not None:
+        mean_weights = weights.half().cpu().numpy()
+        writers[EXAMPLE_WEIGHTS_FILE] = lambda file: np.save(file, mean_weights)
     write_checkpoint(folder, writers, {**(identity or {}), "epoch": trainer.epoch})
 
 

@@ -28,7 +28,9 @@ RETRY_TIMEOUT_SECONDS = float(os.environ.get("STORAGE_PATIENCE_SECONDS", "600"))
 FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 1.0, 30.0
 STATE_FILE = "trial.pt"
 PROBABILITIES_FILE = "validation_probabilities.npy"  # [M, K] float16, of the checkpoint's epoch
+EXAMPLE_WEIGHTS_FILE = "example_weights.npy"  # [N] float16, means over the epochs after burn-in
 MANIFEST_FILE = "manifest.json"
+ARRAYS = {"probabilities": PROBABILITIES_FILE, "example_weights": EXAMPLE_WEIGHTS_FILE}  # by their key in a manifest
 IDENTITY = ("trial", "attempt", "epoch")  # in a manifest: of the search's trial; not in those of version 0.1.0
 
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095  # of Linux and its usual filesystems
@@ -149,12 +151,13 @@ def write_checkpoint(
 ) -> None:
     """Writes files and then their manifest, so that an incomplete checkpoint is never taken for an intact one.
 
-    `writers` are by file name: `STATE_FILE`, and `PROBABILITIES_FILE` if there are any. `identity` tells whose
+    `writers` are by file name: `STATE_FILE`, and those of `ARRAYS` that there are. `identity` tells whose
     checkpoint it is, by the names of `IDENTITY`. The folder is created if missing; a checkpoint already there is
     replaced. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PROBABILITIES_FILE).unlink(missing_ok=True)
+    for name in ARRAYS.values():
+        (folder / name).unlink(missing_ok=True)
     for name, write in writers.items():
         with atomic_path(folder / name) as temporary, temporary.open("wb") as file:
             write(file)
@@ -162,10 +165,11 @@ def write_checkpoint(
 
 
 def _digests(folder: Path) -> dict[str, object]:
-    """Describes the state file and, below `probabilities`, that of the probabilities; older checkpoints have none."""
+    """Describes the state file and, by key, those of `ARRAYS` that there are; older checkpoints have none."""
     manifest: dict[str, object] = _digest(folder / STATE_FILE)
-    with suppress(FileNotFoundError):
-        manifest["probabilities"] = _digest(folder / PROBABILITIES_FILE)
+    for key, name in ARRAYS.items():
+        with suppress(FileNotFoundError):
+            manifest[key] = _digest(folder / name)
     return manifest
 
 

@@ -67,3 +67,5 @@ MENTORS: dict[MentorName, Mentor] = {
     "focal": focal,
     "uniform": uniform,
 }
+SELECTIVE_MENTORS = frozenset({"threshold", "mentornet_pd", "spcl_linear"})
+"""Those whose weights fall as the loss rises, so that images with wrong labels get low ones."""

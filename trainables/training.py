@@ -21,10 +21,11 @@ from trainables.augment import AUGMENTATIONS
 from trainables.data import Dataset
 from trainables.device import DeviceDataset, autocast, channels_last, configure_backends, find_device
 from trainables.errors import TrainingDiverged
+from trainables.mentors import SELECTIVE_MENTORS
 from trainables.models import build_network
 from trainables.objective import MentorMixObjective
 from trainables.optimizers import TrialOptimizer
-from trainables.schedules import ema_decay
+from trainables.schedules import burn_in_end, ema_decay
 from trainables.settings import DeviceName, TrialSettings
 
 EVALUATION_BATCH = 250  # small enough that evaluation needs no more memory than training
@@ -97,6 +98,35 @@ class ModelEMA:
                 self.weights[name].copy_(weight)
 
 
+class ExampleWeights:
+    """The weights that a selective mentor gives the training images after burn-in, averaged for each image."""
+
+    def __init__(self, settings: TrialSettings, images: int, steps: int, device: torch.device) -> None:
+        """Starts without any; `steps` are those of the whole trial."""
+        self._first_step = burn_in_end(settings.burn_in, steps) if settings.mentor in SELECTIVE_MENTORS else steps
+        self._sums = torch.zeros(images, device=device)
+        self._counts = torch.zeros(images, device=device)
+
+    def add(self, step: int, batch_index: Tensor, weights: Tensor) -> None:
+        """Adds the weights [B] of the images `batch_index` [B] at a step, unless it is one of burn-in."""
+        if step >= self._first_step:
+            self._sums.index_add_(0, batch_index, weights)
+            self._counts.index_add_(0, batch_index, torch.ones_like(weights))
+
+    def mean(self) -> Tensor | None:
+        """Returns the mean weight [N] of each image, in [0, 1]; NaN where there is none yet. None without any."""
+        return self._sums / self._counts if bool(self._counts.any()) else None
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns what `load_state_dict` takes."""
+        return {"sums": self._sums, "counts": self._counts}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restores a saved state. Raises RuntimeError if it is of another number of images."""
+        self._sums.copy_(state["sums"])
+        self._counts.copy_(state["counts"])
+
+
 class Trainer:
     """Trains one network with MentorMix, epoch by epoch.
 
@@ -109,6 +139,7 @@ class Trainer:
         metrics: those of the last epoch; empty before the first.
         validation: the evaluation of the last epoch on the validation images; None before the first.
         best: the weights of the best epoch so far. Without validation images both stay empty.
+        example_weights: how much the mentor let each training image count.
     """
 
     def __init__(self, settings: TrialSettings, data: DeviceDataset) -> None:
@@ -148,6 +179,7 @@ class Trainer:
         self._objective = MentorMixObjective(
             settings, self.network, data.num_classes, self._steps, self._generator(_MIXING_STREAM)
         )
+        self.example_weights = ExampleWeights(settings, train_size, self._steps, data.device)
 
     def train_epoch(self) -> dict[str, float]:
         """Trains for one epoch and evaluates on the validation images, if there are any.
@@ -210,6 +242,7 @@ class Trainer:
         images = normalize(self._augment(images, self._augmentation_generator))
         labels = self.data.train_labels.index_select(0, batch_index)
         loss, weights = self._objective(step, images, labels)  # 1 to 7
+        self.example_weights.add(step, batch_index, weights)
         self._optimizer.step(loss)  # 8
         if self._ema is not None:  # 9
             self._ema.update(self._ema_weight)
@@ -261,6 +294,7 @@ class Trainer:
             "average": self._averaged_weights(),
             **self._optimizer.state_dict(),
             "objective": self._objective.state_dict(),
+            "example_weights": self.example_weights.state_dict(),
             "order_generator": self._order_generator.get_state(),
             "augmentation_generator": self._augmentation_generator.get_state(),
             "torch_generator": torch.get_rng_state(),
@@ -281,6 +315,8 @@ class Trainer:
             self._ema.load(state["average"])
         self._optimizer.load_state_dict(state)
         self._objective.load_state_dict(state["objective"])
+        if "example_weights" in state:  # not in checkpoints of version 0.1.0, whose trials then count from here on
+            self.example_weights.load_state_dict(state["example_weights"])
         self._order_generator.set_state(state["order_generator"])
         self._augmentation_generator.set_state(state["augmentation_generator"])
         torch.set_rng_state(state["torch_generator"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from tests.support.searches import confirmation_of, copy_of, folder_of
@@ -16,12 +17,15 @@ from trainables.data import load_dataset
 from trainables.inference import final_accuracy, load_classifier
 from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE, RequestError
-from tune_mentormix.experiment.checkpoints import validation_probabilities
+from tune_mentormix.experiment.checkpoints import example_weights, validation_probabilities
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.export.manifest import MODEL_FILE
 from tune_mentormix.export.predictions import suspicious_labels
 from tune_mentormix.export.read import read_folder
 from tune_mentormix.export.write import export_best
+from tune_mentormix.results.candidates import Candidate
+from tune_mentormix.results.confirmation import Confirmation
+from tune_mentormix.results.label_quality import label_scores
 from tune_mentormix.results.suspicious_labels import LabelTable, images_of
 
 pytestmark = pytest.mark.slow
@@ -37,6 +41,19 @@ def read(path: Path) -> list[dict[str, str]]:
 def accuracy_out_of_fold(table: LabelTable) -> float:
     """How often the suggested class is the label, among the images scored out of fold."""
     return float((table.suggested == table.given)[table.out_of_fold].mean())
+
+
+def expected_scores(confirmation: Confirmation, winner: Candidate, table: LabelTable) -> NDArray[np.float32]:
+    """By the probabilities, and by how much the mentor let an image count in the winner's runs."""
+    weights: dict[int, list[float]] = {}
+    for run_of_winner in confirmation.runs_of(winner).values():
+        found = example_weights(confirmation.runs, run_of_winner)
+        if found is not None:
+            for position, weight in zip(table.images.trained_on(run_of_winner), found, strict=True):
+                if np.isfinite(weight):
+                    weights.setdefault(int(position), []).append(float(weight))
+    means = [np.mean(weights[position]) if position in weights else np.nan for position in table.positions]
+    return label_scores(table.given, table.probabilities, np.array(means))
 
 
 def test_after_a_confirmation_images_are_scored_by_the_runs_that_held_them_out(confirmed: Experiment) -> None:
@@ -58,6 +75,7 @@ def test_after_a_confirmation_images_are_scored_by_the_runs_that_held_them_out(c
         assert out_of_fold == (name in held_out)
         if out_of_fold:
             np.testing.assert_array_equal(row, held_out[name])
+    assert table.scores == pytest.approx(expected_scores(confirmation, winner, table), abs=1e-3)
     accuracies = confirmation.accuracies(winner).values()
     assert accuracy_out_of_fold(table) == pytest.approx(sum(accuracies) / len(accuracies))
 

@@ -193,3 +193,21 @@ def test_a_score_is_above_one_half_exactly_where_another_class_is_more_probable(
 
     assert ((scores > 0.5) == (probabilities.argmax(axis=1) != labels)).all()
     assert ((scores >= 0) & (scores <= 1)).all()
+
+
+def test_an_image_that_the_mentor_let_count_little_is_more_suspicious() -> None:
+    probabilities = np.array([[0.8, 0.2], [0.8, 0.2], [0.8, 0.2]], dtype=np.float16)
+
+    scores = label_scores(np.zeros(3, np.int64), probabilities, np.array([0.9, 0.1, np.nan], np.float32))
+
+    odds = np.array([1 / 4 * 1 / 9, 1 / 4 * 9, 1 / 4])
+    assert scores == pytest.approx(odds / (1 + odds), abs=1e-3)
+
+
+def test_one_kind_of_evidence_alone_makes_no_label_certainly_right_or_wrong() -> None:
+    probabilities = np.array([[0.6, 0.4], [0.4, 0.6]], dtype=np.float16)
+
+    scores = label_scores(np.zeros(2, np.int64), probabilities, np.array([0.0, 1.0], np.float32))
+
+    assert 0.9 < scores[0] < 1
+    assert 0 < scores[1] < 0.1

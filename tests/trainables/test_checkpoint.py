@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,17 @@ import torch
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.device import DeviceDataset
 from trainables.errors import CheckpointError
-from trainables.files import MANIFEST_FILE, PROBABILITIES_FILE, STATE_FILE, is_intact, write_checkpoint
-from trainables.settings import TrialSettings
+from trainables.files import (
+    EXAMPLE_WEIGHTS_FILE,
+    MANIFEST_FILE,
+    PROBABILITIES_FILE,
+    STATE_FILE,
+    is_intact,
+    write_checkpoint,
+)
+from trainables.objective import BatchLoss, MentorMixObjective
+from trainables.schedules import burn_in_end
+from trainables.settings import MentorName, TrialSettings
 from trainables.training import Trainer
 
 EPOCHS = 3
@@ -129,11 +139,60 @@ def test_the_validation_probabilities_of_its_epoch_lie_beside_a_checkpoint_reada
     assert not (checkpoints[0] / PROBABILITIES_FILE).exists()  # before the first epoch there are none
 
 
-def test_a_checkpoint_of_an_earlier_version_without_probabilities_is_intact(
+def test_the_mean_weights_after_burn_in_lie_beside_a_checkpoint(
+    data: DeviceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(SETTINGS, data)
+    sums, counts = np.zeros(len(data.train_labels)), np.zeros(len(data.train_labels))
+    steps = EPOCHS * (len(data.train_labels) // SETTINGS.batch_size)
+    batches, seen = trainer._batches, [np.zeros(0, np.int64)]
+    compute = MentorMixObjective.__call__
+
+    def weigh(self: MentorMixObjective, step: int, images: torch.Tensor, labels: torch.Tensor) -> BatchLoss:
+        result = compute(self, step, images, labels)
+        if step >= burn_in_end(SETTINGS.burn_in, steps):
+            sums[seen[-1]] += result.weights.numpy()
+            counts[seen[-1]] += 1
+        return result
+
+    def remembered() -> Iterator[torch.Tensor]:
+        for batch in batches():
+            seen.append(batch.numpy())
+            yield batch
+
+    monkeypatch.setattr(MentorMixObjective, "__call__", weigh)
+    monkeypatch.setattr(trainer, "_batches", remembered)
+    for epoch in range(EPOCHS):
+        save_checkpoint(trainer, tmp_path / str(epoch))
+        trainer.train_epoch()
+    save_checkpoint(trainer, tmp_path / "end")
+
+    assert not (tmp_path / "1" / EXAMPLE_WEIGHTS_FILE).exists(), "the first epoch is burn-in"
+    stored = np.load(tmp_path / "end" / EXAMPLE_WEIGHTS_FILE, allow_pickle=False)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(stored, sums / counts, atol=1e-3)
+    assert np.isfinite(stored).any()
+    assert data.is_clean is not None
+    is_clean = data.is_clean.numpy().astype(bool)
+    assert np.nanmean(stored[is_clean]) > np.nanmean(stored[~is_clean]) + 0.1
+
+
+@pytest.mark.parametrize("mentor", ["uniform", "focal"])
+def test_weights_that_do_not_fall_with_the_loss_are_not_kept(
+    data: DeviceDataset, tmp_path: Path, mentor: MentorName
+) -> None:
+    trainer = Trainer(TrialSettings(epochs=1, burn_in=0, mentor=mentor), data)
+    trainer.train_epoch()
+    save_checkpoint(trainer, tmp_path)
+    assert not (tmp_path / EXAMPLE_WEIGHTS_FILE).exists()
+
+
+def test_a_checkpoint_of_an_earlier_version_without_probabilities_and_weights_is_intact(
     checkpoints: list[Path], data: DeviceDataset, tmp_path: Path
 ) -> None:
-    state_file = checkpoints[2] / STATE_FILE
-    write_checkpoint(tmp_path, {STATE_FILE: lambda file: file.write(state_file.read_bytes())})
+    earlier = torch.load(checkpoints[2] / STATE_FILE, weights_only=True)
+    del earlier["example_weights"]
+    write_checkpoint(tmp_path, {STATE_FILE: lambda file: torch.save(earlier, file)})
 
     assert json.loads((tmp_path / MANIFEST_FILE).read_text()).keys() == {"file", "bytes", "sha256"}
     assert is_intact(tmp_path)
@@ -156,20 +215,20 @@ def test_a_full_disk_is_an_error_of_the_system(data: DeviceDataset, tmp_path: Pa
         save_checkpoint(Trainer(SETTINGS, data), tmp_path)
 
 
-@pytest.mark.parametrize("file_name", [STATE_FILE, PROBABILITIES_FILE, MANIFEST_FILE])
+@pytest.mark.parametrize("file_name", [STATE_FILE, PROBABILITIES_FILE, EXAMPLE_WEIGHTS_FILE, MANIFEST_FILE])
 @pytest.mark.parametrize("damage", ["cut", "emptied", "one bit", "garbage", "of another epoch"])
 def test_a_damaged_checkpoint_is_refused_clearly(
     checkpoints: list[Path], data: DeviceDataset, tmp_path: Path, file_name: str, damage: str
 ) -> None:
-    for name in (STATE_FILE, PROBABILITIES_FILE, MANIFEST_FILE):
-        (tmp_path / name).write_bytes((checkpoints[1] / name).read_bytes())
+    for name in (STATE_FILE, PROBABILITIES_FILE, EXAMPLE_WEIGHTS_FILE, MANIFEST_FILE):
+        (tmp_path / name).write_bytes((checkpoints[2] / name).read_bytes())
     content = (tmp_path / file_name).read_bytes()
     damaged = {
         "cut": content[: len(content) // 2],
         "emptied": b"",
         "one bit": content[:40] + bytes([content[40] ^ 1]) + content[41:],
         "garbage": bytes(range(256)) * 10,
-        "of another epoch": (checkpoints[2] / file_name).read_bytes(),
+        "of another epoch": (checkpoints[3] / file_name).read_bytes(),
     }[damage]
     (tmp_path / file_name).write_bytes(damaged)
 

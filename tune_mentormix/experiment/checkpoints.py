@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.errors import one_line
-from trainables.files import MANIFEST_FILE, PROBABILITIES_FILE, is_intact
+from trainables.files import ARRAYS, MANIFEST_FILE, is_intact
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.storage.paths import Location, StorageError
@@ -58,7 +58,7 @@ def _is_uploaded(folder: Location) -> bool:
     """Whether a checkpoint was uploaded to its last byte; its digests are compared after the download."""
     try:
         recorded = json.loads((folder / MANIFEST_FILE).read_text())
-        files = [recorded, recorded["probabilities"]] if "probabilities" in recorded else [recorded]
+        files = [recorded, *(recorded[key] for key in ARRAYS if key in recorded)]
         return all(file["bytes"] == (folder / file["file"]).stat().st_size for file in files)
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
@@ -70,16 +70,30 @@ def validation_probabilities(experiment: Experiment, trial: Trial) -> NDArray[np
     None where there are none: checkpoints of earlier versions, deleted or incomplete ones. Raises StorageError if
     they cannot be read now: without them a result would be less exact, and nobody would know why.
     """
+    return _array(experiment, trial, "probabilities")
+
+
+def example_weights(experiment: Experiment, trial: Trial) -> NDArray[np.float16] | None:
+    """Reads how much the mentor let each training image [N] count after burn-in, from a trial's last checkpoint.
+
+    NaN for an image that was in no batch. None where there are none, as with plain training and in checkpoints of
+    earlier versions. Raises StorageError if they cannot be read now.
+    """
+    return _array(experiment, trial, "example_weights")
+
+
+def _array(experiment: Experiment, trial: Trial, key: str) -> NDArray[np.float16] | None:
+    """Reads one of `ARRAYS` beside the state of a trial's last epoch."""
     import numpy as np
 
     paths = [path for epoch, path in trial.checkpoints if epoch == trial.epoch]
     for folder in (experiment.path / path for path in reversed(paths)):
         try:
-            content = (folder / PROBABILITIES_FILE).read_bytes()
-            recorded = json.loads((folder / MANIFEST_FILE).read_text())["probabilities"]
+            content = (folder / ARRAYS[key]).read_bytes()
+            recorded = json.loads((folder / MANIFEST_FILE).read_text())[key]
             if hashlib.sha256(content).hexdigest() == recorded["sha256"]:
-                probabilities: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
-                return probabilities
+                array: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
+                return array
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             continue
         except StorageError:

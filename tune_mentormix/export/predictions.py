@@ -129,4 +129,5 @@ def _complete(
         np.ones_like(known.is_known),
         known.out_of_fold | (is_held_out & ~known.is_known),
         known.source,
+        known.weights,
     )

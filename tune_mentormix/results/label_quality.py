@@ -22,6 +22,7 @@ MIN_SCORE = 3.0  # standard deviations above symmetric noise that the concentrat
 MIN_OWN_ACCURACY = 0.85  # on clean labels, of the network that the noise is estimated from, by its own estimate
 MAX_CONFIDENCE_GAP = 0.03  # that is tolerated, however many images show it
 MAX_CORRECTION = 10.0  # of an error by a conversion; a larger one leaves nothing but noise
+MIN_DOUBT = 0.01  # that a mentor's weight of 1 leaves of a label, and a weight of 0 of its being wrong
 Z_95 = 1.959963984540054  # of the normal distribution: 95 % lie within
 
 
@@ -71,13 +72,19 @@ def estimate_noise(labels: NDArray[np.int64], probabilities: NDArray[np.floating
     )
 
 
-def label_scores(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArray[np.float32]:
+def label_scores(
+    labels: NDArray[np.int64], probabilities: NDArray[np.floating], weights: NDArray[np.floating] | None = None
+) -> NDArray[np.float32]:
     """Returns how suspicious each label is [N], from 0 to 1, by a network's probabilities [N, K].
 
     The probability of the most probable other class by its sum with that of the label: above 0.5 exactly where the
     network prefers another class. It ranks by the margin of the logits, as AUM does (Pleiss et al. 2020); cleanlab
     ranks by the label's probability or its difference to the other (self-confidence, normalized margin: Northcutt,
-    Jiang and Chuang 2021; Kuan and Mueller 2022). docs/labels.md has the measurement by which this one was chosen.
+    Jiang and Chuang 2021; Kuan and Mueller 2022).
+
+    With `weights` [N], how much the mentor let the image count in training, from 0 to 1, or NaN where not known: the
+    odds of this score are multiplied by those of 1 − weight, as if both were independent evidence. docs/labels.md
+    has the measurements by which both were chosen.
     """
     import numpy as np
 
@@ -86,7 +93,11 @@ def label_scores(labels: NDArray[np.int64], probabilities: NDArray[np.floating])
     others[np.arange(len(labels)), labels] = 0.0
     other = others.max(axis=1)
     scores: NDArray[np.float32] = other / np.maximum(own + other, np.finfo(np.float32).tiny)
-    return scores
+    if weights is None:
+        return scores
+    doubt = 1 - np.clip(weights.astype(np.float32), MIN_DOUBT, 1 - MIN_DOUBT)
+    combined = scores * doubt / (scores * doubt + (1 - scores) * (1 - doubt))
+    return np.where(np.isfinite(weights), combined, scores).astype(np.float32)
 
 
 def own_probabilities(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -25,7 +25,7 @@ from trainables.files import write_atomically
 from trainables.settings import DataSettings
 from tune_mentormix.config.validation import with_moved_files
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.checkpoints import validation_probabilities
+from tune_mentormix.experiment.checkpoints import example_weights, validation_probabilities
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.confirmation import read_confirmation
@@ -75,6 +75,10 @@ class TrainingImages:
         positions = self.dataset.held_out_positions(trial.fold or 0)
         return positions[positions < len(self.names)]
 
+    def trained_on(self, trial: Trial) -> NDArray[np.int64]:
+        """Returns the positions of the images that a trial trains on, in its order."""
+        return np.setdiff1d(np.arange(len(self.names)), self.held_out(trial))
+
 
 def load_training_images(data: DataSettings, fingerprint: str, whose: str) -> TrainingImages:
     """Loads the images that `whose` network was trained on. Raises RequestError if they are missing or changed."""
@@ -104,13 +108,16 @@ class Predictions:
     is_known: NDArray[np.bool_]  # [N]
     out_of_fold: NDArray[np.bool_]  # [N] whether by networks that were not trained on the image
     source: str  # which networks, in words
+    weights: NDArray[np.float32] | None = (
+        None  # [N] the mentor's, of networks trained on the image; NaN where unknown
+    )
 
 
 def held_out_predictions(experiment: Experiment, images: TrainingImages) -> Predictions:
-    """Returns the probabilities that runs computed for images they held out: those of the confirmation's winner.
+    """Returns what the runs of the confirmation's winner computed for the images, whether held out or trained on.
 
-    Averaged over its runs; before there is a winner, those of the leader. Without a confirmation they are those of
-    the best trial for its validation images. Raises RequestError if no trial ran to its end.
+    It is averaged over these runs; before there is a winner, over those of the leader. Without a confirmation it is
+    what the best trial computed. Raises RequestError if no trial ran to its end.
     """
     return average_held_out(*best_runs(experiment), images)
 
@@ -137,7 +144,8 @@ def best_runs(experiment: Experiment) -> tuple[Experiment, list[Trial], str]:
 def average_held_out(
     experiment: Experiment, runs: Sequence[Trial], source: str, images: TrainingImages
 ) -> Predictions:
-    """Averages the probabilities that runs of an experiment computed for the images they held out."""
+    """Averages the probabilities for images that runs of an experiment held out, and the weights of the others."""
+    weight_sums, weight_counts = np.zeros((2, len(images.names)), dtype=np.float32)
     total = np.zeros((len(images.names), len(images.dataset.class_names)), dtype=np.float32)
     count = np.zeros(len(images.names), dtype=np.int64)
     for run in runs:
@@ -145,8 +153,14 @@ def average_held_out(
         if probabilities is not None and probabilities.shape == (len(held_out), total.shape[1]):
             total[held_out] += probabilities
             count[held_out] += 1
+        trained_on, weights = images.trained_on(run), example_weights(experiment, run)
+        if weights is not None and weights.shape == trained_on.shape:
+            is_weighted = np.isfinite(weights)
+            weight_sums[trained_on] += np.where(is_weighted, weights, 0)
+            weight_counts[trained_on] += is_weighted
     total /= np.maximum(count, 1)[:, None]
-    return Predictions(total, count > 0, count > 0, source)
+    mean_weights = np.where(weight_counts > 0, weight_sums / np.maximum(weight_counts, 1), np.float32(np.nan))
+    return Predictions(total, count > 0, count > 0, source, mean_weights)
 
 
 @dataclass(frozen=True)
@@ -184,7 +198,8 @@ class LabelTable:
     def of(cls, images: TrainingImages, predictions: Predictions) -> LabelTable:
         """Scores the labels and orders them; images that are equally suspicious stay in their order."""
         known = np.flatnonzero(predictions.is_known)
-        scores = label_scores(images.given[known], predictions.probabilities[known])
+        weights = None if predictions.weights is None else predictions.weights[known]
+        scores = label_scores(images.given[known], predictions.probabilities[known], weights)
         order = np.argsort(-scores, kind="stable")
         positions = known[order]
         probabilities, given = predictions.probabilities[positions], images.given[positions]

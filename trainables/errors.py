@@ -36,6 +36,10 @@ class NetworkError(ValueError):
     """The network cannot be built: its name is unknown, or its pretrained weights are missing."""
 
 
+class PluginError(ValueError):
+    """A plug-in cannot be used: it is not to be found, was not allowed, raises, or returns what does not fit."""
+
+
 class DeviceError(ValueError):
     """The device that was asked for is not there."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,8 +31,9 @@ from torch import Tensor
 from trainables.checkpoint import load_checkpoint, local_copy, save_checkpoint
 from trainables.data import Dataset
 from trainables.device import DeviceDataset, find_device
-from trainables.errors import CheckpointError, MissingPackageError, TrainingDiverged
+from trainables.errors import CheckpointError, MissingPackageError, NetworkError, PluginError, TrainingDiverged
 from trainables.files import Result, retry_with_backoff
+from trainables.plugins import PluginKind, Plugins, blamed_plugin, in_words, plugins_in
 from trainables.settings import DeviceName, TrialSettings
 from trainables.training import Trainer
 
@@ -51,8 +52,8 @@ class MentorMixTrainable(Trainable):
     """One trial after another in the same process; the dataset is copied to the device once.
 
     Use with `tune.with_parameters(MentorMixTrainable, dataset=..., threads=...)`; `threads` are torch's on the CPU,
-    `device` is where to train. `waits` names the run for `waiting_trials`; without it, no one is told of a trial that
-    waits for the storage.
+    `device` is where to train, `plugins` are those that trials use. `waits` names the run for `waiting_trials`;
+    without it, no one is told of a trial that waits for the storage.
     The configuration holds `settings`, the fields of `TrialSettings`; `resume_from`, the folder or the URI of a
     checkpoint to continue from, or None; `fold`, as `Dataset.fold` takes it (none: 0); and `trial` and `attempt`, its
     numbers, which its checkpoints get.
@@ -68,6 +69,7 @@ class MentorMixTrainable(Trainable):
     _failure: str
     _epoch: int
     _identity: dict[str, int]  # of the trial in its search
+    _plugins: Mapping[str, PluginKind]  # that the trial uses
 
     def setup(
         self,
@@ -76,6 +78,7 @@ class MentorMixTrainable(Trainable):
         threads: int = 1,
         waits: str = "",
         device: DeviceName = "auto",
+        plugins: Plugins | None = None,
     ) -> None:
         """Copies the dataset to the device and starts the trial. Raises ValueError without a dataset."""
         if dataset is None:
@@ -84,6 +87,8 @@ class MentorMixTrainable(Trainable):
         self._threads = threads
         self._waits = waits
         self._device = device
+        if plugins:
+            plugins.allow()
         self._data = None
         self._start(config)
 
@@ -142,6 +147,7 @@ class MentorMixTrainable(Trainable):
         self._trainer = None
         self._failure = ""
         self._epoch = 0
+        self._plugins = plugins_in(config["settings"])
         self._identity = {name: config[name] for name in ("trial", "attempt") if name in config}
         with ExitStack() as stack:
             resume_from = config["resume_from"]
@@ -201,7 +207,7 @@ class MentorMixTrainable(Trainable):
             if isinstance(error, torch.AcceleratorError) and getattr(error, "error_code", None) != CUDA_OUT_OF_MEMORY:
                 raise
             logger.exception("trial failed")
-            self._failure = failure_reason(error)
+            self._failure = failure_reason(error, self._plugins)
             self._trainer = None
         if self._trainer is None and torch.cuda.is_available():
             torch.cuda.empty_cache()  # the next trial in this process may need what this one held
@@ -225,8 +231,14 @@ def pack_answers(correct: Tensor) -> str:
     return base64.b64encode(np.packbits(correct.cpu().numpy()).tobytes()).decode()
 
 
-def failure_reason(error: Exception) -> str:
-    """Returns an error in one line, with its class unless the message alone explains it."""
+def failure_reason(error: Exception, plugins: Mapping[str, PluginKind] | None = None) -> str:
+    """Returns an error in one line, with its class unless the message alone explains it.
+
+    It names the plug-in that the error came from, or else those that the trial used.
+    """
+    if plugins and not isinstance(error, PluginError | NetworkError) and (blamed := blamed_plugin(error, plugins)):
+        return blamed[:MAX_REASON_LENGTH]
     message = " ".join(str(error).split())
     line = message if isinstance(error, _SELF_EXPLAINING) else f"{type(error).__name__}: {message}"
-    return line[:MAX_REASON_LENGTH]
+    used = f" (with {in_words(plugins)})" if plugins and not any(name in line for name in plugins) else ""
+    return line[: MAX_REASON_LENGTH - len(used)] + used

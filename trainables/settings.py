@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from trainables.files import user_path
+from trainables.plugins import PLUGIN_FORM, PLUGIN_PATTERN, is_plugin
 
 DatasetName = Literal["digits", "cifar10", "cifar100", "folder", "arrays"]
 NoiseKind = Literal["symmetric_exclusive", "symmetric_inclusive", "asymmetric", "pair_flip", "instance_dependent"]
@@ -43,16 +44,17 @@ TORCHVISION_PREFIX = "torchvision/"
 TIMM_PREFIX = "timm/"
 LIBRARY_PREFIXES = (TORCHVISION_PREFIX, TIMM_PREFIX)
 LIBRARY_NAMES = ", ".join(f"{prefix}NAME" for prefix in LIBRARY_PREFIXES)
+PluginName = Annotated[str, Field(pattern=PLUGIN_PATTERN, max_length=200)]
 
 
 def _known_network(name: str) -> str:
-    """Refuse what is neither one of our own networks nor marked as a library's, which only that library knows."""
+    """Refuse what is neither one of our own networks, nor a library's or a plug-in, which we do not know."""
     own = get_args(OwnNetwork)
-    if name in own or name.startswith(LIBRARY_PREFIXES):
+    if name in own or name.startswith(LIBRARY_PREFIXES) or is_plugin(name):
         return name
     near = get_close_matches(name, own, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown name {name!r}{hint} (known: {', '.join(sorted(own))}, {LIBRARY_NAMES})")
+    raise ValueError(f"unknown name {name!r}{hint} (known: {', '.join(sorted(own))}, {LIBRARY_NAMES}, {PLUGIN_FORM})")
 
 
 def _possible_path(value: Any) -> Any:

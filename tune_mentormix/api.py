@@ -15,6 +15,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from trainables.errors import PluginError
+from trainables.plugins import plugin_name
 from tune_mentormix.config.settings import RESUMABLE, STORAGE, read_settings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 AnyPath = str | PathLike[str]
 Storage = AnyPath | RemotePath
+PlugIn = str | type | Callable[..., Any]
 OnProgress = Callable[[SearchStatus], object]
 REFRESH_SECONDS = 1.0  # between two updates of what a notebook shows, and two calls of `on_progress`
 _OPTIONS = re.compile(r" \(--[^()]*\)")  # the options of the command line that a message names
@@ -70,7 +73,8 @@ def search(
         on_progress: called at most once a second with the status of the search.
         verbose: whether Ray's log is shown.
         **settings: every other setting of a search or of its trials, such as `data_dir`, `space` or `batch_size`;
-            docs/search.md and docs/method.md list them. `start_from` takes an experiment, too.
+            docs/search.md and docs/method.md list them. `start_from` takes an experiment, too. Where a plug-in can be
+            named, a class or a function will do (docs/plug-ins.md).
 
     Raises:
         RequestError: if a setting is wrong or the name is taken; nothing was created.
@@ -84,6 +88,7 @@ def search(
     start_from = settings.get("start_from")
     if isinstance(start_from, ExperimentHandle):
         settings["start_from"] = start_from.path
+    settings = _plugin_names(settings)
     given = {"name": name, "storage": _location(storage), "epochs": epochs, "num_samples": trials}
     with _in_pythons_words(), _stored(storage, dataset, settings) as of_dataset:
         values = settings | {key: value for key, value in given.items() if value is not None} | of_dataset
@@ -102,6 +107,7 @@ def resume(
     trials: int | None = None,
     on_progress: OnProgress | None = None,
     verbose: bool = False,
+    plug_ins: Sequence[PlugIn] = (),
     **changes: Any,
 ) -> ExperimentHandle:
     """Resumes an interrupted search, or extends a finished one, as the command `resume` does.
@@ -112,6 +118,7 @@ def resume(
         trials: how many in all, more than before; None: as before.
         on_progress: as in `search`.
         verbose: whether Ray's log is shown.
+        plug_ins: classes and functions that `search` was given, if this is another process.
         **changes: budgets, resources and `address`, where they differ from what they were.
 
     Raises:
@@ -122,6 +129,7 @@ def resume(
     allowed = ("trials", "address", *RESUMABLE)
     if wrong := sorted(changes.keys() - allowed):
         raise RequestError(f"{wrong[0]} cannot change in a resume; these may: {', '.join(allowed)}")
+    _plugin_names(plug_ins)
     if trials is not None:
         changes["num_samples"] = trials
     with _in_pythons_words():
@@ -134,23 +142,29 @@ def resume(
     return _ended(experiment)
 
 
-def open(name: str, *, storage: Storage = STORAGE) -> ExperimentHandle:
-    """Opens an experiment, also while it runs. Raises RequestError if there is none."""
+def open(name: str, *, storage: Storage = STORAGE, plug_ins: Sequence[PlugIn] = ()) -> ExperimentHandle:
+    """Opens an experiment, also while it runs. Raises RequestError if there is none.
+
+    `plug_ins` are classes and functions that `search` was given, for what trains or evaluates in another process.
+    """
+    _plugin_names(plug_ins)
     with _in_pythons_words():
         return ExperimentHandle(read_experiment(_location(storage), name))
 
 
-def load(folder: AnyPath, *, device: DeviceName = "auto") -> Model:
+def load(folder: AnyPath, *, device: DeviceName = "auto", plug_ins: Sequence[PlugIn] = ()) -> Model:
     """Loads the model that `export`, or the command of that name, wrote into a folder.
 
-    `device` is where it runs: `auto`, `cpu`, `cuda` or `mps`. Raises RequestError if a file is missing or was
-    changed, or if there are no weights or no such device.
+    `device` is where it runs: `auto`, `cpu`, `cuda` or `mps`. `plug_ins` are those whose code may run, by name, or
+    the classes and functions themselves: a network of one's own is not in the folder. Raises RequestError if a file
+    is missing or was changed, if there are no weights or no such device, or if a plug-in is missing or another one.
     """
     from tune_mentormix.export.evaluate import load_exported_classifier  # imports torch
     from tune_mentormix.export.read import read_folder
 
     with _in_pythons_words():
-        return Model(load_exported_classifier(read_folder(Path(folder)), device))
+        exported = read_folder(Path(folder), None, _plugin_names(plug_ins), ("network",))
+        return Model(load_exported_classifier(exported, device))
 
 
 class ExperimentHandle:
@@ -333,6 +347,20 @@ class Model:
             if isinstance(paths, list) and all(isinstance(path, str | PathLike) for path in paths):
                 return classify_files(self._classifier, image_files([Path(path) for path in paths]))
             return classify_arrays(self._classifier, images)
+
+
+def _plugin_names(values: Any) -> Any:
+    """Returns settings with the name of each class and function in its place. Raises RequestError as a plug-in."""
+    if isinstance(values, Mapping):
+        return {key: _plugin_names(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_plugin_names(value) for value in values]
+    if not callable(values):
+        return values
+    try:
+        return plugin_name(values)
+    except PluginError as error:
+        raise RequestError(str(error)) from error
 
 
 def _location(storage: Storage) -> Location:

@@ -17,6 +17,7 @@ from trainables.device import DeviceDataset
 from trainables.errors import CheckpointError, StorageUnavailableError, TrainingDiverged
 from trainables.files import MANIFEST_FILE, is_intact
 from trainables.mentormix import MentorMixTrainable, failure_reason
+from trainables.plugins import Plugins
 from trainables.settings import DeviceName, TrialSettings
 from trainables.training import Trainer
 
@@ -52,6 +53,7 @@ class DigitsTrainable(MentorMixTrainable):
         threads: int = 1,
         waits: str = "",
         device: DeviceName = "auto",
+        plugins: Plugins | None = None,
     ) -> None:
         super().setup(config, self.dataset, threads, device=device)
 

@@ -10,9 +10,11 @@ from typing import Any, cast
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainables.models.plugin_networks import build_plugin_network, check_plugin_network
 from trainables.models.pretrained import load_weights
 from trainables.models.resnet import resnet18_cifar, resnet32, small_cnn
 from trainables.models.wide_resnet import resnet32_wide
+from trainables.plugins import is_plugin
 from trainables.settings import TIMM_PREFIX, TORCHVISION_PREFIX, OwnNetwork, TrialSettings
 
 NETWORKS: dict[OwnNetwork, Callable[[int, int], nn.Module]] = {
@@ -35,9 +37,16 @@ def build_network(settings: TrialSettings, num_classes: int, in_channels: int) -
     return network
 
 
-def check_network(settings: TrialSettings, num_classes: int, in_channels: int) -> None:
-    """Checks before a search that trials can build their network; downloads pretrained weights. Raises as they do."""
+def check_network(
+    settings: TrialSettings, num_classes: int, in_channels: int, size: tuple[int, int] | None = None
+) -> None:
+    """Checks before a search that trials can build their network; downloads pretrained weights. Raises as they do.
+
+    A plug-in also has to take two images of `size`, height and width, if that is given.
+    """
     name = settings.network
+    if is_plugin(name) and size is not None:
+        check_plugin_network(name, num_classes, (in_channels, *size))
     if name.startswith(TORCHVISION_PREFIX):
         from trainables.models.torchvision_models import check_torchvision_model
 
@@ -60,6 +69,8 @@ def _build(settings: TrialSettings, num_classes: int, in_channels: int) -> nn.Mo
         from trainables.models.timm_models import build_timm_model
 
         return build_timm_model(name, pretrained, num_classes, in_channels)
+    if is_plugin(name):
+        return build_plugin_network(name, num_classes, in_channels)
     return NETWORKS[cast(OwnNetwork, name)](num_classes, in_channels)
 
 

@@ -15,6 +15,7 @@ from tune_mentormix.cli.options import (
     Commands,
     Device,
     Name,
+    PlugIns,
     Storage,
     argument,
     option,
@@ -86,11 +87,13 @@ def train(
     data_dir: DataDir = None,
     labels_file: LabelsFile = None,
     device: Device = "auto",
+    plug_in: PlugIns = None,
 ) -> None:
     """Train an exported configuration to its end. An interrupted training continues when it is called again."""
-    from tune_mentormix.export.read import read_exported
+    from tune_mentormix.export.read import allow_exported, read_exported
 
     exported = read_exported(config, {"data_dir": data_dir, "labels_file": labels_file})
+    allow_exported(exported, plug_in or (), config)
     from tune_mentormix.export.train import train_in_full  # imports torch
 
     with training_progress() as progress:
@@ -114,13 +117,14 @@ def evaluate(
     data_dir: DataDir = None,
     labels_file: LabelsFile = None,
     device: Device = "auto",
+    plug_in: PlugIns = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate exported weights: accuracy, accuracy by class, confusion matrix, calibration."""
     from tune_mentormix.export.read import read_folder
     from tune_mentormix.results.evaluation_log import read_evaluations
 
-    exported = read_folder(folder, {"data_dir": data_dir, "labels_file": labels_file})
+    exported = read_folder(folder, {"data_dir": data_dir, "labels_file": labels_file}, plug_in or ())
     if split == "test":
         earlier = len(read_evaluations(folder))
         before = f"AGAIN: it was used {earlier} × before" if earlier else "for the first time"
@@ -143,6 +147,7 @@ def predict(
     top_k: Annotated[int, typer.Option(min=1, help="How many of the most probable labels to show.")] = 1,
     out: Annotated[Path | None, path_option("CSV file to write, instead of printing.")] = None,
     device: Device = "auto",
+    plug_in: PlugIns = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify images with exported weights."""
@@ -150,7 +155,7 @@ def predict(
         raise RequestError("--out writes CSV: leave out --json")
     from tune_mentormix.export.read import read_folder
 
-    exported = read_folder(folder)
+    exported = read_folder(folder, None, plug_in or (), ("network",))
     from tune_mentormix.cli.tables import print_predictions, write_predictions
     from tune_mentormix.export.evaluate import image_files, predict_images  # imports torch
 

@@ -233,6 +233,13 @@ Dashboard = Annotated[
 Device = Annotated[
     DeviceName, typer.Option(help="Device to use; auto is a CUDA GPU if there is one, otherwise the CPU.")
 ]
+PlugIns = Annotated[
+    list[str] | None,
+    option(
+        "A plug-in whose code may run, where what was exported needs one. Repeatable.",
+        metavar="<package.module:name>",
+    ),
+]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Use a cluster that has no authentication.", rich_help_panel="Cluster")
 ]

@@ -12,6 +12,7 @@ from tune_mentormix.cli import console, options
 from tune_mentormix.cli.options import (
     AsJson,
     Name,
+    PlugIns,
     Storage,
     Verbose,
     argument,
@@ -139,6 +140,7 @@ def labels(
     page: Annotated[Path | None, path_option(PAGE_HELP)] = None,
     data_dir: Annotated[Path | None, path_option(MOVED_HELP.format("dataset"))] = None,
     labels_file: Annotated[Path | None, path_option(MOVED_HELP.format("label file"))] = None,
+    plug_in: PlugIns = None,
     storage: Storage = STORAGE,
 ) -> None:
     """Find the labels that are probably wrong, and write a corrected label file."""
@@ -150,7 +152,7 @@ def labels(
     from tune_mentormix.export.read import read_search_or_export
 
     moved = {"data_dir": data_dir, "labels_file": labels_file}
-    found = read_search_or_export(storage, name, moved)
+    found = read_search_or_export(storage, name, moved, plug_in or ())
     from tune_mentormix.cli.tables import print_correction, print_labels
     from tune_mentormix.export.predictions import suspicious_labels  # imports torch
 

@@ -14,6 +14,7 @@ from tune_mentormix.cli.options import AsJson, Commands, Name, Storage, option, 
 from tune_mentormix.config.settings import STORAGE
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
+from tune_mentormix.experiment.plugins import allow_plugins_of
 from tune_mentormix.formatting import NOTHING, format_accuracy
 from tune_mentormix.results.verification_summary import (
     Verification,
@@ -100,6 +101,7 @@ def _write_files(experiment: Experiment, out: Path | None, images: int) -> Verif
     from tune_mentormix.report.verify_page import write_verify_files  # imports NumPy and the data
 
     folder = out or (experiment.path if isinstance(experiment.path, Path) else Path(f"{experiment.name}-verify"))
+    allow_plugins_of(experiment)
     command = console.command_line(f"verify {experiment.name} --labels verify.csv", experiment.path.parent)
     return write_verify_files(experiment, folder, images, command)
 

@@ -13,12 +13,15 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import ray
 
 from trainables.errors import one_line
+from trainables.plugins import source_folders
 from tune_mentormix.cluster.jobs import package_folders
 from tune_mentormix.cluster.jobs_api import environment_variable
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, SearchFailedError
 
 CONNECT_SECONDS = 5.0  # in which a cluster's port accepts a connection
@@ -26,17 +29,19 @@ _JOIN_ATTEMPTS = "RAY_gcs_server_port_wait_time_s"  # of half a minute each, 20 
 
 
 @contextmanager
-def connection(address: str | None, verbose: bool) -> Iterator[None]:
+def connection(settings: SearchSettings, verbose: bool) -> Iterator[None]:
     """Joins the cluster at `address` (or `RAY_ADDRESS`), or starts Ray on this machine for this process alone.
 
-    Ray's own ports listen on every interface, which cannot be changed (2.60), so the Ray started here demands a
-    token that only this process and its workers know. A process that is connected already keeps its connection.
-    Raises RequestError if there is no cluster at the address, SearchFailedError if Ray cannot start on this machine.
+    The project's code, and that of the plug-ins, travels with the search. Ray's own ports listen on every interface,
+    which cannot be changed (2.60), so the Ray started here demands a token that only this process and its workers
+    know. A process that is connected already keeps its connection. Raises RequestError if there is no cluster at the
+    address, SearchFailedError if Ray cannot start on this machine.
     """
     if ray.is_initialized():
         yield
         return
-    _connect(address or os.environ.get("RAY_ADDRESS"), verbose)
+    code = [*package_folders(), *source_folders(settings.plugins())]
+    _connect(settings.address or os.environ.get("RAY_ADDRESS"), verbose, code)
     try:
         yield
     finally:
@@ -62,7 +67,7 @@ def check_reachable(address: str) -> None:
         raise _no_cluster(address, error) from error
 
 
-def _connect(address: str | None, verbose: bool) -> None:
+def _connect(address: str | None, verbose: bool, code: list[Path]) -> None:
     if not verbose:
         warnings.filterwarnings("ignore", module=r"ray\..*")
         for name in ("ray", "ray.tune", "ray.data", "ray.train"):
@@ -73,7 +78,7 @@ def _connect(address: str | None, verbose: bool) -> None:
         check_reachable(address)
     elif "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray writes one that every user can read
-    own_packages = {"py_modules": [str(folder) for folder in package_folders()], "excludes": ["__pycache__"]}
+    own_packages = {"py_modules": [str(path) for path in code], "excludes": ["__pycache__"]}
     output: list[bytes] = []
     try:
         with (

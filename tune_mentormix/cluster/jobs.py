@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import search_spaces
 import trainables
 import tune_mentormix
+from trainables.errors import PluginError
+from trainables.plugins import source_digests, source_folders
 from tune_mentormix.cluster.jobs_api import ClusterError, JobsApi, NoAnswerError, is_loopback, jobs_address
 from tune_mentormix.cluster.submissions import (
     Action,
@@ -95,7 +97,7 @@ class ClusterJobs:
         if path.exists():
             raise RequestError(f"{path} exists already; choose another --name, or resume it: resume {name} --submit")
         sent = settings.model_copy(update={"name": name, "storage": self.storage, "address": None})
-        return self._send(name, "search", sent.model_dump(mode="json"))
+        return self._send(name, "search", sent.model_dump(mode="json"), _code_of_plugins(sent))
 
     def resume(self, name: str, changes: dict[str, Any]) -> Job:
         """Resumes a search, however it ended, with changed settings; one whose driver never started is sent again.
@@ -107,11 +109,12 @@ class ClusterJobs:
             experiment = read_experiment(self.storage, name)
             Lease(path).check_free()
             resumed_settings(experiment, self.storage, changes)
-            return self._send(name, "resume", changes, experiment.last_event)
+            return self._send(name, "resume", changes, _code_of_plugins(experiment.settings), experiment.last_event)
         submission = self._latest(name)
         if submission.action != "search":
             raise RequestError(f"{name} is gone from {self.storage}: submit it again")
-        return self._send(name, "search", changed_settings(submission.settings, changes).model_dump(mode="json"))
+        settings = changed_settings(submission.settings, changes)
+        return self._send(name, "search", settings.model_dump(mode="json"), _code_of_plugins(settings))
 
     def stop(self, name: str, wait: bool = True) -> None:
         """Interrupts a search so that it can be resumed, and waits until its driver has ended or was killed.
@@ -150,11 +153,13 @@ class ClusterJobs:
             async for lines in client.tail_job_logs(submission_id):
                 yield lines
 
-    def _send(self, name: str, action: Action, settings: dict[str, Any], last_event: float = 0.0) -> Job:
+    def _send(
+        self, name: str, action: Action, settings: dict[str, Any], code: Sequence[Path], last_event: float = 0.0
+    ) -> Job:
         self._check_inactive(name, last_event)
         submission = record_submission(self.storage, name, self.address, action, settings)
         try:
-            self._submit_job(submission)
+            self._submit_job(submission, code)
         except NoAnswerError:
             raise  # its record stays: if the job was taken nevertheless, its driver reads it
         except BaseException:
@@ -162,10 +167,10 @@ class ClusterJobs:
             raise
         return Job(name, submission.submission_id, "pending", submission.submitted, None, "", alive=True)
 
-    def _submit_job(self, submission: Submission) -> None:
+    def _submit_job(self, submission: Submission, code: Sequence[Path]) -> None:
         record = ["submitted", submission.name, str(submission.number), "--storage", str(self.storage)]
         deadline = time.monotonic() + AGENT_SECONDS
-        with runtime_env() as environment:
+        with runtime_env(code) as environment:
             while True:
                 try:
                     with self._api.client() as client:
@@ -256,17 +261,32 @@ def _recorded_job(storage: Location, name: str, state_of: StateOf, known: dict[s
         return replace(job, state="unreadable", message=str(error))
 
 
+def _code_of_plugins(settings: SearchSettings) -> list[Path]:
+    """Returns the files that a search's plug-ins need on a cluster; they are not imported here."""
+    try:
+        source_digests(settings.plugins())  # each is there
+    except PluginError as error:
+        raise RequestError(str(error)) from error
+    return source_folders(settings.plugins())
+
+
 def package_folders() -> list[Path]:
     """Returns the folders of our packages, which travel to the cluster with each search."""
     return [Path(str(package.__file__)).parent for package in (tune_mentormix, trainables, search_spaces)]
 
 
 @contextmanager
-def runtime_env() -> Iterator[dict[str, Any]]:
-    """Yields Ray's runtime environment of a job; the folder that it names exists while the block runs."""
+def runtime_env(more: Iterable[Path] = ()) -> Iterator[dict[str, Any]]:
+    """Yields Ray's runtime environment of a job; the folder that it names exists while the block runs.
+
+    It holds our packages, and `more` packages and modules.
+    """
     with TemporaryDirectory(prefix="tune-mentormix-") as folder:
-        for source in package_folders():
-            shutil.copytree(source, Path(folder) / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+        for source in (*package_folders(), *more):
+            if source.is_dir():
+                shutil.copytree(source, Path(folder) / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, folder)
         yield {
             "working_dir": folder,
             # By default, Ray stops a job with SIGTERM and kills it three seconds later.

@@ -16,7 +16,8 @@ import ray
 from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables.errors import DeviceError, one_line
+from trainables.errors import DeviceError, PluginError, one_line
+from trainables.plugins import CHECK_SECONDS, in_words, sendable, why_not_usable
 from tune_mentormix.cluster.connection import joins_cluster
 from tune_mentormix.cluster.resources import check_resources
 from tune_mentormix.config.settings import SearchSettings
@@ -65,6 +66,7 @@ def check_cluster(settings: SearchSettings) -> None:
     check_resources(settings)
     if not joins_cluster(settings.address):
         _check_device(settings)
+        _check_plugins(settings)
         return
     with storage_probe(settings.storage) as folder:
         reports = _ask_nodes(folder)
@@ -74,6 +76,7 @@ def check_cluster(settings: SearchSettings) -> None:
         reason = incompatibility(report, here, seen[node_id], settings.storage)
         if reason:
             raise RequestError(reason)
+    _check_plugins(settings)
     check_resources(settings)  # of the nodes that are left
 
 
@@ -86,6 +89,35 @@ def _check_device(settings: SearchSettings) -> None:
             find_device(settings.device)
         except DeviceError as error:
             raise RequestError(f"{error} (--device)") from error
+
+
+def _check_plugins(settings: SearchSettings) -> None:
+    """Raises RequestError unless every node can import the plug-ins of the search within a time."""
+    kinds = settings.plugins()
+    if not kinds:
+        return
+    try:
+        plugins = sendable(kinds)
+    except PluginError as error:
+        raise RequestError(str(error)) from error
+    ask = ray.remote(num_cpus=0, max_retries=0)(why_not_usable)
+    for node_id, node in _nodes_with_cpus().items():
+        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        task = ask.options(scheduling_strategy=there).remote(plugins)
+        try:
+            reason = ray.get(task, timeout=CHECK_SECONDS)
+        except (NodeDiedError, TaskUnschedulableError):
+            continue  # the other nodes are used
+        except GetTimeoutError as error:
+            ray.cancel(task, force=True)
+            raise RequestError(
+                f"{in_words(kinds)} cannot be imported on node {node}: no answer within {CHECK_SECONDS:g} s"
+            ) from error
+        except RayError as error:
+            why = " ".join(str(getattr(error, "cause", None) or error).split())[-300:]
+            raise RequestError(f"{in_words(kinds)} cannot be used on node {node}: {why}") from error
+        if reason:
+            raise RequestError(f"{reason} (on node {node})")
 
 
 def incompatibility(report: NodeReport, here: NodeReport, seen: bool, storage: Location) -> str | None:

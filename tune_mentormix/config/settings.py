@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from trainables.errors import shorten
+from trainables.plugins import PluginKind, plugins_in
 from trainables.settings import (
     MAX_COUNT,
     PRESETS,
@@ -136,7 +137,7 @@ class SearchSettings(DataSettings):
     A settings file may hold its lines here; see [Search spaces](search.md#search-spaces).
     """
     network: NetworkName = "small_cnn"
-    """Network architecture of all trials, or torchvision/NAME, timm/NAME.
+    """Network architecture of all trials, or torchvision/NAME, timm/NAME, package.module:name.
 
     See [Networks](method.md#networks).
     """
@@ -278,6 +279,17 @@ class SearchSettings(DataSettings):
         """Returns the hyperparameters that all trials share, but for those of the space."""
         preset = PRESETS[self.preset] if self.preset else {}
         return preset | self.trial | {"network": self.network, "epochs": self.epochs, "seed": self.seed}
+
+    def plugins(self) -> dict[str, PluginKind]:
+        """Returns the plug-ins that the search names, by name; also those of a space that is written out."""
+        found = plugins_in(vars(self)) | plugins_in(self.trial)
+        for trial in self.first_trials:
+            found |= plugins_in(trial)
+        for key, entry in self.space.items() if isinstance(self.space, dict) else ():
+            choices = entry.get("choices") if isinstance(entry, dict) else [entry]
+            for choice in choices if isinstance(choices, list) else ():
+                found |= plugins_in({key: choice})
+        return found
 
     def gpus(self) -> float:
         """Returns the GPUs of one trial, once `gpus_per_trial` was decided."""

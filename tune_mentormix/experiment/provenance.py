@@ -7,6 +7,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 import tune_mentormix
+from trainables.plugins import PluginKind, source_digests
 from trainables.settings import LabelsKind
 from tune_mentormix.storage.paths import Location, write_atomically
 
@@ -65,10 +67,11 @@ class Provenance(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)  # by package
     commit: str | None = None  # of git; None outside a checkout
     dataset: DatasetFacts = Field(default_factory=DatasetFacts)
+    plug_ins: dict[str, str] = Field(default_factory=dict)  # name → sha256 of its source
 
     @classmethod
-    def collect(cls, dataset: Dataset) -> Self:
-        """Returns the provenance of a search that this process starts now."""
+    def collect(cls, dataset: Dataset, plugins: Mapping[str, PluginKind] | None = None) -> Self:
+        """Returns the provenance of a search, with these plug-ins, that this process starts now."""
         return cls(
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             command=" ".join(Path(word).name if n == 0 else word for n, word in enumerate(sys.argv)),
@@ -77,6 +80,7 @@ class Provenance(BaseModel):
             versions=package_versions(),
             commit=git_commit(),
             dataset=DatasetFacts.of(dataset),
+            plug_ins=source_digests(plugins or {}),
         )
 
 

@@ -16,6 +16,7 @@ from trainables.model_file import ModelDescription, ModelFile
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.checkpoints import newest_checkpoint
 from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.plugins import allow_plugins_of
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.export.evaluate import check_classes
 from tune_mentormix.export.manifest import MODEL_FILE
@@ -48,6 +49,7 @@ def suspicious_labels(
 
 def _by_search(experiment: Experiment, moved: Mapping[str, Path | None]) -> LabelTable:
     runs, finished, _ = best_runs(experiment)  # refused before the data are loaded
+    allow_plugins_of(experiment)
     images = images_of(experiment, moved)
     predictions = held_out_predictions(experiment, images)
     if not predictions.is_known.all():

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.data import Dataset
 from trainables.device import find_device
-from trainables.errors import DeviceError, MissingPackageError, NetworkError, TrainingDiverged, one_line
+from trainables.errors import DeviceError, MissingPackageError, NetworkError, PluginError, TrainingDiverged, one_line
 from trainables.files import is_intact
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.settings import DeviceName, TrialSettings
@@ -93,7 +93,7 @@ def train_to_the_end(
     """
     try:
         trainer = begin_training(exported.config, dataset, exported.threads, device)
-    except (NetworkError, MissingPackageError) as error:
+    except (NetworkError, PluginError, MissingPackageError) as error:
         raise RequestError(str(error)) from error
     checkpoints = sorted(folder.glob("checkpoint-*"))
     whole = [folder for folder in checkpoints if is_intact(folder)]
@@ -131,7 +131,7 @@ def trained_model(trainer: Trainer, dataset: Dataset) -> ModelFile:
 def _initialise_folder(out: Path, exported: ExportedConfig, all_images: bool) -> None:
     """Writes the configuration into `out`, or checks that an earlier run wrote the same one."""
     config = out / CONFIG_FILE
-    values = {"format": FORMAT, **exported.model_dump(mode="json")} | ({"all_images": True} if all_images else {})
+    values = {"format": FORMAT, **exported.record()} | ({"all_images": True} if all_images else {})
     if config.is_file():
         if read_yaml(config).values != values:
             raise RequestError(f"{out} holds the training of another configuration; choose another --out")
@@ -156,6 +156,7 @@ def _training_record(
         "model": model.model_dump(),
         "metrics": metric_records(trainer.metrics, trainer.epoch, exported.labels),
         "dataset": exported.data.model_dump(mode="json") | DatasetFacts.of(dataset).model_dump(mode="json"),
+        "plug_ins": exported.plug_ins,
         "seeds": {"trial": trainer.settings.seed, "data": exported.data.data_seed},
         "trained_with": environment_record(),
     }

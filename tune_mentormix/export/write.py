@@ -15,11 +15,13 @@ from trainables.checkpoint import Which, local_copy, read_weights
 from trainables.errors import CheckpointError, MissingPackageError, ModelFileError, one_line
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.onnx_export import check_onnx_packages, write_onnx
+from trainables.plugins import plugins_in
 from trainables.settings import TrialSettings
 from tune_mentormix.config.settings import FORMAT
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.checkpoints import newest_checkpoint
 from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.plugins import allow_plugins_of
 from tune_mentormix.experiment.provenance import LABEL_NOISE_FILE
 from tune_mentormix.experiment.trial import ComputeUsage, Trial
 from tune_mentormix.export import manifest
@@ -87,6 +89,7 @@ def export_best(
             raise RequestError(f"there is no ONNX file without weights: {why_no_model}")
         if onnx:
             check_onnx_packages()
+            allow_plugins_of(experiment)
         _prepare_folder(out)
         if model:
             write_model(out / manifest.MODEL_FILE, model)
@@ -124,10 +127,13 @@ def _refit(
         threads=experiment.settings.threads(),
         fingerprint=experiment.provenance.dataset.fingerprint,
         labels=experiment.labels_kind,
+        plug_ins=_plug_ins(experiment, trial),
     )
     _check_folder(out)
+    allow_plugins_of(experiment)
     dataset = load_exported_data(exported).all_images()
-    digest = hashlib.sha256(exported.model_dump_json().encode()).hexdigest()
+    text = exported.model_dump_json(exclude=None if exported.plug_ins else {"plug_ins"})
+    digest = hashlib.sha256(text.encode()).hexdigest()
     trainer = train_to_the_end(exported, dataset, out / f"{REFIT_PREFIX}{digest[:16]}", progress)
     record = ModelRecord(epoch=trainer.epoch, trained_on="all images", val_accuracy=None)
     return trained_model(trainer, dataset), record
@@ -211,7 +217,14 @@ def _config_record(
         "fingerprint": experiment.provenance.dataset.fingerprint,
         "threads": experiment.settings.threads(),
         "provenance": experiment.provenance.model_dump(mode="json"),
+        **({"plug_ins": plug_ins} if (plug_ins := _plug_ins(experiment, trial)) else {}),
     }
+
+
+def _plug_ins(experiment: Experiment, trial: Trial) -> dict[str, str]:
+    """Returns the plug-ins that a trial and its data need, with the digests of their source."""
+    kinds = plugins_in(trial.config) | plugins_in(experiment.settings.data_settings().model_dump())
+    return {name: experiment.provenance.plug_ins.get(name, "") for name in kinds}
 
 
 def _search_record(
@@ -244,6 +257,7 @@ def _search_record(
             ),
         ],
         "dataset": settings.data_settings().model_dump(mode="json") | began["dataset"],
+        "plug_ins": _plug_ins(experiment, trial),
         "seeds": {"trial": trial.config["seed"], "search": settings.seed, "data": settings.data_seed},
         "compute": {
             "counted": "seconds of every epoch, run twice or not, × cpus_per_trial, gpus_per_trial",

@@ -21,6 +21,7 @@ from ray.tune.logger import TBXLoggerCallback
 
 from trainables.errors import StorageUnavailableError, one_line
 from trainables.mentormix import waiting_trials
+from trainables.plugins import in_words, plugins_in
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.checkpoints import CHECKPOINTS_KEPT, validation_probabilities
 from tune_mentormix.experiment.events import (
@@ -295,6 +296,8 @@ class TrialTimeout(Callback):
     def _end(self, number: int, trial: Any) -> None:
         if not self._experiment.trials[number].has_ended:
             error = f"no report for {format_duration(self._timeout)} (trial_timeout): the worker was killed"
+            if plugins := plugins_in(self._experiment.trials[number].config):
+                error += f" (with {in_words(plugins)})"
             self._journal.record(Failed(trial=number, error=error, worker_lost=True))
         ray.kill(trial.temporary_state.ray_actor)
 

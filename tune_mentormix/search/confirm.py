@@ -12,6 +12,7 @@ import ray
 from trainables.data import Dataset, load_test_split
 from trainables.errors import DatasetError
 from trainables.inference import final_accuracy
+from trainables.plugins import with_plugins
 from trainables.settings import MAX_COUNT
 from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
@@ -84,7 +85,7 @@ def confirm_search(
     elif not experiment.ranked_trials():
         raise RequestError(f"{name} has no trial that ran to the end yet: there is nothing to confirm")
     request = stored_request(experiment, settings)
-    with connection(settings.address, verbose):
+    with connection(request.settings, verbose):
         check_cluster(settings)
         path = experiment.path / CONFIRMATION_FOLDER
         path.mkdir(exist_ok=True)
@@ -143,7 +144,7 @@ def _begin_or_extend(
         "searched": confirmation.searched,
         "folds": confirmation.folds,
         "candidates": [asdict(candidate) for candidate in confirmation.candidates],
-        "provenance": Provenance.collect(request.dataset).model_dump(mode="json"),
+        "provenance": Provenance.collect(request.dataset, request.settings.plugins()).model_dump(mode="json"),
     }
     if confirmation.ablate:
         values["ablate"] = True
@@ -274,7 +275,8 @@ def _measure(
     confirmation: Confirmation, compared: list[Candidate], settings: SearchSettings, data: tuple[Any, Any, Any]
 ) -> dict[str, dict[str, float]]:
     """Accuracies by candidate and seed, each measured in a Ray task with the resources of a trial."""
-    measure = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=settings.gpus())(final_accuracy)
+    remote = ray.remote(num_cpus=settings.cpus_per_trial, num_gpus=settings.gpus())
+    measure = remote(with_plugins(final_accuracy, settings.plugins()))
     dataset, images, labels = (ray.put(part) for part in data)
     tasks = {
         candidate.name: {

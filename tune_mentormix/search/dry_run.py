@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import ray
 
+from trainables.plugins import with_plugins
 from trainables.settings import TrialSettings
 from trainables.training import time_one_epoch
 from tune_mentormix.cluster.connection import connection
@@ -54,7 +55,7 @@ def dry_run(request: SearchRequest, verbose: bool = False) -> DryRun:
 
     Raises RequestError if the cluster cannot run it, and SearchFailedError if the epoch fails.
     """
-    with connection(request.settings.address, verbose):
+    with connection(request.settings, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
         concurrent = min(settings.num_samples, max_concurrent_trials(settings))
@@ -66,7 +67,7 @@ def _measure(settings: SearchSettings, request: SearchRequest) -> tuple[int, flo
     """Times one epoch with the resources of a trial."""
     values = control_configs(["published"], len(request.dataset.class_names))["published"]
     published = TrialSettings(**(settings.common_trial_settings() | request.space.fixed | values)).model_dump()
-    task = ray.remote(time_one_epoch).options(
+    task = ray.remote(with_plugins(time_one_epoch, settings.plugins())).options(
         num_cpus=settings.cpus_per_trial, num_gpus=settings.gpus(), max_retries=0
     )
     try:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from trainables.data import Dataset, load_dataset
-from trainables.errors import DatasetError, MissingPackageError, NetworkError
+from trainables.errors import DatasetError, MissingPackageError, NetworkError, PluginError
+from trainables.plugins import allow_plugins, is_plugin
 from trainables.settings import LIBRARY_PREFIXES, TrialSettings
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import SearchSpace, resolve_space
@@ -22,6 +23,7 @@ from tune_mentormix.config.settings import SearchSettings, default_name
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
+from tune_mentormix.experiment.plugins import allow_recorded
 from tune_mentormix.export.read import read_exported
 from tune_mentormix.storage.listing import has_file
 from tune_mentormix.storage.paths import check_new
@@ -83,7 +85,7 @@ def _check_sizes(request: SearchRequest) -> None:
 
     def largest(name: str) -> float:
         shared = request.space.highest(name, settings.common_trial_settings())
-        return max([shared, *(trial.get(name, 0) for trial in settings.first_trials)])
+        return float(max([shared, *(trial.get(name, 0) for trial in settings.first_trials)]))
 
     batch = largest("batch_size")
     if batch > images:
@@ -98,26 +100,31 @@ def _check_sizes(request: SearchRequest) -> None:
             )
 
 
-def check_request(settings: SearchSettings) -> SearchRequest:
+def check_request(settings: SearchSettings, begun: Experiment | None = None) -> SearchRequest:
     """Reads search space, warm start and data; the request's settings hold the first two in full.
 
-    Raises RequestError if they do not fit together, or if the data, the network or a tracker is missing.
+    `begun` is the experiment of a search that was started before. Raises RequestError if they do not fit together, or
+    if the data, the network, a plug-in or a tracker is missing, or a plug-in is another one than before.
     """
     missing = next((name for name in settings.tracker if find_spec(name) is None), None)
     if missing:
         raise RequestError(f"tracker {missing} is not installed: {how_to_install(missing)} (--tracker)")
     written_out, space = read_space(settings)
+    plugins = written_out.plugins()
+    if begun:
+        allow_recorded(plugins, begun.provenance.plug_ins, begun.name)
+    allow_plugins(plugins)
     try:
         dataset = load_dataset(settings.data_settings())
         _check_networks(written_out, space, dataset)
-    except (DatasetError, NetworkError, MissingPackageError) as error:
+    except (DatasetError, NetworkError, PluginError, MissingPackageError) as error:
         raise RequestError(str(error)) from error
     return SearchRequest(written_out, space, dataset)
 
 
 def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRequest:
     """Reads the request of an experiment again, with its data. Raises RequestError if the data changed."""
-    request = check_request(settings)
+    request = check_request(settings, experiment)
     if request.dataset.fingerprint != experiment.provenance.dataset.fingerprint:
         raise RequestError(
             f"the data of {experiment.name} changed since the search began, so nothing would be comparable: "
@@ -130,7 +137,8 @@ def _check_networks(settings: SearchSettings, space: SearchSpace, dataset: Datas
     """Checks that trials can build their network from each start that the search may give them."""
     common = settings.common_trial_settings() | space.fixed
     starts = [space.values_of(name, common.get(name)) for name in ("pretrained", "weights")]
-    if not settings.network.startswith(LIBRARY_PREFIXES) and starts[1] == (None,):
+    is_ours = not settings.network.startswith(LIBRARY_PREFIXES) and not is_plugin(settings.network)
+    if is_ours and starts[1] == (None,):
         return
     from trainables.models import check_network  # imports torch
 
@@ -140,7 +148,8 @@ def _check_networks(settings: SearchSettings, space: SearchSpace, dataset: Datas
             trial = TrialSettings.model_validate(start)
         except ValidationError as error:
             raise RequestError(describe(error.errors()[0], TrialSettings)) from error
-        check_network(trial, len(dataset.class_names), dataset.train_images.shape[3])
+        height, width, channels = dataset.train_images.shape[1:]
+        check_network(trial, len(dataset.class_names), channels, (height, width))
 
 
 def read_space(settings: SearchSettings) -> tuple[SearchSettings, SearchSpace]:

@@ -35,11 +35,11 @@ def start_search(asked: SearchSettings | SearchRequest, progress: Progress, verb
     the search cannot run with these settings.
     """
     request = asked if isinstance(asked, SearchRequest) else new_request(asked)
-    with connection(request.settings.address, verbose):
+    with connection(request.settings, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
         path = experiment_path(settings.storage, str(settings.name))
-        experiment = Experiment(path, settings, Provenance.collect(request.dataset))
+        experiment = Experiment(path, settings, Provenance.collect(request.dataset, settings.plugins()))
         with hold_new_experiment(experiment, request.dataset):
             return _run(experiment, replace(request, settings=settings), progress)
 
@@ -56,7 +56,7 @@ def resume_search(
     lease = Lease(experiment.path)
     lease.check_free()
     request = stored_request(experiment, resumed_settings(experiment, storage, changes))
-    with connection(request.settings.address, verbose):
+    with connection(request.settings, verbose):
         check_cluster(request.settings)
         with lease.acquire():
             experiment = read_experiment(storage, name)  # again: from here on, this process is the only writer

@@ -17,6 +17,7 @@ from ray.tune import CheckpointConfig, PlacementGroupFactory, TuneError
 from trainables.data import Dataset
 from trainables.errors import one_line
 from trainables.mentormix import MentorMixTrainable
+from trainables.plugins import sendable
 from tune_mentormix.cluster.connection import joins_cluster
 from tune_mentormix.cluster.health import watch_ray
 from tune_mentormix.cluster.resources import max_concurrent_trials
@@ -191,7 +192,12 @@ def _system_error(error: BaseException | None) -> OSError | None:
 def _trainable(settings: SearchSettings, dataset: Dataset, waits: str) -> Any:
     """The trainable with its data, put once into Ray's object store, and what each trial may use."""
     trainable = tune.with_parameters(
-        MentorMixTrainable, dataset=dataset, threads=settings.threads(), waits=waits, device=settings.device
+        MentorMixTrainable,
+        dataset=dataset,
+        threads=settings.threads(),
+        waits=waits,
+        device=settings.device,
+        plugins=sendable(settings.plugins()),
     )
     resources = PlacementGroupFactory([{"CPU": settings.cpus_per_trial, "GPU": settings.gpus()}])
     return tune.with_resources(trainable, resources)

@@ -88,7 +88,9 @@ def admit(submitted: Mapping[str, Any], server: ServerSettings) -> SearchSetting
     for key in ("trial", "space"):
         if isinstance(submitted.get(key), Mapping) and "weights" in submitted[key]:
             raise NotAllowedError("weights cannot be set through the service")
-    return _bounded(with_demonstration(dict(submitted)), server)
+    settings = _bounded(with_demonstration(dict(submitted)), server)
+    _refuse_plugins(settings)
+    return settings
 
 
 def admit_changes(experiment: Experiment, changes: Mapping[str, Any], server: ServerSettings) -> dict[str, Any]:
@@ -96,6 +98,7 @@ def admit_changes(experiment: Experiment, changes: Mapping[str, Any], server: Se
     for key in changes:
         if key not in RESUMABLE:
             raise NotAllowedError(f"{key} cannot change in a resume; these may: {', '.join(RESUMABLE)}")
+    _refuse_plugins(experiment.settings)
     given = {key: value for key, value in changes.items() if value is not None}
     stored = experiment.settings.model_dump(mode="json", warnings=False)
     settings = _bounded(stored | {"num_samples": experiment.num_samples} | given, server)
@@ -171,6 +174,11 @@ def _check_data(settings: SearchSettings, server: ServerSettings) -> None:
     default = SearchSettings.model_fields["cache_dir"].default
     if settings.start_from or settings.tracker or settings.cache_dir != default:  # of a search started elsewhere
         raise NotAllowedError("start_from, tracker and cache_dir cannot be set through the service")
+
+
+def _refuse_plugins(settings: SearchSettings) -> None:
+    for name, kind in settings.plugins().items():
+        raise NotAllowedError(f"{kind} {name} is a plug-in: the service runs no code but its own")
 
 
 def _check_space(space: Any) -> None:

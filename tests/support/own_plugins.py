@@ -1,0 +1,105 @@
+"""Plug-ins of the tests: good ones, and every kind of bad one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+GOOD = "tests.support.own_plugins:TinyNet"
+
+
+class TinyNet(nn.Module):
+    """A network as users write it."""
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(in_channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(images).mean(dim=(2, 3)))
+        return logits
+
+
+class _Changed(TinyNet):
+    """Changes what comes out."""
+
+    def __init__(self, num_classes: int, in_channels: int, change: Callable[[Tensor], object]) -> None:
+        super().__init__(num_classes, in_channels)
+        self.change = change
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.change(super().forward(images))  # type: ignore[return-value]
+
+
+def raising(num_classes: int, in_channels: int) -> nn.Module:
+    raise KeyError("no such layer")
+
+
+def raising_later(num_classes: int, in_channels: int) -> nn.Module:
+    return RaisesLater(num_classes, in_channels)
+
+
+class RaisesLater(TinyNet):
+    """Passes the check, and raises in training."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > 2:
+            raise IndexError("too many birds")
+        return super().forward(images)
+
+
+def no_network(num_classes: int, in_channels: int) -> object:
+    return "a network"
+
+
+def wrong_shape(num_classes: int, in_channels: int) -> nn.Module:
+    return TinyNet(num_classes + 1, in_channels)
+
+
+def wrong_kind(num_classes: int, in_channels: int) -> nn.Module:
+    return _Changed(num_classes, in_channels, lambda logits: logits.long())
+
+
+def not_a_number(num_classes: int, in_channels: int) -> nn.Module:
+    return _Changed(num_classes, in_channels, lambda logits: logits * float("nan"))
+
+
+def no_tensor(num_classes: int, in_channels: int) -> nn.Module:
+    return _Changed(num_classes, in_channels, lambda logits: {"logits": logits})
+
+
+def cut_off(num_classes: int, in_channels: int) -> nn.Module:
+    return _Changed(num_classes, in_channels, lambda logits: logits.detach())
+
+
+def without_parameters(num_classes: int, in_channels: int) -> nn.Module:
+    return nn.Flatten()
+
+
+def lazy(num_classes: int, in_channels: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
+
+
+def hanging(num_classes: int, in_channels: int) -> nn.Module:
+    time.sleep(5)
+    return TinyNet(num_classes, in_channels)
+
+
+ONE_FOR_ALL = TinyNet(10, 3)
+
+
+def shared(num_classes: int, in_channels: int) -> nn.Module:
+    return ONE_FOR_ALL
+
+
+def other_weights(num_classes: int, in_channels: int) -> nn.Module:
+    network = TinyNet(num_classes, in_channels)
+    torch.nn.init.constant_(network.head.bias, time.perf_counter())
+    return network
+
+
+A_NUMBER = 3

@@ -1,0 +1,81 @@
+"""Contract tests for plug-ins: each function raises `PluginError`, in one line, if a plug-in breaks its protocol.
+
+>>> from tune_mentormix.testing import check_network
+>>> check_network("birds.networks:BirdNet", num_classes=200)  # doctest: +SKIP
+
+docs/plug-ins.md has the protocols. A plug-in is given by its name, or as the class or the function itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trainables.errors import PluginError
+from trainables.plugins import allow_plugins, call_plugin, plugin_name
+
+__all__ = ["PluginError", "check_network"]
+
+PlugIn = str | type | Callable[..., Any]
+
+
+def check_network(
+    network: PlugIn, *, num_classes: int = 10, in_channels: int = 3, size: tuple[int, int] = (32, 32)
+) -> None:
+    """Checks that a network can be built, trained, averaged, saved and loaded.
+
+    Args:
+        network: `builder(num_classes, in_channels) -> nn.Module`.
+        num_classes: K.
+        in_channels: of the images, 1 or 3.
+        size: height and width of the images.
+    """
+    import torch
+
+    from trainables.models.plugin_networks import try_network
+
+    name = _allowed(network)
+    shape = (in_channels, *size)
+
+    def build() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return try_network(name, num_classes, shape).eval()
+
+    torch_state = torch.get_rng_state()
+    try:
+        first, second = build(), build()
+        with torch.no_grad():
+            for count in (1, 5):
+                images = torch.rand(count, *shape) * 2 - 1
+                logits = call_plugin("network", name, lambda given=images: first(given))
+                if logits.shape != (count, num_classes):
+                    raise PluginError(
+                        f"network {name} must return logits [{count}, {num_classes}], got {list(logits.shape)}"
+                    )
+            if first is second or _shares_weights(first, second):
+                raise PluginError(f"network {name} must be a new network at each call, with weights of its own")
+            if not _equal(first.state_dict(), second.state_dict()):
+                raise PluginError(f"network {name} has other weights for the same seed: draw them with torch alone")
+            for parameter in second.parameters():
+                parameter.add_(1)
+            call_plugin("network", name, lambda: second.load_state_dict(first.state_dict()))
+            averaged = torch.func.functional_call(second, dict(first.named_parameters()), (images,))
+            if not (torch.equal(second(images), logits) and torch.equal(averaged, logits)):
+                raise PluginError(f"network {name} computes something else after its weights are saved and loaded")
+    finally:
+        torch.set_rng_state(torch_state)
+
+
+def _allowed(plug_in: PlugIn) -> str:
+    name = plugin_name(plug_in)
+    allow_plugins([name])
+    return name
+
+
+def _shares_weights(first: Any, second: Any) -> bool:
+    own = {parameter.data_ptr() for parameter in first.parameters()}
+    return any(parameter.data_ptr() in own for parameter in second.parameters())
+
+
+def _equal(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    return first.keys() == second.keys() and all(bool((first[key] == second[key]).all()) for key in first)

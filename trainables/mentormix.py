@@ -52,8 +52,8 @@ class MentorMixTrainable(Trainable):
     """One trial after another in the same process; the dataset is copied to the device once.
 
     Use with `tune.with_parameters(MentorMixTrainable, dataset=..., threads=...)`; `threads` are torch's on the CPU,
-    `device` is where to train, `plugins` are those that trials use. `waits` names the run for `waiting_trials`;
-    without it, no one is told of a trial that waits for the storage.
+    `device` is where to train, `plugins` are those that trials use, `metric` tells their best epoch. `waits` names
+    the run for `waiting_trials`; without it, no one is told of a trial that waits for the storage.
     The configuration holds `settings`, the fields of `TrialSettings`; `resume_from`, the folder or the URI of a
     checkpoint to continue from, or None; `fold`, as `Dataset.fold` takes it (none: 0); and `trial` and `attempt`, its
     numbers, which its checkpoints get.
@@ -79,6 +79,7 @@ class MentorMixTrainable(Trainable):
         waits: str = "",
         device: DeviceName = "auto",
         plugins: Plugins | None = None,
+        metric: str = "val_accuracy",
     ) -> None:
         """Copies the dataset to the device and starts the trial. Raises ValueError without a dataset."""
         if dataset is None:
@@ -87,6 +88,7 @@ class MentorMixTrainable(Trainable):
         self._threads = threads
         self._waits = waits
         self._device = device
+        self._metric = metric
         if plugins:
             plugins.allow()
         self._data = None
@@ -147,7 +149,7 @@ class MentorMixTrainable(Trainable):
         self._trainer = None
         self._failure = ""
         self._epoch = 0
-        self._plugins = plugins_in(config["settings"])
+        self._plugins = plugins_in(config["settings"] | {"metric": self._metric})
         self._identity = {name: config[name] for name in ("trial", "attempt") if name in config}
         with ExitStack() as stack:
             resume_from = config["resume_from"]
@@ -163,7 +165,7 @@ class MentorMixTrainable(Trainable):
         if self._data is None or fold != self._fold:
             self._data = None  # frees its memory for that of the other fold
             self._data, self._fold = DeviceDataset(self._dataset.fold(fold), find_device(self._device)), fold
-        self._trainer = Trainer(settings, self._data)
+        self._trainer = Trainer(settings, self._data, self._metric)
 
     def _save(self, checkpoint_dir: str, storage: StorageContext) -> Any:
         before = storage.current_checkpoint_index

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.errors import PluginError
+from trainables.plugins import call_plugin, load_plugin, within_time
+
 Z_95 = 1.959963984540054  # of the normal distribution: 95 % lie within
 CALIBRATION_BINS = 15
+TOP = 5  # of `top5_accuracy`
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,41 @@ def calibration_error(confidences: NDArray[np.float32], is_correct: NDArray[np.b
     bins = np.clip(np.ceil(confidences * CALIBRATION_BINS) - 1, 0, CALIBRATION_BINS - 1).astype(np.int64)
     surplus = np.bincount(bins, weights=is_correct - confidences.astype(np.float64), minlength=CALIBRATION_BINS)
     return float(np.abs(surplus).sum() / len(confidences))
+
+
+def class_metrics(labels: NDArray[np.int64], predicted: NDArray[np.int64], class_count: int) -> dict[str, float]:
+    """Returns `balanced_accuracy` and `macro_f1` of predictions [M] for labels [M] in [0, K); M at least 1.
+
+    The mean recall of the classes that have images, and the mean F1 of the classes that have images or predictions,
+    as in scikit-learn.
+    """
+    true, found = (np.bincount(which, minlength=class_count) for which in (labels, predicted))
+    correct = np.bincount(labels[labels == predicted], minlength=class_count)
+    recall = correct[true > 0] / true[true > 0]
+    either = true + found > 0
+    f1 = 2 * correct[either] / (true + found)[either]
+    return {"balanced_accuracy": float(recall.mean()), "macro_f1": float(f1.mean())}
+
+
+def own_metric(name: str, labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    """Calls the plug-in `metric(labels, probabilities)`: [M] int64 in [0, K), [M, K] float32; higher is better.
+
+    Raises PluginError, with its name, if it raises or returns no finite number.
+    """
+    metric = load_plugin("metric", name)
+    value = call_plugin("metric", name, lambda: metric(labels, probabilities))
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise PluginError(f"metric {name} must return a number, got one {type(value).__name__}")
+    if not math.isfinite(value):
+        raise PluginError(f"metric {name} returned {value}, which is no finite number")
+    return float(value)
+
+
+def try_metric(name: str, labels: NDArray[np.int64], class_count: int) -> None:
+    """Calls a metric once, as `own_metric` does, on labels with random probabilities."""
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.ones(class_count), len(labels)).astype(np.float32)
+    within_time("metric", name, lambda: own_metric(name, labels, probabilities))
 
 
 def wilson_interval(correct: int, images: int) -> tuple[float, float]:

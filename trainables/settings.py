@@ -36,6 +36,7 @@ LearningRateSchedule = Literal["steps", "cosine"]
 OptimizerName = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+MetricName = Literal["val_accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy"]
 AugmentationName = Literal[
     "none", "crop_flip", "cutout", "reference", "resized_crop", "trivial_augment", "random_erasing"
 ]
@@ -44,6 +45,7 @@ TORCHVISION_PREFIX = "torchvision/"
 TIMM_PREFIX = "timm/"
 LIBRARY_PREFIXES = (TORCHVISION_PREFIX, TIMM_PREFIX)
 LIBRARY_NAMES = ", ".join(f"{prefix}NAME" for prefix in LIBRARY_PREFIXES)
+OWN_METRIC = "own_metric"
 PluginName = Annotated[str, Field(pattern=PLUGIN_PATTERN, max_length=200)]
 
 
@@ -55,6 +57,11 @@ def _known_network(name: str) -> str:
     near = get_close_matches(name, own, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"unknown name {name!r}{hint} (known: {', '.join(sorted(own))}, {LIBRARY_NAMES}, {PLUGIN_FORM})")
+
+
+def metric_key(metric: str) -> str:
+    """Returns the name of a metric in reports: its own, or `own_metric` for a plug-in."""
+    return OWN_METRIC if is_plugin(metric) else metric
 
 
 def _possible_path(value: Any) -> Any:

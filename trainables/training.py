@@ -22,11 +22,13 @@ from trainables.data import Dataset
 from trainables.device import DeviceDataset, autocast, channels_last, configure_backends, find_device
 from trainables.errors import TrainingDiverged
 from trainables.mentors import SELECTIVE_MENTORS
+from trainables.metrics import TOP, class_metrics, own_metric
 from trainables.models import build_network
 from trainables.objective import MentorMixObjective
 from trainables.optimizers import TrialOptimizer
+from trainables.plugins import is_plugin
 from trainables.schedules import burn_in_end, ema_decay
-from trainables.settings import DeviceName, TrialSettings
+from trainables.settings import OWN_METRIC, DeviceName, TrialSettings, metric_key
 
 EVALUATION_BATCH = 250  # small enough that evaluation needs no more memory than training
 _ORDER_STREAM, _MIXING_STREAM, _AUGMENTATION_STREAM = 1, 2, 3  # separate: mixing does not change the order
@@ -37,21 +39,24 @@ class Evaluation(NamedTuple):
 
     accuracy: float  # fraction of the images, 0 … 1
     loss: float  # mean cross-entropy, nats
+    top5_accuracy: float  # fraction of the images whose label is among the five most probable classes
     predicted: Tensor  # [M] int64, the most probable class
     correct: Tensor  # [M] bool, whether that is the label; ties count as in the accuracy
     probabilities: Tensor  # [M, K] float16
 
 
 class BestWeights:
-    """The weights of the epoch with the highest validation accuracy so far, the first of equals; empty before any."""
+    """The weights of the epoch with the highest metric so far, the first of equals; empty before any."""
 
-    def __init__(self) -> None:
+    def __init__(self, metric: str = "val_accuracy") -> None:
+        """`metric` is its name in the reports."""
+        self._metric = metric
         self.metrics: dict[str, float] = {}
         self.weights: dict[str, Tensor] = {}
 
     def update(self, metrics: dict[str, float], weights: dict[str, Tensor]) -> None:
-        """Copies the weights, on their device, if this epoch's `val_accuracy` is higher than any before."""
-        if not self.metrics or metrics["val_accuracy"] > self.metrics["val_accuracy"]:
+        """Copies the weights, on their device, if this epoch's metric is higher than any before."""
+        if not self.metrics or metrics[self._metric] > self.metrics[self._metric]:
             self.metrics = dict(metrics)
             self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
 
@@ -142,8 +147,10 @@ class Trainer:
         example_weights: how much the mentor let each training image count.
     """
 
-    def __init__(self, settings: TrialSettings, data: DeviceDataset) -> None:
+    def __init__(self, settings: TrialSettings, data: DeviceDataset, metric: str = "val_accuracy") -> None:
         """Builds the network, the optimizer and the objective, at step 0.
+
+        `metric` tells which epoch is the best, by its name or that of a plug-in.
 
         Raises:
             ValueError: if a batch is larger than the training set, or the network cannot be built.
@@ -158,7 +165,8 @@ class Trainer:
         self.epoch = 0
         self.metrics: dict[str, float] = {}
         self.validation: Evaluation | None = None
-        self.best = BestWeights()
+        self.best = BestWeights(metric_key(metric))
+        self._metric = metric
 
         self._augment = AUGMENTATIONS[settings.augmentation]
         self._steps_per_epoch = train_size // settings.batch_size
@@ -187,14 +195,16 @@ class Trainer:
         The images are shuffled every epoch; a last batch that is not full is left out.
 
         Returns:
-            `val_accuracy`, `val_loss` (nats), if there are validation images; `train_loss`, the mean of the
-            objective; `mean_weight` of the examples (step 3); `epoch`, epochs done; `epoch_seconds`, with
-            evaluation; `images_per_second` of training alone; if the validation labels are verified,
-            `noisy_val_accuracy`, that on the noisy labels of the same images; and, if clean labels are known,
-            `selected_clean_fraction`, the fraction of all weight that lies on clean labels (0 if no example had any).
+            `val_accuracy`, `val_loss` (nats), `balanced_accuracy`, `macro_f1`, from six classes on `top5_accuracy`,
+            and `own_metric` of a plug-in, if there are validation images; `train_loss`, the mean of the objective;
+            `mean_weight` of the examples (step 3); `epoch`, epochs done; `epoch_seconds`, with evaluation;
+            `images_per_second` of training alone; if the validation labels are verified, `noisy_val_accuracy`, that
+            on the noisy labels of the same images; and, if clean labels are known, `selected_clean_fraction`, the
+            fraction of all weight that lies on clean labels (0 if no example had any).
 
         Raises:
-            TrainingDiverged: if the training or the validation loss is not finite.
+            TrainingDiverged: if the training or the validation loss, or the weight of the examples, is not finite.
+            PluginError: if a metric of the user's own raises or returns no finite number.
         """
         started = time.perf_counter()
         totals = torch.zeros(3, device=self.data.device)
@@ -212,11 +222,12 @@ class Trainer:
         if self.validation:
             val_loss = self._finite("val_loss", self.validation.loss)
             self.metrics |= {"val_accuracy": self.validation.accuracy, "val_loss": val_loss}
+            self.metrics |= self._other_metrics(self.validation)
             if (noisy := self.data.validation_noisy_labels) is not None:
                 self.metrics["noisy_val_accuracy"] = (self.validation.predicted == noisy).double().mean().item()
         self.metrics |= {
             "train_loss": train_loss,
-            "mean_weight": weight_sum / images,
+            "mean_weight": self._finite("mean_weight", weight_sum / images),
             "epoch": self.epoch,
             "epoch_seconds": time.perf_counter() - started,
             "images_per_second": images / trained_seconds,
@@ -226,6 +237,16 @@ class Trainer:
         if self.validation:
             self.best.update(self.metrics, self.weights())
         return dict(self.metrics)
+
+    def _other_metrics(self, validation: Evaluation) -> dict[str, float]:
+        labels, predicted = (part.cpu().numpy() for part in (self.data.validation_labels, validation.predicted))
+        metrics = class_metrics(labels, predicted, self.data.num_classes)
+        if self.data.num_classes > TOP:
+            metrics["top5_accuracy"] = validation.top5_accuracy
+        if is_plugin(self._metric):
+            probabilities = validation.probabilities.float().cpu().numpy()
+            metrics[OWN_METRIC] = own_metric(self._metric, labels.copy(), probabilities)
+        return metrics
 
     def train_step(self, step: int, batch_index: Tensor) -> Tensor:
         """Runs one MentorMix step, numbered as in `docs/method.md`; reads no tensor on the host.
@@ -260,7 +281,7 @@ class Trainer:
             labels: [M] int64.
         """
         self.network.eval()
-        totals = torch.zeros(2, device=self.data.device)
+        totals = torch.zeros(3, device=self.data.device)
         predicted, correct, probabilities = [], [], []
         batches = zip(torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True)
         for batch_images, batch_labels in batches:
@@ -271,10 +292,11 @@ class Trainer:
             predicted.append(logits.argmax(dim=1))
             correct.append(predicted[-1] == batch_labels)
             probabilities.append(logits.softmax(dim=1).half())
-            totals += torch.stack([correct[-1].sum(), losses])
+            better = (logits > logits.gather(1, batch_labels[:, None])).sum(dim=1)
+            totals += torch.stack([correct[-1].sum(), losses, (better < TOP).sum()])
         self.network.train()
-        correct_count, loss_sum = totals.tolist()
-        scores = correct_count / len(labels), loss_sum / len(labels)
+        correct_count, loss_sum, top5_count = totals.tolist()
+        scores = correct_count / len(labels), loss_sum / len(labels), top5_count / len(labels)
         return Evaluation(*scores, torch.cat(predicted), torch.cat(correct), torch.cat(probabilities))
 
     def weights(self) -> dict[str, Tensor]:

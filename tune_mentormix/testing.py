@@ -9,12 +9,13 @@ docs/plug-ins.md has the protocols. A plug-in is given by its name, or as the cl
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from trainables.errors import PluginError
 from trainables.plugins import allow_plugins, call_plugin, plugin_name
 
-__all__ = ["PluginError", "check_network"]
+__all__ = ["PluginError", "check_metric", "check_network"]
 
 PlugIn = str | type | Callable[..., Any]
 
@@ -47,7 +48,7 @@ def check_network(
         with torch.no_grad():
             for count in (1, 5):
                 images = torch.rand(count, *shape) * 2 - 1
-                logits = call_plugin("network", name, lambda given=images: first(given))
+                logits = call_plugin("network", name, partial(first, images))
                 if logits.shape != (count, num_classes):
                     raise PluginError(
                         f"network {name} must return logits [{count}, {num_classes}], got {list(logits.shape)}"
@@ -64,6 +65,30 @@ def check_network(
                 raise PluginError(f"network {name} computes something else after its weights are saved and loaded")
     finally:
         torch.set_rng_state(torch_state)
+
+
+def check_metric(metric: PlugIn, *, num_classes: int = 10) -> None:
+    """Checks that a metric returns a finite number, the same for the same arguments, which it leaves as they are.
+
+    Args:
+        metric: `metric(labels, probabilities) -> float`, higher is better.
+        num_classes: K.
+    """
+    import numpy as np
+
+    from trainables.metrics import own_metric
+
+    name = _allowed(metric)
+    labels = np.arange(2 * num_classes) % num_classes
+    generator = np.random.default_rng(0)
+    for given in (labels, np.zeros_like(labels)):  # all classes, and one alone
+        probabilities = generator.dirichlet(np.ones(num_classes), len(given)).astype(np.float32)
+        before = given.copy(), probabilities.copy()
+        values = [own_metric(name, given, probabilities) for _ in range(2)]
+        if values[0] != values[1]:
+            raise PluginError(f"metric {name} returned {values[0]} and then {values[1]} for the same arguments")
+        if not (np.array_equal(given, before[0]) and np.array_equal(probabilities, before[1])):
+            raise PluginError(f"metric {name} changes its arguments")
 
 
 def _allowed(plug_in: PlugIn) -> str:

@@ -67,7 +67,7 @@ def test_optuna_loads_the_written_study(searched: Experiment, tmp_path: Path) ->
     loaded = load(write_study(searched, tmp_path / "new" / "birds.study"))
     rebuilt = rebuild_study(searched)
     assert loaded.study_name == "birds"
-    assert loaded.user_attrs == {"split": "validation", "labels": "noisy"}
+    assert loaded.user_attrs == {"metric": "val_accuracy", "split": "validation", "labels": "noisy"}
     assert loaded.best_trial.number == rebuilt.best_trial.number
     for attribute in ("state", "values", "params", "distributions", "intermediate_values", "user_attrs"):
         written = [getattr(trial, attribute) for trial in loaded.trials]

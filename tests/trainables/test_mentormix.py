@@ -54,6 +54,7 @@ class DigitsTrainable(MentorMixTrainable):
         waits: str = "",
         device: DeviceName = "auto",
         plugins: Plugins | None = None,
+        metric: str = "val_accuracy",
     ) -> None:
         super().setup(config, self.dataset, threads, device=device)
 

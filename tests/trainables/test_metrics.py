@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score, recall_score, top_k_accuracy_score
 
-from trainables.metrics import calibration_error, measure, wilson_interval
+from trainables import plugins
+from trainables.data import Dataset
+from trainables.device import DeviceDataset
+from trainables.errors import PluginError
+from trainables.metrics import calibration_error, class_metrics, measure, try_metric, wilson_interval
+from trainables.settings import TrialSettings
+from trainables.training import Trainer
 
 
 def test_the_confusion_matrix_has_labels_as_rows_and_predictions_as_columns() -> None:
@@ -47,3 +59,70 @@ def test_calibration_errors_of_different_confidences_do_not_cancel() -> None:
     error = calibration_error(confidences, np.array([True, False, True, True]))
 
     assert error == pytest.approx(0.4, abs=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_class_metrics_are_those_of_scikit_learn(classes: int) -> None:
+    generator = np.random.default_rng(classes)
+    labels = generator.integers(0, classes - 1, 200)  # the last class has no image
+    predicted = np.where(generator.random(200) < 0.6, labels, generator.integers(0, classes, 200))
+    found = class_metrics(labels, predicted, classes + 3)  # and some have no prediction either
+    recall = recall_score(labels, predicted, average="macro", labels=np.unique(labels))
+    assert found["balanced_accuracy"] == pytest.approx(recall)
+    assert found["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+
+
+def right(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def raises(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    raise KeyError("bird")
+
+
+def no_number(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> object:
+    return probabilities[:, 0]
+
+
+def not_finite(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    return float("nan")
+
+
+def hangs(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    time.sleep(5)
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        (raises, "raised KeyError: 'bird'"),
+        (no_number, "must return a number, got one ndarray"),
+        (not_finite, "returned nan, which is no finite number"),
+        (hangs, r"hangs: it did not return within 0\.2 s"),
+    ],
+)
+def test_whatever_is_wrong_with_a_metric_is_one_line_with_its_name(
+    metric: Callable[..., object], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "CHECK_SECONDS", 0.2 if metric is hangs else 60)
+    name = plugins.plugin_name(metric)
+    plugins.allow_plugins([name])
+    with pytest.raises(PluginError, match=f"^metric {name} {said}$"):
+        try_metric(name, np.arange(4), 4)
+
+
+def test_a_trial_reports_all_metrics_and_is_best_by_the_one_asked_for(noisy_digits: Dataset) -> None:
+    name = plugins.plugin_name(right)
+    plugins.allow_plugins([name])
+    torch.set_num_threads(1)
+    trainer = Trainer(TrialSettings(epochs=2), DeviceDataset(noisy_digits, "cpu"), name)
+    curve = [trainer.train_epoch() for _ in range(2)]
+    assert trainer.validation is not None
+    labels, evaluation = noisy_digits.validation_labels, trainer.validation
+    probabilities = evaluation.probabilities.numpy()
+    last = curve[-1]
+    assert last["own_metric"] == pytest.approx(last["val_accuracy"], abs=0.01)  # halves may tie
+    assert last["balanced_accuracy"] == pytest.approx(recall_score(labels, evaluation.predicted, average="macro"))
+    assert last["top5_accuracy"] == pytest.approx(top_k_accuracy_score(labels, probabilities, k=5), abs=0.01)
+    assert trainer.best.metrics["own_metric"] == max(report["own_metric"] for report in curve)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import cloudpickle
 import pytest
 import torch
+from ray import cloudpickle
 from torch import nn
 
 from tests.support import own_plugins

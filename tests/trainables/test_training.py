@@ -18,6 +18,9 @@ from trainables.training import Trainer
 REPORTED = {
     "val_accuracy",
     "val_loss",
+    "balanced_accuracy",
+    "macro_f1",
+    "top5_accuracy",
     "train_loss",
     "mean_weight",
     "epoch",
@@ -211,6 +214,12 @@ def test_without_validation_images_nothing_is_validated_and_training_is_the_same
     validated = trained(DeviceDataset(noisy_digits, "cpu"), epochs=3)
     trainer = trained(DeviceDataset(unvalidated, "cpu"), epochs=3)
 
-    assert set(trainer.metrics) == REPORTED - {"val_accuracy", "val_loss"}
+    assert set(trainer.metrics) == REPORTED - {
+        "val_accuracy",
+        "val_loss",
+        "balanced_accuracy",
+        "macro_f1",
+        "top5_accuracy",
+    }
     assert trainer.best.weights == {}
     assert trainer.metrics["train_loss"] == validated.metrics["train_loss"]

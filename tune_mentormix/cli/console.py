@@ -194,8 +194,8 @@ def _print_finding(experiment: Experiment) -> None:
     stdout.print(f"{finding.headline}. {finding.explanation}")
     for note in filter(None, (finding.clean_note, finding.noisy_note)):
         stdout.print(note)
-    if finding.compared and best.best_epoch is not None and best.curve[best.best_epoch] != best.val_accuracy:
-        peak = f"{format_accuracy(best.curve[best.best_epoch])}, at epoch {best.best_epoch}"
+    if finding.compared and best.best_epoch is not None and best.scores[best.best_epoch] != best.score:
+        peak = f"{format_accuracy(best.scores[best.best_epoch])}, at epoch {best.best_epoch}"
         stdout.print(f"The best is by its last epoch; its highest was {peak} (export --weights best).")
     failed = [trial for trial in experiment.trials.values() if trial.state == "failed"]
     for trial in failed[:MAX_FAILURES]:

@@ -106,18 +106,22 @@ def print_confirmation(confirmation: Confirmation, experiment: Experiment, as_js
         print_commands({"continue": f"confirm {experiment.name}"}, experiment.path.parent)
 
 
+def _by(confirmation: Confirmation) -> str:
+    return "" if confirmation.runs.metric == "val_accuracy" else f" by {confirmation.runs.settings.metric}"
+
+
 def leader_so_far(confirmation: Confirmation) -> str:
     """Returns the leading candidate and its accuracy."""
     leader = next(iter(confirmation.ranking()), None)
     if leader is None:
         return NOTHING
     accuracy = confirmation.validation(leader)
-    return f"{leader.title}, {accuracy} on {confirmation.runs.labels_kind} validation labels"
+    return f"{leader.title}, {accuracy} on {confirmation.runs.labels_kind} validation labels{_by(confirmation)}"
 
 
 def _print_candidates(confirmation: Confirmation, winner: Candidate | None) -> None:
     """Prints every candidate, by rank."""
-    candidates, labels = confirmation.in_order(), f"{confirmation.runs.labels_kind} labels"
+    candidates, labels = confirmation.in_order(), confirmation.validation_labels
     headings = ["", "rank by search", "rank confirmed", "seeds", f"validation, {labels}: best / last epoch"]
     if confirmation.test_evaluation:
         headings.append("test, clean labels")

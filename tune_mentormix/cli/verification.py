@@ -53,6 +53,11 @@ def verify(
     report and export then rest on them.
     """
     experiment = read_experiment(storage, name)
+    if experiment.metric != "val_accuracy":
+        raise RequestError(
+            f"verify estimates accuracies, and {name} maximises {experiment.settings.metric}: confirm {name} "
+            "compares its best by that"
+        )
     added = None if labels is None else _read_labels(experiment, labels, by or _user())
     files = None
     if labels is None or out is not None:

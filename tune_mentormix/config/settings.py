@@ -30,7 +30,9 @@ from trainables.settings import (
     Count,
     DataSettings,
     DeviceName,
+    MetricName,
     NetworkName,
+    PluginName,
     Seed,
     TrialSettings,
     UserPath,
@@ -173,6 +175,11 @@ class SearchSettings(DataSettings):
     """Optuna sampler that proposes configurations.
 
     `grid` needs a space without ranges of real numbers, such as `published`.
+    """
+    metric: MetricName | PluginName = "val_accuracy"
+    """Metric on the validation labels that the search maximises, or package.module:name.
+
+    `balanced_accuracy` and `macro_f1` are means over the classes; see [Metrics](search.md#metrics).
     """
     scheduler: SchedulerName = "asha"
     """Early stopping of trials: asynchronous successive halving, or none."""

@@ -146,6 +146,11 @@ class Report(_Event):
         """All metrics by name, `val_accuracy` first."""
         return {"val_accuracy": self.val_accuracy, **(self.model_extra or {})}
 
+    def score(self, metric: str = "val_accuracy") -> float | None:
+        """Returns the metric that a search maximises; None where it was NaN, or not reported."""
+        value: float | None = self.metrics.get(metric)
+        return value
+
 
 class Checkpoint(_Event):
     """A checkpoint was stored; `path` is relative to the experiment's folder."""

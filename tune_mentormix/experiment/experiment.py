@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
 from trainables.errors import describe_value
-from trainables.settings import MAX_COUNT
+from trainables.settings import MAX_COUNT, metric_key
 from tune_mentormix.config.settings import FORMAT, SEARCH_WIDE, SearchSettings, check_name, refuse_newer
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
@@ -112,7 +113,15 @@ class Experiment:
                     raise ValueError(f"the configuration of trial {event.trial} has no {missing}")
                 self.runs = max(self.runs, event.run or 0)
                 trial = self.trials.setdefault(
-                    event.trial, Trial(event.trial, event.config, event.control, event.is_enqueued, fold=event.fold)
+                    event.trial,
+                    Trial(
+                        event.trial,
+                        event.config,
+                        event.control,
+                        event.is_enqueued,
+                        fold=event.fold,
+                        metric=self.metric,
+                    ),
                 )
                 trial.state, trial.attempt, trial.node = "running", event.attempt or trial.attempt, None
             case events.NoiseEstimated():
@@ -160,18 +169,18 @@ class Experiment:
         return [self.trials[n] for n in sorted(self.trials) if not self.trials[n].has_ended]
 
     def best(self, with_mentor: bool = False) -> Trial | None:
-        """Returns the trial with the highest validation accuracy at the last epoch, controls included.
+        """Returns the trial with the highest metric at the last epoch, controls included.
 
-        Only trials that ran to the end are compared, since accuracies at different epochs are not comparable;
+        Only trials that ran to the end are compared, since values at different epochs are not comparable;
         while there are none, the latest reports are. `with_mentor` leaves out trials without MentorMix.
         """
         scored = [
             trial
             for trial in self.trials.values()
-            if trial.val_accuracy is not None and trial.state != "failed" and (trial.uses_mentor or not with_mentor)
+            if trial.score is not None and trial.state != "failed" and (trial.uses_mentor or not with_mentor)
         ]
         candidates = [t for t in scored if t.state == "finished"] or scored
-        return max(candidates, key=lambda t: (t.val_accuracy, -t.number), default=None)
+        return max(candidates, key=lambda t: (t.score, -t.number), default=None)
 
     def finished_trials(self) -> list[Trial]:
         """Returns the trials that ran to the end, controls included, in the order in which they were proposed."""
@@ -180,7 +189,7 @@ class Experiment:
     def ranked_trials(self) -> list[Trial]:
         """Returns the trials that ran to the end, controls included, best first, each configuration once."""
         finished = self.finished_trials()
-        finished.sort(key=lambda trial: (-(trial.val_accuracy or 0.0), trial.number))
+        finished.sort(key=lambda trial: (-inf if trial.score is None else trial.score, -trial.number), reverse=True)
         ranked: list[Trial] = []
         for trial in finished:
             if all(trial.config != other.config for other in ranked):
@@ -221,7 +230,11 @@ class Experiment:
         best, shown, state = self.best(), None, self.state()
         if best:
             shown = BestTrial(
-                trial_id=best.number, val_accuracy=best.val_accuracy, epoch=best.epoch, config=best.config
+                trial_id=best.number,
+                val_accuracy=best.val_accuracy,
+                epoch=best.epoch,
+                config=best.config,
+                score=best.score,
             )
         return SearchStatus(
             name=self.name,
@@ -233,10 +246,16 @@ class Experiment:
             epochs_run=self.epochs_run,
             split="validation",
             labels=self.labels_kind,
+            metric=self.metric,
             best=shown,
             controls={name: trial.val_accuracy for name, trial in self.controls().items()},
             settings=self.settings_record(),
         )
+
+    @property
+    def metric(self) -> str:
+        """The metric that the search maximises, by its name in the reports."""
+        return metric_key(self.settings.metric)
 
     @property
     def labels_kind(self) -> str:
@@ -307,7 +326,8 @@ def _read_settings(document: YamlDocument) -> SearchSettings:
 def _is_of_another_version(error: ErrorDetails) -> bool:
     """Whether an earlier version took a value: a choice that is gone, or more GPUs than the one that trains."""
     gpus = error["input"] if error["loc"][:1] == ("gpus_per_trial",) else 0
-    return error["type"] == "literal_error" or (isinstance(gpus, int | float) and 1 < gpus <= MAX_COUNT)
+    is_choice = error["type"] in ("literal_error", "string_pattern_mismatch")
+    return is_choice or (isinstance(gpus, int | float) and 1 < gpus <= MAX_COUNT)
 
 
 def list_experiments(storage: Location) -> tuple[list[Experiment], dict[str, str]]:

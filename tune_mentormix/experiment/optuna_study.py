@@ -52,6 +52,7 @@ def write_study(experiment: Experiment, file: Path) -> Path:
             unfinished = Path(folder) / "study"
             storage = JournalStorage(JournalFileBackend(str(unfinished)))
             study = optuna.create_study(direction="maximize", study_name=experiment.name, storage=storage)
+            study.set_user_attr("metric", experiment.settings.metric)
             study.set_user_attr("split", "validation")
             study.set_user_attr("labels", experiment.labels_kind)
             _add_trials(study, experiment)
@@ -70,7 +71,7 @@ def _trial(experiment: Experiment, number: int, space: SearchSpace) -> FrozenTri
     trial = experiment.trials[number]
     attributes = {"trial": number, "control": trial.control, "error": trial.error}
     params = None if trial.is_baseline else space.searched_values(trial.config)
-    curve = {epoch: accuracy for epoch, accuracy in trial.curve.items() if accuracy is not None}
+    curve = trial.scores
     state = OPTUNA_STATES[trial.state]
     ended = state in (TrialState.COMPLETE, TrialState.PRUNED)
     return create_trial(

@@ -68,6 +68,8 @@ class BestTrial(BaseModel):
     val_accuracy: float | None
     epoch: int
     config: dict[str, Any]
+    score: float | None = None
+    """The metric that the search maximises."""
     noisy_val_accuracy: float | None = None
     """On the noisy labels of the same images, where `val_accuracy` is on verified ones."""
     clean_estimate: CleanEstimate | None = None
@@ -100,6 +102,8 @@ class SearchOverview(BaseModel):
     epochs_run: int = 0
     split: str = "validation"
     labels: str = "noisy"
+    metric: str = "val_accuracy"
+    """Which the search maximises; `own_metric` for a plug-in."""
     best: BestTrial | None = None
     controls: dict[str, float | None] = {}
     clean_estimates: dict[str, CleanEstimate | None] = {}
@@ -132,3 +136,5 @@ class TrialRecord(BaseModel):
     restarts: int
     node: str | None
     error: str | None
+    metrics: dict[str, float | None] = {}
+    """All of its latest epoch."""

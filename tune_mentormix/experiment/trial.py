@@ -82,6 +82,7 @@ class Trial:
     usage: ComputeUsage = field(default_factory=ComputeUsage)
     noise: NoiseEstimate | None = None  # of the validation labels, as its network sees it; None before its end
     fold: int | None = None  # of the images that it holds out; None: the validation split of the search
+    metric: str = "val_accuracy"  # that the search maximises, by its name in the reports
 
     @property
     def epoch(self) -> int:
@@ -119,10 +120,21 @@ class Trial:
         return self.reports[self.epoch].get("noisy_val_accuracy") if self.reports else None
 
     @property
+    def score(self) -> float | None:
+        """The metric that the search maximises, at the latest epoch."""
+        return self.reports[self.epoch].get(self.metric) if self.reports else None
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """That metric by epoch, in order, where it was a number."""
+        by_epoch = ((epoch, self.reports[epoch].get(self.metric)) for epoch in sorted(self.reports))
+        return {epoch: score for epoch, score in by_epoch if score is not None}
+
+    @property
     def best_epoch(self) -> int | None:
-        """The first epoch with the highest validation accuracy."""
-        scored = {epoch: accuracy for epoch, accuracy in self.curve.items() if accuracy is not None}
-        return max(scored, key=lambda epoch: scored[epoch], default=None)
+        """The first epoch with the highest metric that the search maximises."""
+        scores = self.scores
+        return max(scores, key=lambda epoch: scores[epoch], default=None)
 
     @property
     def curve(self) -> dict[int, float | None]:
@@ -148,4 +160,5 @@ class Trial:
             restarts=self.restarts,
             node=self.node,
             error=self.error,
+            metrics=self.reports.get(self.epoch, {}),
         )

@@ -206,6 +206,8 @@ def _config_record(
         "trial": trial.number,
         "trial_state": trial.state,
         "val_accuracy": trial.val_accuracy,
+        "metric": experiment.settings.metric,
+        "score": trial.score,
         "epoch": trial.epoch,
         "split": "validation",
         "labels": experiment.labels_kind,
@@ -277,7 +279,8 @@ def _how_chosen(
     if verification:
         others = f"the noisy validation labels of the others, among {len(verification.pool.candidates)} candidates"
         return f"by {verification.count} labels that people verified and {others}"
-    on = f"accuracy on the {experiment.labels_kind} validation labels"
+    metric = "accuracy" if experiment.metric == "val_accuracy" else experiment.settings.metric
+    on = f"{metric} on the {experiment.labels_kind} validation labels"
     if confirmation:
         ran = f"{confirmation['candidates']} configurations, controls among them"
         if not confirmation["is_winner"]:  # export --method mentormix

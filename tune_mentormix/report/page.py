@@ -28,6 +28,7 @@ from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import YamlDocument, dump_yaml
 
 _LINE_STYLES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)))
+OTHER_METRICS = ("balanced_accuracy", "macro_f1", "top5_accuracy", "own_metric")  # columns, where reported
 _MAX_NAME = 40  # letters in the legend; an experiment's name may have 64
 
 
@@ -54,17 +55,22 @@ class Report:
         self.published = experiment.controls().get("published")
         self.published_title = control_title(self.published) if self.published else None
         self.searched = list(searched)
-        self.standard_error = standard_error(experiment, best.val_accuracy or 0.0) if best else None
+        reported = {name for trial in self.trials for name in trial.reports.get(trial.epoch, {})}
+        self.other_metrics = [name for name in OTHER_METRICS if name in reported]
+        error = standard_error(experiment, best.val_accuracy or 0.0) if best else None
+        self.standard_error = error if experiment.metric == "val_accuracy" else None
         self.confirmation = confirmation
         self.verdicts = verdicts(confirmation, winner) if confirmation and winner else []
+        metric = "accuracy" if experiment.metric == "val_accuracy" else experiment.settings.metric
+        self.metric = metric
         self.learning_curves = plots.learning_curves(experiment)
-        self.optimization_history = plots.optimization_history(study)
+        self.optimization_history = plots.optimization_history(study, metric)
         self.pruning = plots.pruning_statistics(experiment)
         # After the first rung, which nearly all trials reach, and after the last epoch.
         self.importances = [plots.importance_after(study, n) for n in (*experiment.rungs[:1], *last_epochs)]
         self.min_trials = plots.MIN_TRIALS
-        self.parallel_coordinates = plots.parallel_coordinates(study, searched)
-        self.slices = plots.slices(study, searched, best)
+        self.parallel_coordinates = plots.parallel_coordinates(study, searched, metric)
+        self.slices = plots.slices(study, searched, best, metric)
         self.mentor_curves = plots.mentor_curves(experiment)
         recorded_noise = read_label_noise(experiment)
         self.label_noise = label_noise(recorded_noise)

@@ -128,8 +128,8 @@ def mentor_curves(experiment: Experiment) -> list[Figure]:
     return figures
 
 
-def optimization_history(study: optuna.Study) -> Figure | None:
-    """Draws the accuracy of the finished trials by number, and the best so far; None for fewer than two trials."""
+def optimization_history(study: optuna.Study, metric: str = "accuracy") -> Figure | None:
+    """Draws the metric of the finished trials by number, and the best so far; None for fewer than two trials."""
     finished = {
         trial.user_attrs["trial"]: trial.value
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -142,12 +142,13 @@ def optimization_history(study: optuna.Study) -> Figure | None:
     def plot(axes: Axes) -> None:
         axes.plot(list(finished), list(finished.values()), "o", color=CONTROL, alpha=0.6, label="finished trial")
         axes.step(list(finished), best_so_far, where="post", color=BEST, linewidth=1.8, label="best so far")
-        axes.set(xlabel="trial", ylabel="accuracy after the last epoch")
+        axes.set(xlabel="trial", ylabel=f"{metric} after the last epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
         show_legend(axes)
 
-    alt = f"Accuracy of {len(finished)} finished trials by number; the best so far ends at {best_so_far[-1]:.4f}."
+    title = f"{metric[0].upper()}{metric[1:]}"
+    alt = f"{title} of {len(finished)} finished trials by number; the best so far ends at {best_so_far[-1]:.4f}."
     return draw_figure(plot, alt, (WIDE[0], 2.6))
 
 
@@ -208,17 +209,19 @@ def importance_after(study: optuna.Study, epoch: int) -> Importance:
     return Importance(epoch, len(trials), ranked, figure)
 
 
-def parallel_coordinates(study: optuna.Study, distributions: Distributions) -> Figure | None:
+def parallel_coordinates(
+    study: optuna.Study, distributions: Distributions, metric: str = "accuracy"
+) -> Figure | None:
     """Draws a line for each finished trial, the best on top; None for fewer than two trials or hyperparameters."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     trials = sorted((trial for trial in complete if trial.params), key=lambda trial: trial.value or 0.0)
     if len(trials) < 2 or len(distributions) < 2:
         return None
     low, high = trials[0].value or 0.0, trials[-1].value or 0.0
-    columns: Distributions = {"accuracy": FloatDistribution(low, max(high, low + 1e-9)), **distributions}
+    columns: Distributions = {metric: FloatDistribution(low, max(high, low + 1e-9)), **distributions}
     lines = [
         [(column, _position(value, columns[name])) for column, (name, value) in enumerate(values.items())]
-        for values in ({"accuracy": trial.value, **{n: trial.params[n] for n in distributions}} for trial in trials)
+        for values in ({metric: trial.value, **{n: trial.params[n] for n in distributions}} for trial in trials)
     ]
 
     def plot(axes: Axes) -> None:
@@ -239,10 +242,12 @@ def parallel_coordinates(study: optuna.Study, distributions: Distributions) -> F
     return draw_figure(plot, alt, (max(WIDE[0], 0.95 * len(columns)), 3.4))
 
 
-def slices(study: optuna.Study, distributions: Distributions, best: Trial | None) -> list[Figure]:
-    """Draws the latest accuracy of the trials over each hyperparameter."""
+def slices(
+    study: optuna.Study, distributions: Distributions, best: Trial | None, metric: str = "accuracy"
+) -> list[Figure]:
+    """Draws the latest metric of the trials over each hyperparameter."""
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.params and trial.intermediate_values]
-    return [_slice(trials, name, distributions[name], best) for name in distributions] if trials else []
+    return [_slice(trials, name, distributions[name], best, metric) for name in distributions] if trials else []
 
 
 def _points(trial: Trial, metric: str) -> list[tuple[int, float]]:
@@ -324,7 +329,9 @@ def _label_ends(axes: Axes, column: int, distribution: BaseDistribution) -> None
         axes.text(column, 1.02, f"{distribution.high:.3g}", ha="center", va="bottom", color=MUTED)
 
 
-def _slice(trials: list[FrozenTrial], name: str, distribution: BaseDistribution, best: Trial | None) -> Figure:
+def _slice(
+    trials: list[FrozenTrial], name: str, distribution: BaseDistribution, best: Trial | None, metric: str
+) -> Figure:
     choices = list(distribution.choices) if isinstance(distribution, CategoricalDistribution) else None
 
     def point(trial: FrozenTrial) -> tuple[float, float]:
@@ -359,4 +366,4 @@ def _slice(trials: list[FrozenTrial], name: str, distribution: BaseDistribution,
         axes.set_title(name)
         axes.grid(axis="y")
 
-    return draw_figure(plot, f"Accuracy of {len(trials)} trials over {name}.", PANEL)
+    return draw_figure(plot, f"{metric[0].upper()}{metric[1:]} of {len(trials)} trials over {name}.", PANEL)

@@ -88,7 +88,7 @@ def choose_candidates(experiment: Experiment, controls: dict[str, dict[str, Any]
 
 
 def _candidate(name: str, trial: Trial, rank: int | None) -> Candidate:
-    return Candidate(name, trial.control, trial.number, rank, trial.val_accuracy, dict(trial.config))
+    return Candidate(name, trial.control, trial.number, rank, trial.score, dict(trial.config))
 
 
 def confirmation_seeds(search_seed: int, count: int) -> list[int]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import SearchOverview, Verdict
+from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.formatting import NOTHING, format_accuracy, format_duration, format_value
 from tune_mentormix.results.clean_terms import clean_estimate
 from tune_mentormix.results.summary import CONTROL_TITLES, counts_in_words, paired_bound, search_overview, summarize
@@ -94,8 +95,8 @@ class Comparison:
         """
         bests = {e.name: ranked[0] for e in self.experiments if (ranked := e.ranked_trials())}
         ended = {e.name: e.finished_trials() for e in self.experiments}
-        if self.obstacles or len(bests) < 2:
-            return []
+        if self.obstacles or len(bests) < 2 or any(e.metric != "val_accuracy" for e in self.experiments):
+            return []  # what chance explains is known of accuracies only
         leader = max(bests, key=lambda name: bests[name].val_accuracy or 0.0)
         leads = []
         for other in (name for name in bests if name != leader):
@@ -139,6 +140,9 @@ def _obstacles(experiments: list[Experiment]) -> list[str]:
 
 def _reservations(experiments: list[Experiment]) -> list[str]:
     found = []
+    if len({experiment.settings.metric for experiment in experiments}) > 1:
+        metrics = ", ".join(f"{experiment.name}: {experiment.settings.metric}" for experiment in experiments)
+        found.append(f"the searches maximise different metrics ({metrics})")
     epochs = sorted({str(experiment.settings.epochs) for experiment in experiments})
     if len(epochs) > 1:
         found.append(f"trials train for different numbers of epochs ({', '.join(epochs)})")
@@ -171,7 +175,8 @@ Row = tuple[str, list[str]]  # a title, and a cell for each search
 def result_rows(comparison: Comparison) -> list[Row]:
     """Returns what each search found, and at what cost."""
     columns = [_results(experiment) for experiment in comparison.experiments]
-    return [(title, [column[title] for column in columns]) for title in columns[0]]
+    titles = dict.fromkeys(title for column in columns for title in column)
+    return [(title, [column.get(title, NOTHING) for column in columns]) for title in titles]
 
 
 def setting_rows(comparison: Comparison) -> list[Row]:
@@ -197,6 +202,7 @@ def _results(experiment: Experiment) -> dict[str, str]:
         "trials": counts_in_words(experiment),
         "accuracies on": f"{experiment.labels_kind} validation labels",
         "best found": format_accuracy(best.val_accuracy) if best else NOTHING,
+        **({"its metric": _metric_of(experiment, best)} if experiment.metric != "val_accuracy" else {}),
         "best, on clean labels": f"about {clean}" if clean else NOTHING,
         "at epoch": f"{best.epoch}/{best.config['epochs']} (trial {best.number})" if best else NOTHING,
         **{
@@ -209,3 +215,7 @@ def _results(experiment: Experiment) -> dict[str, str]:
         "GPU-hours": format_value(experiment.usage.gpu_hours),
         "time": format_duration(experiment.seconds),
     }
+
+
+def _metric_of(experiment: Experiment, best: Trial | None) -> str:
+    return f"{experiment.settings.metric} {format_accuracy(best.score)}" if best else NOTHING

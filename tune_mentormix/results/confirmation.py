@@ -97,16 +97,14 @@ class Confirmation:
         return {seed: self.runs.trials[number] for seed, number in numbers.items() if number in self.runs.trials}
 
     def accuracies(self, candidate: Candidate) -> Accuracies:
-        """Returns the validation accuracies, at the last epoch, of the runs that finished, by seed."""
+        """Returns the metric of the search, at the last epoch, of the runs that finished, by seed."""
         finished = {seed: run for seed, run in self.runs_of(candidate).items() if run.state == "finished"}
-        return {seed: run.val_accuracy for seed, run in finished.items() if run.val_accuracy is not None}
+        return {seed: run.score for seed, run in finished.items() if run.score is not None}
 
     def best_epoch_accuracies(self, candidate: Candidate) -> Accuracies:
-        """Returns the validation accuracies of the same runs, each at its own best epoch, by seed."""
+        """Returns the metric of the same runs, each at its own best epoch, by seed."""
         runs = self.runs_of(candidate)
-        return {
-            seed: max(filter(None, runs[seed].curve.values()), default=0.0) for seed in self.accuracies(candidate)
-        }
+        return {seed: max(runs[seed].scores.values(), default=0.0) for seed in self.accuracies(candidate)}
 
     def failure(self, candidate: Candidate) -> str | None:
         """Returns why a run of the candidate failed, if one did."""
@@ -183,11 +181,11 @@ class Confirmation:
         return rivals if winner.uses_mentor or best is None or best in rivals else [best, *rivals]
 
     def validation(self, candidate: Candidate) -> ConfidenceInterval | None:
-        """Returns the mean accuracy over the candidate's seeds, at the last epoch."""
+        """Returns the mean of the search's metric over the candidate's seeds, at the last epoch."""
         return _interval(self.accuracies(candidate).values())
 
     def best_and_last(self, candidate: Candidate) -> str | None:
-        """Formats the mean accuracy at each run's best epoch, and at the last: `0.5921 / 0.5868 ± 0.0053`."""
+        """Formats the mean of the metric at each run's best epoch, and at the last: `0.5921 / 0.5868 ± 0.0053`."""
         best, last = _interval(self.best_epoch_accuracies(candidate).values()), self.validation(candidate)
         return f"{best.mean:.4f} / {last}" if best else None
 
@@ -203,6 +201,12 @@ class Confirmation:
     def clean_note(self) -> str | None:
         """The assumption of the accuracies on clean labels; None if there are none."""
         return explain_clean_terms([self.clean_estimate(candidate) for candidate in self.candidates])
+
+    @property
+    def validation_labels(self) -> str:
+        """The labels that candidates are compared on, with the metric where that is not the accuracy."""
+        labels = f"{self.runs.labels_kind} labels"
+        return labels if self.runs.metric == "val_accuracy" else f"{self.runs.settings.metric} on {labels}"
 
     def about_intervals(self) -> str:
         """Describes what the intervals of validation accuracies are about."""

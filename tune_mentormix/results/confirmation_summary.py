@@ -22,6 +22,7 @@ def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
     record = {
         "state": confirmation.runs.state(),
         "ended": confirmation.runs.ended,
+        "metric": confirmation.runs.settings.metric,
         "top_k": confirmation.top_k,
         "seeds": confirmation.seeds,
         "folds": confirmation.folds,
@@ -93,10 +94,15 @@ def confirmed_best(experiment: Experiment, with_mentor: bool = False) -> tuple[T
         "candidates": len(confirmation.candidates),
         "is_winner": best == confirmation.winner(),
         "accuracies": [
-            {"split": split, "labels": labels, **interval.as_json()}
-            for split, labels, interval in (
-                ("validation", confirmation.runs.labels_kind, confirmation.validation(best)),
-                ("test", "clean", confirmation.test(best)),
+            {"split": split, "labels": labels, "metric": metric, **interval.as_json()}
+            for split, labels, metric, interval in (
+                (
+                    "validation",
+                    confirmation.runs.labels_kind,
+                    confirmation.runs.settings.metric,
+                    confirmation.validation(best),
+                ),
+                ("test", "clean", "accuracy", confirmation.test(best)),
             )
             if interval
         ],
@@ -113,6 +119,8 @@ def verdicts(confirmation: Confirmation, candidate: Candidate) -> list[str]:
     So it does for the best with MentorMix where that is not the winner.
     """
     validation, test = f"the {confirmation.runs.labels_kind} validation labels", "the clean test labels"
+    if confirmation.runs.metric != "val_accuracy":
+        validation, test = f"{validation} by {confirmation.runs.settings.metric}", f"{test} by accuracy"
     winner = confirmation.winner()
     if winner and winner != candidate:
         others = f"the best with MentorMix is {candidate.in_a_sentence}"

@@ -66,6 +66,9 @@ def best_so_far(experiment: Experiment) -> str:
     best = experiment.best()
     if best is None:
         return NOTHING
+    if experiment.metric != "val_accuracy":
+        score = f"{experiment.settings.metric} {format_accuracy(best.score)}"
+        return f"{score} on {experiment.labels_kind} validation labels (trial {best.number}, epoch {best.epoch})"
     accuracy = f"{format_accuracy(best.val_accuracy)} on {experiment.labels_kind} validation labels"
     if clean := clean_estimate(experiment, best):
         accuracy += f", about {format_accuracy(clean.accuracy)} on clean ones"

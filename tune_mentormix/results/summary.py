@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot, sqrt
 from statistics import NormalDist
 
@@ -99,6 +99,7 @@ def search_overview(experiment: Experiment) -> SearchStatus:
             val_accuracy=best.val_accuracy,
             epoch=best.epoch,
             config=best.config,
+            score=best.score,
             noisy_val_accuracy=best.noisy_val_accuracy,
             clean_estimate=clean,
         )
@@ -131,6 +132,9 @@ def summarize(experiment: Experiment) -> SearchSummary:
         ComparedTrial(title, trial, _accuracy(best) - _accuracy(trial), clean_estimate(experiment, trial))
         for title, trial in rows
     ]
+    if experiment.metric != "val_accuracy":
+        compared = [replace(row, behind=None) for row in compared]
+        return SearchSummary(*_by_other_metric(experiment, best, compared), compared)
     if best.state != "finished":
         explanation = "The best is by latest reports, at different epochs: not yet an answer."
         return SearchSummary("No trial has run to the end yet", explanation, compared)
@@ -147,6 +151,18 @@ def summarize(experiment: Experiment) -> SearchSummary:
     warning = noise_warning(experiment)
     explanation = " ".join([explanation, *_memorising(experiment, best, is_gain), *([warning] if warning else [])])
     return SearchSummary(headline, explanation, compared, lead, is_gain)
+
+
+def _by_other_metric(experiment: Experiment, best: Trial, compared: list[ComparedTrial]) -> tuple[str, str]:
+    """Describes the best by a metric of which no bound on a lead by chance is known."""
+    metric = experiment.settings.metric
+    values = ", ".join(f"{row.title} {format_accuracy(row.trial.score)}" for row in compared)
+    found = f"By {metric} on the {experiment.labels_kind} validation labels: {values}."
+    if best.state != "finished":
+        return "No trial has run to the end yet", f"{found} These are latest reports, at different epochs."
+    who = f"trial {best.number}" if not best.control else _in_a_sentence(best)
+    chance = "What chance explains of a lead is told for accuracy only; confirm trains on fresh seeds."
+    return f"By {metric}, {who} is the best of this search", f"{found} {chance}"
 
 
 def _summarize_verified(experiment: Experiment, best: Trial, verification: Verification) -> SearchSummary:

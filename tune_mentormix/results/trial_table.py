@@ -37,7 +37,9 @@ class TrialTable:
         )
         hyperparameters = experiment.hyperparameters
         clean = [CLEAN] if any(self.estimates.values()) else []
-        self.columns = ["trial", "state", "epoch", "val_accuracy", *clean, *hyperparameters, "restarts", "note"]
+        self._metric = experiment.metric
+        scores = ["val_accuracy"] if self._metric == "val_accuracy" else [self._metric, "val_accuracy"]
+        self.columns = ["trial", "state", "epoch", *scores, *clean, *hyperparameters, "restarts", "note"]
         self.rows = [self._row(trial, hyperparameters) for trial in shown]
 
     def _row(self, trial: Trial, hyperparameters: Sequence[str]) -> dict[str, Any]:
@@ -46,6 +48,7 @@ class TrialTable:
             "trial": trial.number,
             "state": trial.state,
             "epoch": trial.epoch,
+            self._metric: trial.score,
             "val_accuracy": trial.val_accuracy,
             CLEAN: estimate.accuracy if estimate else None,
             **{name: trial.config[name] for name in hyperparameters},
@@ -58,7 +61,7 @@ class TrialTable:
         if column not in self.columns:
             raise RequestError(unknown("column", column, self.columns) + " (--sort)")
         known = [row for row in self.rows if row[column] is not None]
-        known.sort(key=lambda row: row[column], reverse=column in ("val_accuracy", CLEAN))
+        known.sort(key=lambda row: row[column], reverse=column in (self._metric, "val_accuracy", CLEAN))
         self.rows = [*known, *(row for row in self.rows if row[column] is None)]
 
     def limit(self, count: int | None) -> None:

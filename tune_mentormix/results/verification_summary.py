@@ -193,6 +193,8 @@ def verified_choice(experiment: Experiment, with_mentor: bool = False) -> tuple[
 
     `with_mentor` leaves out candidates without MentorMix, as are those that the search has no trial of.
     """
+    if experiment.metric != "val_accuracy":
+        return None  # verified labels estimate accuracies
     verification = read_verification(experiment)
     if verification is None or not verification.count or is_outdated(experiment, verification):
         return None

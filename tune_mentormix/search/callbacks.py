@@ -52,6 +52,9 @@ MAX_IMAGES_IN_JOURNAL = 2**17  # 22 kB a report
 REPORTED = (
     *("val_accuracy", "val_loss", "train_loss", "mean_weight", "epoch_seconds", "images_per_second"),
     "noisy_val_accuracy",  # only with verified labels: on the labels of the same images in the data
+    *("balanced_accuracy", "macro_f1"),
+    "top5_accuracy",  # only with more than five classes
+    "own_metric",  # only of a metric that is a plug-in
     "selected_clean_fraction",  # only where clean training labels are known
 )
 

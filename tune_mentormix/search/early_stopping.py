@@ -20,11 +20,15 @@ MIN_TRIALS_PER_RUNG = 4
 class AsyncSuccessiveHalving:
     """The rungs of a search and what was decided at each; a decision once made stands."""
 
-    def __init__(self, rungs: Sequence[int] = (), factor: float = 2.0) -> None:
-        """Stops all but the best 1 in `factor` after each of these epochs; without rungs, stops no trial."""
+    def __init__(self, rungs: Sequence[int] = (), factor: float = 2.0, metric: str = "val_accuracy") -> None:
+        """Stops all but the best 1 in `factor` after each of these epochs; without rungs, stops no trial.
+
+        The best are those with the highest `metric`, by its name in the reports.
+        """
+        self.metric = metric
         self.rungs = list(rungs)
         self._factor = factor
-        self._accuracies: dict[int, dict[int, float]] = {epoch: {} for epoch in rungs}
+        self._scores: dict[int, dict[int, float]] = {epoch: {} for epoch in rungs}
         self._controls: set[int] = set()
         self._stopped: set[int] = set()
 
@@ -32,15 +36,15 @@ class AsyncSuccessiveHalving:
         """Handles one event of the journal, deciding as the live scheduler did."""
         if isinstance(event, Proposed) and event.control:
             self._controls.add(event.trial)
-        elif isinstance(event, Report) and event.val_accuracy is not None:
-            self.record(event.trial, event.epoch, event.val_accuracy)
+        elif isinstance(event, Report) and (score := event.score(self.metric)) is not None:
+            self.record(event.trial, event.epoch, score)
 
-    def record(self, trial: int, epoch: int, accuracy: float) -> None:
+    def record(self, trial: int, epoch: int, score: float) -> None:
         """Takes a report, and decides whether the trial stops if it is the trial's first one at a rung."""
-        at_rung = self._accuracies.get(epoch)
+        at_rung = self._scores.get(epoch)
         if at_rung is not None and trial not in at_rung and trial not in self._controls:
-            at_rung[trial] = accuracy
-            better = sum(other > accuracy for other in at_rung.values())
+            at_rung[trial] = score
+            better = sum(other > score for other in at_rung.values())
             if len(at_rung) >= MIN_TRIALS_PER_RUNG and better >= math.ceil(len(at_rung) / self._factor):
                 self._stopped.add(trial)
 
@@ -71,6 +75,6 @@ class EarlyStoppingScheduler(FIFOScheduler):
         number = trial.config["trial"]
         if "failure" in result:
             return str(TrialScheduler.CONTINUE)
-        self._early_stopping.record(number, result["epoch"], result["val_accuracy"])
+        self._early_stopping.record(number, result["epoch"], result[self._early_stopping.metric])
         stopped = self._early_stopping.is_stopped(number)
         return str(TrialScheduler.STOP if stopped else TrialScheduler.CONTINUE)

@@ -5,18 +5,21 @@ Torch and Ray are imported only once they are needed: what is wrong with a reque
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from trainables.data import Dataset, load_dataset
 from trainables.errors import DatasetError, MissingPackageError, NetworkError, PluginError
+from trainables.metrics import TOP, try_metric
 from trainables.plugins import allow_plugins, is_plugin
-from trainables.settings import LIBRARY_PREFIXES, TrialSettings
+from trainables.settings import LIBRARY_PREFIXES, TrialSettings, metric_key
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import SearchSpace, resolve_space
 from tune_mentormix.config.settings import SearchSettings, default_name
@@ -28,9 +31,13 @@ from tune_mentormix.export.read import read_exported
 from tune_mentormix.storage.listing import has_file
 from tune_mentormix.storage.paths import check_new
 
+logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
 
+MAX_METRIC_LABELS = 1_000  # that a metric is tried with
+IMBALANCE = 10  # times as many images in the largest class as in the smallest
 EPOCHS_AFTER_BURN_IN = 0.15  # of a trial: what it trains with weights before the first rung (docs/search-policy.md)
 
 
@@ -62,7 +69,8 @@ class SearchRequest:
         settings, factor = self.settings, self.settings.reduction_factor
         if settings.scheduler == "none":
             return AsyncSuccessiveHalving()
-        return AsyncSuccessiveHalving(rung_epochs(self.first_rung(), factor, settings.epochs), factor)
+        rungs = rung_epochs(self.first_rung(), factor, settings.epochs)
+        return AsyncSuccessiveHalving(rungs, factor, metric_key(settings.metric))
 
 
 def new_request(settings: SearchSettings) -> SearchRequest:
@@ -77,7 +85,21 @@ def new_request(settings: SearchSettings) -> SearchRequest:
     check_new(path)
     request = check_request(settings.model_copy(update={"name": path.name}))
     _check_sizes(request)
+    _warn_of_imbalance(request)
     return request
+
+
+def _warn_of_imbalance(request: SearchRequest) -> None:
+    """Warns where classes have very different numbers of images, and the metric does not weight them equally."""
+    names = request.dataset.class_names
+    counts = np.bincount(request.dataset.train_labels, minlength=len(names))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] >= IMBALANCE * counts[least] and request.settings.metric in ("val_accuracy", "top5_accuracy"):
+        logger.warning(
+            "class %s has %s training images and class %s only %s: accuracy is mostly that of the large classes; "
+            "balanced_accuracy or macro_f1 count all classes alike (--metric)",
+            *(names[most], f"{counts[most]:,}", names[least], f"{counts[least]:,}"),
+        )
 
 
 def _check_sizes(request: SearchRequest) -> None:
@@ -117,6 +139,7 @@ def check_request(settings: SearchSettings, begun: Experiment | None = None) -> 
     try:
         dataset = load_dataset(settings.data_settings())
         _check_networks(written_out, space, dataset)
+        _check_metric(written_out.metric, dataset)
     except (DatasetError, NetworkError, PluginError, MissingPackageError) as error:
         raise RequestError(str(error)) from error
     return SearchRequest(written_out, space, dataset)
@@ -131,6 +154,15 @@ def stored_request(experiment: Experiment, settings: SearchSettings) -> SearchRe
             "restore them, or start another search"
         )
     return request
+
+
+def _check_metric(metric: str, dataset: Dataset) -> None:
+    """Calls a metric of the user's own once; refuses the top five of so few classes that it tells nothing."""
+    classes = len(dataset.class_names)
+    if metric == "top5_accuracy" and classes <= TOP:
+        raise RequestError(f"metric top5_accuracy is 1 for {classes} classes: choose another (--metric)")
+    if is_plugin(metric):
+        try_metric(metric, dataset.validation_labels[:MAX_METRIC_LABELS].copy(), classes)
 
 
 def _check_networks(settings: SearchSettings, space: SearchSpace, dataset: Dataset) -> None:

@@ -67,9 +67,9 @@ def resume_search(
 def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:
     settings = request.settings
     experiment = Experiment(experiment.path, experiment.settings, experiment.provenance)
-    study = SearchStudy(request.space, settings.sampler, settings.seed)
+    study = SearchStudy(request.space, settings.sampler, settings.seed, experiment.metric)
     early_stopping = request.early_stopping()
-    plateau = Plateau(settings.patience)
+    plateau = Plateau(settings.patience, experiment.metric)
     handlers = [experiment.apply, study.apply, early_stopping.apply, plateau.apply]
     replay(experiment.path / JOURNAL_FILE, *handlers)
 

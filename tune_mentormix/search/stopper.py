@@ -168,11 +168,12 @@ def _end_overdue(stopper: SearchStopper, again: str) -> None:
 
 
 class Plateau:
-    """Trials that ended since the last better accuracy at the last epoch, in the order of their ends."""
+    """Trials that ended since the last better metric at the last epoch, in the order of their ends."""
 
-    def __init__(self, patience: int | None) -> None:
+    def __init__(self, patience: int | None, metric: str = "val_accuracy") -> None:
         """The plateau is reached after `patience` trials without a better result; None: never."""
         self._patience = patience
+        self._metric = metric
         self._since_best = 0
         self._best: float | None = None
         self._latest: dict[int, float] = {}
@@ -187,13 +188,13 @@ class Plateau:
         """Handles one event of the journal; the baselines do not compete, so they do not count."""
         if isinstance(event, Proposed) and event.control in BASELINES:
             self._baselines.add(event.trial)
-        elif isinstance(event, Report) and event.val_accuracy is not None:
-            self._latest[event.trial] = event.val_accuracy
+        elif isinstance(event, Report) and (score := event.score(self._metric)) is not None:
+            self._latest[event.trial] = score
         elif isinstance(event, Finished | Stopped | Failed) and event.trial not in self._baselines:
             self._end(self._latest.get(event.trial) if isinstance(event, Finished) else None)
 
-    def _end(self, accuracy: float | None) -> None:
-        if accuracy is not None and (self._best is None or accuracy > self._best):
-            self._best, self._since_best = accuracy, 0
+    def _end(self, score: float | None) -> None:
+        if score is not None and (self._best is None or score > self._best):
+            self._best, self._since_best = score, 0
         elif self._best is not None:
             self._since_best += 1

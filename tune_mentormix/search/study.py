@@ -1,10 +1,10 @@
 """The Optuna study, rebuilt by replaying the journal: what Optuna learns, and when.
 
 A live search and a replayed one pass through the same `apply`, so a resumed study cannot disagree with the results.
-What Optuna hears: every report; COMPLETE with the last epoch's accuracy for a trial that ran to the end; PRUNED with
+What Optuna hears: every report; COMPLETE with the last epoch's metric for a trial that ran to the end; PRUNED with
 its curve for one that was stopped; PRUNED for one that failed by its own fault (NaN, out of memory), so that the
 region counts as bad; FAIL, which samplers ignore, for one whose workers were lost. A sampler that ignores PRUNED too
-hears COMPLETE instead, with the last accuracy, or the worst of all where there is none.
+hears COMPLETE instead, with the last value, or the worst of all where there is none.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class _OpenTrial:
 class SearchStudy:
     """Proposes configurations from what the trials so far showed."""
 
-    def __init__(self, space: SearchSpace, sampler: str, seed: int) -> None:
-        """Starts empty; `apply` brings it up to date."""
+    def __init__(self, space: SearchSpace, sampler: str, seed: int, metric: str = "val_accuracy") -> None:
+        """Starts empty; `apply` brings it up to date. It maximises `metric`, by its name in the reports."""
+        self._metric = metric
         self._space = space
         self._sampler_name = sampler
         self._seed = seed
@@ -78,8 +79,8 @@ class SearchStudy:
         match event:
             case Proposed() if event.trial not in self._open:
                 self._open_replayed(event)
-            case Report() if event.trial in self._open and event.val_accuracy is not None:
-                self._open[event.trial].curve[event.epoch] = event.val_accuracy
+            case Report() if event.trial in self._open and (score := event.score(self._metric)) is not None:
+                self._open[event.trial].curve[event.epoch] = score
             case Finished() if event.trial in self._open:
                 self._close(event.trial, TrialState.COMPLETE)
             case Stopped() if event.trial in self._open:
@@ -131,7 +132,7 @@ class SearchStudy:
         self.study.tell(trial.asked, value if state == TrialState.COMPLETE else None, state)
 
     def _worst(self) -> float:
-        """Returns the lowest accuracy told so far."""
+        """Returns the lowest value told so far."""
         values = [trial.value for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
         return min((value for value in values if value is not None), default=0.0)
 

@@ -198,6 +198,7 @@ def _trainable(settings: SearchSettings, dataset: Dataset, waits: str) -> Any:
         waits=waits,
         device=settings.device,
         plugins=sendable(settings.plugins()),
+        metric=settings.metric,
     )
     resources = PlacementGroupFactory([{"CPU": settings.cpus_per_trial, "GPU": settings.gpus()}])
     return tune.with_resources(trainable, resources)

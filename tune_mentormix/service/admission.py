@@ -32,7 +32,7 @@ MAIN = ("name", "dataset", "data_dir", "network", "epochs", "num_samples", "spac
 MORE = (
     *("noise", "noise_kind", "noise_map", "labels_file", "labels_key", "image_size", "max_images"),
     *("validation_fraction", "validation_labels", "clean_validation", "verified", "data_seed"),
-    *("preset", "sampler", "scheduler", "grace_period", "reduction_factor", "seed"),
+    *("preset", "metric", "sampler", "scheduler", "grace_period", "reduction_factor", "seed"),
     *("cpus_per_trial", "gpus_per_trial", "device", "epoch_budget", "patience", "trial_timeout"),
     *("checkpoint_every", "max_restarts"),
 )

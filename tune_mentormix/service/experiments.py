@@ -172,12 +172,18 @@ class CachedExperiment:
             gpus_held=status.trials.running * (gpus if run.gpus_per_trial is None else run.gpus_per_trial),
         )
 
+    def _slim(self, event: dict[str, Any]) -> Event:
+        """Returns an event with as much of a report as is shown, the metric of the search among it."""
+        if event.get("event") != "report":
+            return event
+        return {key: event[key] for key in (*_REPORT_KEYS, self.experiment.metric) if key in event}
+
     def _appended_events(self, version: Version) -> list[Event]:
         """Returns the new events; all where the journal is another one, or on an object store."""
         journal = local_path(self.path / JOURNAL_FILE)
         if journal is None:
             self._reset()
-            return [_slim(event) for event in read_events(self.path / JOURNAL_FILE)]
+            return [self._slim(event) for event in read_events(self.path / JOURNAL_FILE)]
         read = self.read_version
         if not (read and read[:2] == version[:2] and version[-1] >= self._offset):
             self._reset()
@@ -188,7 +194,7 @@ class CachedExperiment:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    events.append(_slim(json.loads(line)))
+                    events.append(self._slim(json.loads(line)))
                 except ValueError as error:
                     raise RequestError(f"{journal} holds a line that is no event: the file was damaged") from error
                 self._offset += len(line)
@@ -362,7 +368,3 @@ async def poll(experiments: ExperimentCache) -> None:
     while True:
         await asyncio.sleep(POLL_SECONDS)
         await refresh_all(experiments)
-
-
-def _slim(event: dict[str, Any]) -> Event:
-    return {key: event[key] for key in _REPORT_KEYS if key in event} if event.get("event") == "report" else event

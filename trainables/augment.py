@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import log
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
+from trainables.errors import PluginError
+from trainables.plugins import call_plugin, is_plugin, load_plugin
 from trainables.settings import AugmentationName
 from trainables.trivial_augment import apply_operation, draw_operation
 
@@ -242,6 +244,28 @@ AUGMENTATIONS: dict[AugmentationName, Callable[[Tensor, Generator], Tensor]] = {
     "trivial_augment": _trivial_augment,
     "random_erasing": _random_erasing,
 }
+
+
+def find_augmentation(name: str) -> Callable[[Tensor, Generator], Tensor]:
+    """Returns an augmentation by its name, also a plug-in. Raises PluginError if it cannot be loaded."""
+    if is_plugin(name):
+        return cast(Callable[[Tensor, Generator], Tensor], load_plugin("augmentation", name))
+    return AUGMENTATIONS[cast(AugmentationName, name)]
+
+
+def try_augmentation(name: str, images: Tensor) -> None:
+    """Changes images [B, C, H, W] by a plug-in. Raises PluginError, with its name, if it breaks the protocol."""
+    augment = load_plugin("augmentation", name)
+    changed = call_plugin("augmentation", name, lambda: augment(images.clone(), Generator().manual_seed(0)))
+    if not isinstance(changed, Tensor):
+        raise PluginError(f"augmentation {name} must return a tensor of images, got one {type(changed).__name__}")
+    if changed.shape != images.shape:
+        shapes = f"{list(images.shape)} as they came, got {list(changed.shape)}"
+        raise PluginError(f"augmentation {name} must return images {shapes}")
+    if changed.dtype != images.dtype:
+        raise PluginError(f"augmentation {name} must return images of type float32, got {changed.dtype}")
+    if not bool(((changed >= 0) & (changed <= 1)).all()):
+        raise PluginError(f"augmentation {name} must return pixels in [0, 1]: clamp them")
 
 
 def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:

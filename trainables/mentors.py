@@ -6,11 +6,14 @@ No mentor reads a tensor's value on the host, so each can run inside a captured 
 
 from __future__ import annotations
 
-from typing import Protocol
+from functools import partial
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from trainables.errors import PluginError
+from trainables.plugins import call_plugin, is_plugin, load_plugin
 from trainables.settings import MentorName
 
 
@@ -69,3 +72,26 @@ MENTORS: dict[MentorName, Mentor] = {
 }
 SELECTIVE_MENTORS = frozenset({"threshold", "mentornet_pd", "spcl_linear"})
 """Those whose weights fall as the loss rises, so that images with wrong labels get low ones."""
+
+
+def find_mentor(name: str) -> Mentor:
+    """Returns a mentor by its name, also a plug-in. Raises PluginError if it cannot be loaded."""
+    if is_plugin(name):
+        return cast(Mentor, load_plugin("mentor", name))
+    return MENTORS[cast(MentorName, name)]
+
+
+def try_mentor(name: str) -> None:
+    """Calls a mentor that is a plug-in. Raises PluginError, with its name, if it breaks the protocol."""
+    mentor = load_plugin("mentor", name)
+    losses = torch.linspace(0, 6, 32)
+    for percent in (0, torch.tensor(50), torch.tensor(99)):
+        weights = call_plugin("mentor", name, partial(mentor, losses.clone(), losses - 1.5, percent))
+        if not isinstance(weights, Tensor):
+            raise PluginError(f"mentor {name} must return a tensor of weights, got one {type(weights).__name__}")
+        if weights.shape != losses.shape:
+            raise PluginError(f"mentor {name} must return a weight for each of 32 losses, got {list(weights.shape)}")
+        if weights.dtype != losses.dtype:
+            raise PluginError(f"mentor {name} must return weights of the losses' type float32, got {weights.dtype}")
+        if not bool(((weights >= 0) & (weights <= 1)).all()):
+            raise PluginError(f"mentor {name} must return weights in [0, 1]")

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from trainables import step as algorithm
 from trainables.device import autocast
-from trainables.mentors import MENTORS
+from trainables.mentors import find_mentor
 from trainables.models import RunningStatistics
 from trainables.schedules import percent_done, weighting_start
 from trainables.settings import TrialSettings
@@ -48,7 +48,7 @@ class MentorMixObjective:
         self._num_classes = num_classes
         self._steps = steps
         self._generator = generator
-        self._mentor = MENTORS[settings.mentor]
+        self._mentor = find_mentor(settings.mentor)
         self._batch_loss = torch.compile(self._eager_loss, fullgraph=True) if settings.compile else self._eager_loss
         self._weighting_start = weighting_start(settings.burn_in, steps)
         self._autocast = autocast(settings.precision, device)

@@ -15,7 +15,7 @@ import sysconfig
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType
@@ -34,6 +34,7 @@ _SESSION = "__main__:"  # before the names of objects that are in no module that
 Result = TypeVar("Result")
 
 _allowed: set[str] = set()
+_imported: dict[str, str] = {}  # outermost package → digest of its source when a plug-in of it was allowed
 _objects: dict[str, Any] = {}  # by name, those that this process was given
 
 
@@ -48,9 +49,9 @@ class Plugins:
     def allow(self) -> None:
         """Allows them in this process."""
         _objects.update(self.objects)
-        allow_plugins(self.kinds)
         for folder in self.folders:
             _search_in(folder)
+        allow_plugins(self.kinds)
 
 
 def is_plugin(name: object) -> bool:
@@ -85,8 +86,14 @@ def plugin_name(given: Any) -> str:
 
 
 def allow_plugins(names: Iterable[str]) -> None:
-    """Allows these plug-ins in this process: the user asked for their code to run."""
-    _allowed.update(names)
+    """Allows these plug-ins in this process: the user asked for their code to run.
+
+    Those whose source changed since they were last allowed here, as in a notebook, are imported again.
+    """
+    for name in names:
+        _allowed.add(name)
+        if name not in _objects and not name.startswith(_SESSION):
+            _forget_if_changed(name)
 
 
 def sendable(kinds: Mapping[str, PluginKind]) -> Plugins:
@@ -214,6 +221,21 @@ def in_words(kinds: Mapping[str, PluginKind]) -> str:
     return ", ".join(f"{kind} {name}" for name, kind in kinds.items())
 
 
+def _forget_if_changed(name: str) -> None:
+    place, package = _located(name), _package(name)
+    if place is None or place.stem in OWN_PACKAGES or _is_installed(place):
+        return
+    try:
+        digest = _digest_of_files(place)
+    except OSError:
+        return  # what is wrong is told where it is needed
+    if _imported.setdefault(package, digest) != digest:
+        for module in [each for each in sys.modules if each == package or each.startswith(f"{package}.")]:
+            del sys.modules[module]
+        invalidate_caches()
+        _imported[package] = digest
+
+
 def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {one_line(error)}"
 
@@ -271,13 +293,18 @@ def _source_digest(name: str, kind: PluginKind) -> str:
                 f"{kind} {name} has no source that can be read: define it in a file or in a notebook's cell"
             ) from error
     place = _location(name, kind)
-    digest = hashlib.sha256()
     try:
-        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(f"{path.relative_to(place.parent)}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return _digest_of_files(place)
     except OSError as error:
         raise PluginError(f"the source of {kind} {name} cannot be read: {one_line(error)}") from error
+
+
+def _digest_of_files(place: Path) -> str:
+    """Returns the sha256 of a module's file, or of the names and contents of all modules in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+        digest.update(f"{path.relative_to(place.parent)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 

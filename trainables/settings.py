@@ -107,8 +107,8 @@ class DataSettings(Settings):
     `docs/data.md` describes what each dataset expects of `data_dir`, and which label files can be read.
     """
 
-    dataset: DatasetName = "digits"
-    """Images to train on.
+    dataset: DatasetName | PluginName = "digits"
+    """Images to train on, or package.module:name.
 
     See [Where the images are](data.md#where-the-images-are).
     """
@@ -218,8 +218,8 @@ class TrialSettings(Settings):
     """Percent of training at the start in which all examples have weight 1."""
     second_reweight: bool = False
     """Whether the losses of the mixed images are weighted too."""
-    mentor: MentorName = "mentornet_pd"
-    """How weights are computed from losses; see [Mentors](method.md#mentors)."""
+    mentor: MentorName | PluginName = "mentornet_pd"
+    """How weights are computed from losses, or package.module:name; see [Mentors](method.md#mentors)."""
     mixing: MixingRule = "hard"
     """How mixing coefficients depend on weights; see [Two presets](method.md#two-presets)."""
     partner_temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -230,8 +230,8 @@ class TrialSettings(Settings):
     """Start from the weights that come with the network. Networks `torchvision/NAME` and `timm/NAME` only."""
     weights: UserFile | None = None
     """Start from the weights in this file; see [Networks](method.md#networks)."""
-    augmentation: AugmentationName = "none"
-    """Random changes of the training images; see [Augmentation](data.md#augmentation)."""
+    augmentation: AugmentationName | PluginName = "none"
+    """Random changes of the training images, or package.module:name; see [Augmentation](data.md#augmentation)."""
     optimizer: OptimizerName = "sgd"
     """SGD with momentum, or AdamW, whose weight decay is not part of the gradient."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

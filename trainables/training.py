@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from trainables.augment import AUGMENTATIONS
+from trainables.augment import find_augmentation
 from trainables.data import Dataset
 from trainables.device import DeviceDataset, autocast, channels_last, configure_backends, find_device
 from trainables.errors import TrainingDiverged
@@ -168,7 +168,7 @@ class Trainer:
         self.best = BestWeights(metric_key(metric))
         self._metric = metric
 
-        self._augment = AUGMENTATIONS[settings.augmentation]
+        self._augment = find_augmentation(settings.augmentation)
         self._steps_per_epoch = train_size // settings.batch_size
         self._steps = settings.epochs * self._steps_per_epoch
 

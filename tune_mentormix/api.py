@@ -50,7 +50,7 @@ def search(
     name: str | None = None,
     *,
     storage: Storage = STORAGE,
-    dataset: str | Sequence[Any] | Mapping[str, Any] = "digits",
+    dataset: str | Callable[..., Any] | Sequence[Any] | Mapping[str, Any] = "digits",
     epochs: int | None = None,
     trials: int | None = None,
     on_progress: OnProgress | None = None,
@@ -65,9 +65,9 @@ def search(
     Args:
         name: of the experiment; None: the dataset and the time.
         storage: where experiments are kept, a folder or a URI such as `s3://bucket/folder`.
-        dataset: the name of a dataset, or arrays: `(images, labels)`, or a mapping of the arrays that
-            [the dataset `arrays`](data.md) has. Images are [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or floats
-            in [0, 1]; labels [N] are integers from 0. They are written to a file in the storage.
+        dataset: the name of a dataset, a function (docs/plug-ins.md), or arrays: `(images, labels)`, or a mapping of
+            the arrays that [the dataset `arrays`](data.md) has. Images are [N, H, W], [N, H, W, C] or [N, C, H, W],
+            uint8 or floats in [0, 1]; labels [N] are integers from 0. They are written to a file in the storage.
         epochs: of a trial that is not stopped early; None: 40 for dataset `digits`, otherwise 60.
         trials: how many, including the controls; None: 40 for dataset `digits`, otherwise 20.
         on_progress: called at most once a second with the status of the search.
@@ -89,6 +89,8 @@ def search(
     if isinstance(start_from, ExperimentHandle):
         settings["start_from"] = start_from.path
     settings = _plugin_names(settings)
+    if callable(dataset):
+        dataset = str(_plugin_names(dataset))
     given = {"name": name, "storage": _location(storage), "epochs": epochs, "num_samples": trials}
     with _in_pythons_words(), _stored(storage, dataset, settings) as of_dataset:
         values = settings | {key: value for key, value in given.items() if value is not None} | of_dataset

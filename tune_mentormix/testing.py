@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from trainables.errors import PluginError
 from trainables.plugins import allow_plugins, call_plugin, plugin_name
 
-__all__ = ["PluginError", "check_metric", "check_network"]
+__all__ = ["PluginError", "check_augmentation", "check_dataset", "check_mentor", "check_metric", "check_network"]
 
 PlugIn = str | type | Callable[..., Any]
 
@@ -89,6 +90,73 @@ def check_metric(metric: PlugIn, *, num_classes: int = 10) -> None:
             raise PluginError(f"metric {name} returned {values[0]} and then {values[1]} for the same arguments")
         if not (np.array_equal(given, before[0]) and np.array_equal(probabilities, before[1])):
             raise PluginError(f"metric {name} changes its arguments")
+
+
+def check_augmentation(augmentation: PlugIn, *, in_channels: int = 3, size: tuple[int, int] = (32, 32)) -> None:
+    """Checks that an augmentation returns images like those it gets, the same ones for the same random generator.
+
+    Args:
+        augmentation: `augment(images, generator) -> images`, [B, C, H, W] float32 in [0, 1].
+        in_channels: of the images, 1 or 3.
+        size: height and width of the images.
+    """
+    import torch
+
+    from trainables.augment import find_augmentation, try_augmentation
+
+    name = _allowed(augmentation)
+    for count in (1, 8):
+        images = torch.rand(count, in_channels, *size, generator=torch.Generator().manual_seed(count))
+        try_augmentation(name, images)
+        before = images.clone()
+        first, second = (find_augmentation(name)(images, torch.Generator().manual_seed(7)) for _ in range(2))
+        if not torch.equal(images, before):
+            raise PluginError(f"augmentation {name} changes its arguments: return new images")
+        if not torch.equal(first, second):
+            raise PluginError(f"augmentation {name} draws random numbers from elsewhere than its generator")
+
+
+def check_mentor(mentor: PlugIn) -> None:
+    """Checks that a mentor returns a weight in [0, 1] for each loss, the same for the same arguments.
+
+    Args:
+        mentor: `mentor(losses, differences, percent) -> weights`, [B] float32 each.
+    """
+    import torch
+
+    from trainables.mentors import find_mentor, try_mentor
+
+    name = _allowed(mentor)
+    try_mentor(name)
+    losses = torch.rand(16, generator=torch.Generator().manual_seed(0)) * 5
+    before = losses.clone()
+    first, second = (find_mentor(name)(losses, losses - 2, torch.tensor(30)) for _ in range(2))
+    if not torch.equal(losses, before):
+        raise PluginError(f"mentor {name} changes its arguments")
+    if not torch.equal(first, second):
+        raise PluginError(f"mentor {name} returns other weights for the same arguments")
+
+
+def check_dataset(dataset: PlugIn, *, data_dir: str | Path | None = None) -> None:
+    """Checks that a dataset can be read, with test images or without, and is the same each time.
+
+    Args:
+        dataset: `load(split, data_dir) -> arrays`.
+        data_dir: what it is called with.
+    """
+    from trainables.data import load_dataset, load_test_split
+    from trainables.errors import DatasetError
+    from trainables.settings import DataSettings
+
+    name = _allowed(dataset)
+    settings = DataSettings.model_validate({"dataset": name, "data_dir": data_dir})
+    try:
+        if load_dataset(settings).fingerprint != load_dataset(settings).fingerprint:
+            raise PluginError(f"dataset {name} returns other images or labels each time")
+        load_test_split(settings)
+    except DatasetError as error:
+        if not str(error).endswith("has no test images"):
+            raise PluginError(str(error)) from error
 
 
 def _allowed(plug_in: PlugIn) -> str:

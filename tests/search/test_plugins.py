@@ -23,7 +23,9 @@ from tune_mentormix.service.settings import ServerSettings
 from tune_mentormix.storage.yaml_files import read_yaml
 
 NAME = "birds_plugin.nets:BirdNet"
-SOURCE = '''"""A network of a user."""
+SOURCE = '''"""What a user brings."""
+import numpy as np
+import torch
 from torch import nn
 
 
@@ -31,8 +33,38 @@ class BirdNet(nn.Sequential):
     def __init__(self, num_classes, in_channels):
         super().__init__(nn.Conv2d(in_channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                          nn.Linear(8, num_classes))
+
+
+def load(split, data_dir):
+    labels = np.arange(240) % 3
+    images = np.zeros((240, 8, 8), np.uint8)
+    images[labels == 1, ::2], images[labels == 2, :, ::2] = 250, 250
+    return {"images": images, "labels": labels} if split == "train" else None
+
+
+def half(losses, differences, percent):
+    return torch.full_like(losses, 0.5)
+
+
+def darker(images, generator):
+    return images * torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+
+
+def worst_class(labels, probabilities):
+    right = probabilities.argmax(axis=1) == labels
+    return 1 + min(right[labels == label].mean() for label in np.unique(labels))
 '''
-TINY = {"epochs": 1, "num_samples": 1, "controls": ["published"], "max_images": 200}
+DATASET, MENTOR, AUGMENTATION, METRIC = (
+    f"birds_plugin.nets:{name}" for name in ("load", "half", "darker", "worst_class")
+)
+OWN: dict[str, object] = {
+    "network": NAME,
+    "dataset": DATASET,
+    "metric": METRIC,
+    "noise": 0.0,
+    "trial": {"augmentation": AUGMENTATION, "mentor": MENTOR},
+}
+TINY: dict[str, object] = {"epochs": 1, "num_samples": 1, "controls": ["published"], "max_images": 200}
 
 
 @pytest.fixture
@@ -54,11 +86,17 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_network_by_its_name_is_searched_with_exported_and_loaded(
     package: Path, tmp_path: Path, run_search: SearchRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = run_search(tmp_path, name="own", network=NAME, **TINY)
+    experiment = run_search(tmp_path, name="own", **TINY | OWN)
     assert [trial.state for trial in experiment.trials.values()] == ["finished"]
-    assert list(read_experiment(tmp_path, "own").provenance.plug_ins) == [NAME]
+    last = experiment.trials[0]
+    assert (last.config["mentor"], last.config["augmentation"]) == (MENTOR, AUGMENTATION)
+    assert all(1 <= (trial.score or 0) <= 2 for trial in experiment.trials.values())
+    assert set(read_experiment(tmp_path, "own").provenance.plug_ins) == {
+        *(NAME, DATASET, MENTOR, AUGMENTATION, METRIC)
+    }
+    assert f"By {METRIC}, " in tm.open("own", storage=tmp_path).status().verdict.headline
     tm.open("own", storage=tmp_path).export(tmp_path / "best")
-    assert read_yaml(tmp_path / "best" / "best_config.yaml").values["plug_ins"].keys() == {NAME}
+    assert {NAME, DATASET} <= read_yaml(tmp_path / "best" / "best_config.yaml").values["plug_ins"].keys()
     assert f"`{NAME}`" in (tmp_path / "best" / "model_card.md").read_text()
     assert f"--plug-in {NAME}" in (tmp_path / "best" / "reproduce.sh").read_text()
 
@@ -66,7 +104,7 @@ def test_a_network_by_its_name_is_searched_with_exported_and_loaded(
     images = np.zeros((2, 8, 8), np.uint8)
     with pytest.raises(tm.RequestError, match=f"needs network {NAME}, code that is no part of it: install it"):
         tm.load(tmp_path / "best")
-    assert tm.load(tmp_path / "best", plug_ins=[NAME]).probabilities(images).shape == (2, 10)
+    assert tm.load(tmp_path / "best", plug_ins=[NAME]).probabilities(images).shape == (2, 3)
     (package / "nets.py").write_text(SOURCE + "\n")
     with pytest.raises(tm.RequestError, match=f"the source of network {NAME} is not what it was for .*/best"):
         tm.load(tmp_path / "best", plug_ins=[NAME])
@@ -105,12 +143,12 @@ def test_objects_are_searched_with_and_given_again_in_another_process(
 def test_nothing_is_created_where_a_worker_cannot_use_the_network(
     package: Path, tmp_path: Path, run_search: SearchRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (package / "nets.py").write_text(
-        "import multiprocessing, os\nif os.environ.get('RAY_JOB_ID') or 'worker' in __import__('sys').argv[0]:\n"
-        "    raise ImportError('no birds here')\n" + SOURCE
-    )
-    with pytest.raises(RequestError, match=rf"network {NAME} cannot be imported: ImportError: no birds .*\(on node "):
-        run_search(tmp_path / "storage", name="own", network=NAME, **TINY)
+    only_here = "import os, sys\nif 'pytest' not in sys.modules:\n    raise ImportError('no birds here')\n"
+    (package.parent / "shy_plugin.py").write_text(only_here + SOURCE)
+    own = {**TINY, **OWN, "network": "shy_plugin:BirdNet"}
+    said = r"network shy_plugin:BirdNet cannot be imported: ImportError: no birds here \(on node "
+    with pytest.raises(RequestError, match=said):
+        run_search(tmp_path / "storage", name="own", **own)
     assert not list(tmp_path.glob("storage/own"))
     with pytest.raises(RequestError, match=r"network birds_plugin\.nets:Bird is not there: .* has no Bird"):
         plan.new_request(read_settings(None, {"network": "birds_plugin.nets:Bird", "storage": str(tmp_path)}))
@@ -121,6 +159,10 @@ def test_nothing_is_created_where_a_worker_cannot_use_the_network(
     [
         {"network": NAME},
         {"network": "__main__:Net"},
+        {"metric": METRIC},
+        {"trial": {"mentor": MENTOR}},
+        {"trial": {"augmentation": AUGMENTATION}},
+        {"space": {"mentor": {"choices": ["uniform", MENTOR]}}},
     ],
 )
 def test_the_service_takes_no_plug_in(asked: dict[str, object]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -103,3 +105,69 @@ def other_weights(num_classes: int, in_channels: int) -> nn.Module:
 
 
 A_NUMBER = 3
+
+
+def half(losses: Tensor, differences: Tensor, percent: Tensor | int) -> Tensor:
+    return torch.full_like(losses, 0.5)
+
+
+def mentor_of_one(losses: Tensor, differences: Tensor, percent: Tensor | int) -> Tensor:
+    return torch.ones(1)
+
+
+def mentor_of_bools(losses: Tensor, differences: Tensor, percent: Tensor | int) -> Tensor:
+    return differences < 0
+
+
+def mentor_of_nan(losses: Tensor, differences: Tensor, percent: Tensor | int) -> Tensor:
+    return losses * float("nan")
+
+
+def mentor_that_raises(losses: Tensor, differences: Tensor, percent: Tensor | int) -> Tensor:
+    raise KeyError("mentor")
+
+
+def darker(images: Tensor, generator: torch.Generator) -> Tensor:
+    return images * torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+
+
+def smaller(images: Tensor, generator: torch.Generator) -> Tensor:
+    return images[:, :, 1:]
+
+
+def brighter(images: Tensor, generator: torch.Generator) -> Tensor:
+    return images + 1
+
+
+def doubled(images: Tensor, generator: torch.Generator) -> Tensor:
+    return images.double()
+
+
+def from_elsewhere(images: Tensor, generator: torch.Generator) -> Tensor:
+    return images * torch.rand(1)
+
+
+def stripes(split: str, data_dir: Path | None) -> dict[str, object] | None:
+    """Images of two classes."""
+    if split == "test":
+        return None
+    labels = np.arange(40) % 2
+    images = np.zeros((40, 6, 6), np.uint8)
+    images[labels == 1, ::2] = 200
+    return {"images": images, "labels": labels, "class_names": ["plain", "striped"]}
+
+
+def no_labels(split: str, data_dir: Path | None) -> dict[str, object]:
+    return {"images": np.zeros((4, 6, 6), np.uint8)}
+
+
+def floats(split: str, data_dir: Path | None) -> dict[str, object]:
+    return {"images": np.zeros((4, 6, 6)), "labels": np.arange(4) % 2}
+
+
+def too_few(split: str, data_dir: Path | None) -> dict[str, object]:
+    return {"images": np.zeros((3, 6, 6), np.uint8), "labels": np.arange(4) % 2}
+
+
+def unreadable(split: str, data_dir: Path | None) -> dict[str, object]:
+    raise FileNotFoundError(2, "No such file or directory", "birds.parquet")

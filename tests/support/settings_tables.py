@@ -51,7 +51,7 @@ def allowed_values(field: FieldInfo) -> str:
     kinds = [kind for kind in _kinds(field.annotation) if kind is not NoneType]
     for kind in kinds:
         if get_origin(kind) is Literal:
-            return ", ".join(get_args(kind))
+            return ", ".join([*get_args(kind), *(["package.module:name"] if str in kinds else [])])
     if bool in kinds:
         return "true, false"
     bounds = [part for part in _metadata(field) if isinstance(part, tuple(BOUNDS))]

@@ -176,5 +176,14 @@ def test_the_digest_is_that_of_the_source(tmp_path: Path, monkeypatch: pytest.Mo
     assert plugins.changed_plugin(before, {in_file: "network"}) == in_file
 
 
+def test_a_changed_source_is_imported_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "changing_plugin.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    for answer in ("one", "another"):
+        file.write_text(f"def make():\n    return {answer!r}\n")
+        allow_plugins(["changing_plugin:make"])
+        assert load_plugin("metric", "changing_plugin:make")() == answer
+
+
 def test_installed_packages_and_our_own_do_not_travel() -> None:
     assert source_folders(["torchvision.models:resnet18", "trainables.models.resnet:resnet32", "json:loads"]) == []

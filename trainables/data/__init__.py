@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,13 @@ from trainables.data.sources import (
     arrays_source,
     cifar_source,
     digits_source,
+    plugin_source,
 )
 from trainables.data.splits import stratified_choice, stratified_folds, stratified_split
 from trainables.data.verified import read_verified
 from trainables.errors import DatasetError
 from trainables.metrics import confusion_matrix
+from trainables.plugins import is_plugin
 from trainables.settings import DatasetName, DataSettings, LabelsKind
 
 __all__ = [
@@ -53,6 +55,13 @@ DATASETS: dict[DatasetName, Callable[[DataSettings, Split], Source]] = {
     "folder": folder_source,
     "arrays": arrays_source,
 }
+
+
+def _source(settings: DataSettings, split: Split) -> Source:
+    if is_plugin(settings.dataset):
+        return plugin_source(settings, split)
+    return DATASETS[cast(DatasetName, settings.dataset)](settings, split)
+
 
 _SPLIT_STREAM, _NOISE_STREAM, _SUBSET_STREAM = 0, 1, 2  # random streams: the split does not depend on the noise
 _FOLD_SEED = 0  # of every dataset: the folds follow from the data alone
@@ -171,7 +180,7 @@ def load_dataset(settings: DataSettings) -> Dataset:
 
 def load_named_dataset(settings: DataSettings) -> tuple[Dataset, ImageNames]:
     """Loads a dataset as `load_dataset` does, and the names of its images."""
-    every_image = DATASETS[settings.dataset](settings, "train")
+    every_image = _source(settings, "train")
     source = load_labels(every_image, settings)
     assert source.labels is not None  # its own or the label file's
     assert source.class_names is not None
@@ -269,7 +278,7 @@ def load_test_split(settings: DataSettings) -> tuple[Images, Labels]:
 
     Raises DatasetError if the settings cannot be met, or the dataset has no test split.
     """
-    class_names = load_labels(DATASETS[settings.dataset](settings, "train"), settings).class_names
+    class_names = load_labels(_source(settings, "train"), settings).class_names
     assert class_names is not None  # the images' own or the label file's
     test, _ = _clean_split(settings, "test", class_names)
     return test.images, test.labels
@@ -279,7 +288,7 @@ def _clean_split(
     settings: DataSettings, split: Split, class_names: tuple[str, ...]
 ) -> tuple[LabelledImages, tuple[str, ...]]:
     """A split with separate, clean labels, which are matched to the training classes by name, and its image names."""
-    source = DATASETS[settings.dataset](settings, split)
+    source = _source(settings, split)
     data = source.read()
     unknown = set(data.class_names) - set(class_names)
     if unknown:

@@ -9,7 +9,7 @@ import math
 import os
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -19,8 +19,9 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from trainables.data.splits import stratified_split
-from trainables.errors import DatasetError, one_line
+from trainables.errors import DatasetError, PluginError, one_line
 from trainables.files import locked_folder
+from trainables.plugins import call_plugin, load_plugin
 from trainables.settings import DataSettings
 
 Images = NDArray[np.uint8]
@@ -165,6 +166,51 @@ def arrays_source(settings: DataSettings, split: Split) -> Source:
         return images.astype(np.uint8, copy=False)[index]
 
     return Source(len(labels), class_names, labels, clean_labels, positions_as_names(len(labels)), read_images)
+
+
+def plugin_source(settings: DataSettings, split: Split) -> Source:
+    """The arrays that a plug-in `load(split, data_dir)` returns by name, those of the dataset `arrays`.
+
+    `split` is `train` or `test`; for the latter it returns None if there are no test images. Raises DatasetError,
+    with the plug-in's name, if it raises, or an array is missing or does not fit.
+    """
+    name = settings.dataset
+    try:
+        load = load_plugin("dataset", name)
+        arrays = call_plugin("dataset", name, lambda: load(split, settings.data_dir))
+    except PluginError as error:
+        raise DatasetError(str(error)) from error
+    if arrays is None and split == "test":
+        raise DatasetError(f"dataset {name} has no test images")
+    if not isinstance(arrays, Mapping) or not {"images", "labels"} <= arrays.keys():
+        found = f"got one {type(arrays).__name__}"
+        if isinstance(arrays, Mapping):
+            found = f"got {', '.join(map(str, arrays)) or 'nothing'}"
+        raise DatasetError(f"dataset {name} must return a mapping with images and labels, {found}")
+    labels = as_labels(np.asarray(arrays["labels"]), f"labels of dataset {name}")
+    clean_labels = None
+    if split == "train" and arrays.get("clean_labels") is not None:
+        clean_labels = as_labels(np.asarray(arrays["clean_labels"]), f"clean_labels of dataset {name}")
+    images = np.asarray(arrays["images"])
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
+        raise DatasetError(
+            f"images of dataset {name} must be uint8 of shape [N, H, W], [N, H, W, 1] or [N, H, W, 3], "
+            f"got {images.dtype} of shape {list(images.shape)}"
+        )
+    counts = {len(images), len(labels), len(labels if clean_labels is None else clean_labels)}
+    if len(counts) > 1:
+        raise DatasetError(f"dataset {name} has images and labels of different numbers: {sorted(counts)}")
+    every_label = labels if clean_labels is None else np.concatenate([labels, clean_labels])
+    names = arrays.get("class_names")
+    where = f"labels of dataset {name}"
+    class_names = implied_classes(every_label, where) if names is None else tuple(map(str, names))
+    if len(set(class_names)) < len(class_names):
+        raise DatasetError(f"class_names of dataset {name} must be different texts")
+    check_label_range(every_label, class_names, f"dataset {name}")
+    names_of_images = positions_as_names(len(labels))
+    return Source(len(labels), class_names, labels, clean_labels, names_of_images, lambda index: images[index])
 
 
 def load_numpy(path: Path, kind: type[Loaded]) -> Loaded:

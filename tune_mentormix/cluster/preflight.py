@@ -93,7 +93,7 @@ def _check_device(settings: SearchSettings) -> None:
 
 def _check_plugins(settings: SearchSettings) -> None:
     """Raises RequestError unless every node can import the plug-ins of the search within a time."""
-    kinds = settings.plugins()
+    kinds = {name: kind for name, kind in settings.plugins().items() if kind != "dataset"}  # which is loaded here
     if not kinds:
         return
     try:

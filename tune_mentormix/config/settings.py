@@ -400,4 +400,5 @@ def refuse_newer(document: YamlDocument) -> None:
 
 def default_name(settings: SearchSettings) -> str:
     """Returns the name of a search that was given none: the dataset and the time."""
-    return f"{settings.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    dataset = settings.dataset.replace(":", "-").strip("_")  # of a plug-in
+    return f"{dataset}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -6,7 +6,9 @@ Torch and Ray are imported only once they are needed: what is wrong with a reque
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -18,7 +20,7 @@ from pydantic import ValidationError
 from trainables.data import Dataset, load_dataset
 from trainables.errors import DatasetError, MissingPackageError, NetworkError, PluginError
 from trainables.metrics import TOP, try_metric
-from trainables.plugins import allow_plugins, is_plugin
+from trainables.plugins import PluginKind, allow_plugins, is_plugin, within_time
 from trainables.settings import LIBRARY_PREFIXES, TrialSettings, metric_key
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import SearchSpace, resolve_space
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
 
+AUGMENTED_IMAGES = 8  # that an augmentation is tried with
 MAX_METRIC_LABELS = 1_000  # that a metric is tried with
 IMBALANCE = 10  # times as many images in the largest class as in the smallest
 EPOCHS_AFTER_BURN_IN = 0.15  # of a trial: what it trains with weights before the first rung (docs/search-policy.md)
@@ -140,6 +143,7 @@ def check_request(settings: SearchSettings, begun: Experiment | None = None) -> 
         dataset = load_dataset(settings.data_settings())
         _check_networks(written_out, space, dataset)
         _check_metric(written_out.metric, dataset)
+        _check_parts_of_step(plugins, dataset)
     except (DatasetError, NetworkError, PluginError, MissingPackageError) as error:
         raise RequestError(str(error)) from error
     return SearchRequest(written_out, space, dataset)
@@ -163,6 +167,24 @@ def _check_metric(metric: str, dataset: Dataset) -> None:
         raise RequestError(f"metric top5_accuracy is 1 for {classes} classes: choose another (--metric)")
     if is_plugin(metric):
         try_metric(metric, dataset.validation_labels[:MAX_METRIC_LABELS].copy(), classes)
+
+
+def _check_parts_of_step(plugins: Mapping[str, PluginKind], dataset: Dataset) -> None:
+    """Calls the mentors and augmentations of the user's own once, the latter with images of the dataset."""
+    if not {"mentor", "augmentation"} & set(plugins.values()):
+        return
+    import torch
+
+    from trainables.augment import try_augmentation
+    from trainables.mentors import try_mentor
+    from trainables.training import to_float
+
+    images = to_float(torch.tensor(dataset.train_images[:AUGMENTED_IMAGES]))
+    for name, kind in plugins.items():
+        if kind == "mentor":
+            within_time(kind, name, partial(try_mentor, name))
+        elif kind == "augmentation":
+            within_time(kind, name, partial(try_augmentation, name, images))
 
 
 def _check_networks(settings: SearchSettings, space: SearchSpace, dataset: Dataset) -> None:

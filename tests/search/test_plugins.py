@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,9 @@ def test_a_network_by_its_name_is_searched_with_exported_and_loaded(
     assert set(read_experiment(tmp_path, "own").provenance.plug_ins) == {
         *(NAME, DATASET, MENTOR, AUGMENTATION, METRIC)
     }
-    assert f"By {METRIC}, " in tm.open("own", storage=tmp_path).status().verdict.headline
+    verdict = tm.open("own", storage=tmp_path).status().verdict
+    assert verdict is not None
+    assert f"By {METRIC}, " in verdict.headline
     tm.open("own", storage=tmp_path).export(tmp_path / "best")
     assert {NAME, DATASET} <= read_yaml(tmp_path / "best" / "best_config.yaml").values["plug_ins"].keys()
     assert f"`{NAME}`" in (tmp_path / "best" / "model_card.md").read_text()
@@ -129,7 +132,7 @@ def test_objects_are_searched_with_and_given_again_in_another_process(
             logits: Tensor = self.head(images.flatten(1))
             return logits
 
-    small = {"max_concurrent": 1, "batch_size": 50, "controls": ["published"], "max_images": 200}
+    small: dict[str, Any] = {"max_concurrent": 1, "batch_size": 50, "controls": ["published"], "max_images": 200}
     experiment = tm.search("local", storage=tmp_path, network=Local, epochs=1, trials=1, **small)
     assert experiment.status().trials.finished == 1
     monkeypatch.setattr(plugins, "_allowed", set())

@@ -138,7 +138,7 @@ def test_an_object_of_no_module_travels_with_its_code() -> None:
 
     name = plugin_name(Local)
     assert name == "__main__:Local"
-    sent = cloudpickle.dumps(sendable({name: "network"}))
+    sent = cloudpickle.dumps(sendable({name: "network"}))  # type: ignore[no-untyped-call]
     plugins._objects.clear()
     arrived = cloudpickle.loads(sent)
     assert why_not_usable(arrived) is None

@@ -172,7 +172,8 @@ def trials(
         for cells in table.cells():  # numbers in full, truth values as in YAML
             writer.writerow(_in_csv(cell) for cell in cells)
     else:
-        rows = [row | {name: format_accuracy(row[name]) for name in ("val_accuracy", CLEAN)} for row in table.rows]
+        scores = (table.metric, "val_accuracy", CLEAN)
+        rows = [row | {name: format_accuracy(row[name]) for name in scores} for row in table.rows]
         console.print_table(table.columns, ([format_value(row[column]) for column in table.columns] for row in rows))
         labels = f"{experiment.labels_kind} validation labels"
         console.stdout.print(f"Accuracies are on {labels}, at each trial's latest epoch.")

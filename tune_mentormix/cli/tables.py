@@ -161,17 +161,22 @@ def print_exported(exported: Exported, state: str) -> None:
     if model and model.trained_on == "all images":
         stdout.print(f"weights of epoch {model.epoch}, trained on all images: no validation accuracy exists for them")
     if model and model.which == "best":
+        metric = "validation accuracy" if exported.metric == "val_accuracy" else exported.metric
         accuracy = format_accuracy(model.val_accuracy)
-        stdout.print(f"weights of epoch {model.epoch}, the best by validation accuracy: {accuracy}")
+        stdout.print(f"weights of epoch {model.epoch}, the best by {metric}: accuracy {accuracy}")
     if model is None:
         stdout.print(f"without weights: {exported.why_no_model}", style="yellow")
     if exported.onnx_difference is not None:
         stdout.print(f"ONNX and PyTorch agree to {exported.onnx_difference:.1g} in every probability")
-    commands = {"train": f"train {shlex.quote(str(folder / CONFIG_FILE))} --out trained"}
+    plug_ins = "".join(f" --plug-in {name}" for name in exported.plug_ins)
+    commands = {"train": f"train {shlex.quote(str(folder / CONFIG_FILE))} --out trained{plug_ins}"}
     if model:
         quoted = shlex.quote(str(folder))
         split = " --split test" if model.trained_on == "all images" else ""
-        commands |= {"evaluate": f"evaluate {quoted}{split}", "predict": f"predict {quoted} IMAGES…"}
+        commands |= {
+            "evaluate": f"evaluate {quoted}{split}{plug_ins}",
+            "predict": f"predict {quoted} IMAGES…{plug_ins}",
+        }
     print_commands(commands)
 
 

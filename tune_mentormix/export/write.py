@@ -55,6 +55,8 @@ class Exported:
     why_no_model: str | None
     onnx_difference: float | None  # of a probability, between ONNX and PyTorch; None without an ONNX file
     accuracy: str  # of the trial on the validation labels, and what that is on clean ones
+    metric: str = "val_accuracy"  # by which the trial and its best epoch were chosen
+    plug_ins: tuple[str, ...] = ()  # that the model or its training needs
 
 
 def export_best(
@@ -114,7 +116,8 @@ def export_best(
         )
     elif clean := clean_estimate(experiment, best):
         accuracy += f", about {clean} on clean ones (estimated; see {manifest.CARD_FILE})"
-    return Exported(out, record, why_no_model, difference, accuracy)
+    needed = tuple(_plug_ins(experiment, best))
+    return Exported(out, record, why_no_model, difference, accuracy, experiment.settings.metric, needed)
 
 
 def _refit(

@@ -23,6 +23,7 @@ class TrialTable:
 
     Attributes:
         columns: names of the columns, in order.
+        metric: which the search maximises, one of the columns.
         rows: one for each trial, by column; accuracies are those of a trial's latest epoch.
         estimates: what each trial's accuracy is on clean labels, by number; None where that is not known.
     """
@@ -37,8 +38,8 @@ class TrialTable:
         )
         hyperparameters = experiment.hyperparameters
         clean = [CLEAN] if any(self.estimates.values()) else []
-        self._metric = experiment.metric
-        scores = ["val_accuracy"] if self._metric == "val_accuracy" else [self._metric, "val_accuracy"]
+        self.metric = experiment.metric
+        scores = ["val_accuracy"] if self.metric == "val_accuracy" else [self.metric, "val_accuracy"]
         self.columns = ["trial", "state", "epoch", *scores, *clean, *hyperparameters, "restarts", "note"]
         self.rows = [self._row(trial, hyperparameters) for trial in shown]
 
@@ -48,7 +49,7 @@ class TrialTable:
             "trial": trial.number,
             "state": trial.state,
             "epoch": trial.epoch,
-            self._metric: trial.score,
+            self.metric: trial.score,
             "val_accuracy": trial.val_accuracy,
             CLEAN: estimate.accuracy if estimate else None,
             **{name: trial.config[name] for name in hyperparameters},
@@ -61,7 +62,7 @@ class TrialTable:
         if column not in self.columns:
             raise RequestError(unknown("column", column, self.columns) + " (--sort)")
         known = [row for row in self.rows if row[column] is not None]
-        known.sort(key=lambda row: row[column], reverse=column in (self._metric, "val_accuracy", CLEAN))
+        known.sort(key=lambda row: row[column], reverse=column in (self.metric, "val_accuracy", CLEAN))
         self.rows = [*known, *(row for row in self.rows if row[column] is None)]
 
     def limit(self, count: int | None) -> None:

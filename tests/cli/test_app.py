@@ -46,6 +46,7 @@ def test_status_json_is_one_document_with_what_scripts_rely_on(
         "config",
         "clean_estimate",
         "noisy_val_accuracy",
+        "score",
     }
     assert (status["split"], status["labels"]) == ("validation", "noisy")
 

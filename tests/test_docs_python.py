@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,18 @@ def test_the_examples_of_the_python_page_run(
 
 
 @pytest.mark.slow
-def test_the_example_of_a_network_runs(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_example_of_a_network_runs_as_a_script(tmp_path: Path) -> None:
     [block] = re.findall(r"^```python\n(import numpy.*?)^```$", (ROOT / "docs/plug-ins.md").read_text(), re.M | re.S)
-    names: dict[str, Any] = {"__name__": "tests.test_docs_python"}
-    exec(block, names)
-    assert names["mine"].status().trials.failed == 0
+    script = tmp_path / "birds.py"
+    script.write_text(f"{block}\nassert mine.status().trials.finished, mine.status().trials\n")
+    ran = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert (tmp_path / "results" / "mine" / "search.yaml").is_file()

@@ -1,6 +1,6 @@
 """The MentorMix loss of one batch, steps 1 to 7, and the moving averages it carries along.
 
-It applies the tensor functions of `trainables.step` to the network. The optimizer is in `trainables.training`.
+It applies the tensor functions of `trainables.step` to the network. The optimizer is in `trainables.optimizers`.
 What changes from step to step is first drawn on the device or written to it. The rest is the same for every step of a
 phase, burn-in or weighting, so that it can be compiled, or captured in a CUDA graph.
 """

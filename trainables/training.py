@@ -1,7 +1,7 @@
 """One trial's training: epochs of MentorMix steps, evaluation, and the state that a checkpoint holds.
 
-`trainables.objective` computes the loss, `trainables.optimizers` changes the weights; the EMA of the weights and the
-best weights so far are here.
+`trainables.objective` computes the loss, `trainables.optimizers` changes the weights, and `trainables.weights` keeps
+their EMA and the best so far.
 Within an epoch the host reads nothing from the device: metrics are summed there and read once at the end.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
@@ -21,14 +21,14 @@ from trainables.augment import find_augmentation
 from trainables.data import Dataset
 from trainables.device import DeviceDataset, autocast, channels_last, configure_backends, find_device
 from trainables.errors import TrainingDiverged
-from trainables.mentors import SELECTIVE_MENTORS
 from trainables.metrics import TOP, class_metrics, own_metric
 from trainables.models import build_network
 from trainables.objective import MentorMixObjective
 from trainables.optimizers import TrialOptimizer
 from trainables.plugins import is_plugin
-from trainables.schedules import burn_in_end, ema_decay
+from trainables.schedules import ema_decay
 from trainables.settings import OWN_METRIC, DeviceName, TrialSettings, metric_key
+from trainables.weights import BestWeights, ExampleWeights, ModelEMA
 
 EVALUATION_BATCH = 250  # small enough that evaluation needs no more memory than training
 _ORDER_STREAM, _MIXING_STREAM, _AUGMENTATION_STREAM = 1, 2, 3  # separate: mixing does not change the order
@@ -43,93 +43,6 @@ class Evaluation(NamedTuple):
     predicted: Tensor  # [M] int64, the most probable class
     correct: Tensor  # [M] bool, whether that is the label; ties count as in the accuracy
     probabilities: Tensor  # [M, K] float16
-
-
-class BestWeights:
-    """The weights of the epoch with the highest metric so far, the first of equals; empty before any."""
-
-    def __init__(self, metric: str = "val_accuracy") -> None:
-        """`metric` is its name in the reports."""
-        self._metric = metric
-        self.metrics: dict[str, float] = {}
-        self.weights: dict[str, Tensor] = {}
-
-    def update(self, metrics: dict[str, float], weights: dict[str, Tensor]) -> None:
-        """Copies the weights, on their device, if this epoch's metric is higher than any before."""
-        if not self.metrics or metrics[self._metric] > self.metrics[self._metric]:
-            self.metrics = dict(metrics)
-            self.weights = {name: weight.detach().clone() for name, weight in weights.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns what `load_state_dict` takes."""
-        return {"metrics": self.metrics, "weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Restores a saved state on `device`."""
-        self.metrics = state["metrics"]
-        self.weights = {name: weight.to(device) for name, weight in state["weights"].items()}
-
-
-class ModelEMA:
-    """An exponential moving average of the trained weights; batch-norm statistics are not averaged.
-
-    Attributes:
-        weights: parameter name → average.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        """Starts at the network's present weights, and follows that network."""
-        trained = {name: value for name, value in network.named_parameters() if value.requires_grad}
-        self._trained = [value.detach() for value in trained.values()]  # shares the network's memory
-        self.weights = {name: value.detach().clone() for name, value in trained.items()}
-
-    def update(self, weight: Tensor) -> None:
-        """Average ← average + weight · (trained − average); `weight` is 1 − decay, a scalar on the device."""
-        averages = list(self.weights.values())
-        if weight.is_cuda:  # few kernels for all tensors; `_foreach_lerp_` has one each if `weight` is a tensor
-            differences = torch._foreach_sub(self._trained, averages)
-            torch._foreach_mul_(differences, weight)
-            torch._foreach_add_(averages, differences)
-        else:
-            torch._foreach_lerp_(averages, self._trained, [weight] * len(averages))
-
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Restores saved averages. Raises ValueError if they are of another network."""
-        shapes = {name: weight.shape for name, weight in self.weights.items()}
-        if {name: weight.shape for name, weight in weights.items()} != shapes:
-            raise ValueError("the weight average is of another network")
-        with torch.no_grad():
-            for name, weight in weights.items():
-                self.weights[name].copy_(weight)
-
-
-class ExampleWeights:
-    """The weights that a selective mentor gives the training images after burn-in, averaged for each image."""
-
-    def __init__(self, settings: TrialSettings, images: int, steps: int, device: torch.device) -> None:
-        """Starts without any; `steps` are those of the whole trial."""
-        self._first_step = burn_in_end(settings.burn_in, steps) if settings.mentor in SELECTIVE_MENTORS else steps
-        self._sums = torch.zeros(images, device=device)
-        self._counts = torch.zeros(images, device=device)
-
-    def add(self, step: int, batch_index: Tensor, weights: Tensor) -> None:
-        """Adds the weights [B] of the images `batch_index` [B] at a step, unless it is one of burn-in."""
-        if step >= self._first_step:
-            self._sums.index_add_(0, batch_index, weights)
-            self._counts.index_add_(0, batch_index, torch.ones_like(weights))
-
-    def mean(self) -> Tensor | None:
-        """Returns the mean weight [N] of each image, in [0, 1]; NaN where there is none yet. None without any."""
-        return self._sums / self._counts if bool(self._counts.any()) else None
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Returns what `load_state_dict` takes."""
-        return {"sums": self._sums, "counts": self._counts}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restores a saved state. Raises RuntimeError if it is of another number of images."""
-        self._sums.copy_(state["sums"])
-        self._counts.copy_(state["counts"])
 
 
 class Trainer:

@@ -6,7 +6,8 @@ import torch
 from trainables.checkpoint import load_checkpoint, read_weights, save_checkpoint
 from trainables.device import DeviceDataset
 from trainables.settings import TrialSettings
-from trainables.training import BestWeights, Trainer
+from trainables.training import Trainer
+from trainables.weights import BestWeights
 
 
 def test_the_first_of_the_best_epochs_is_kept_as_it_was() -> None:

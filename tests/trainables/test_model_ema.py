@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.training import ModelEMA
+from trainables.weights import ModelEMA
 
 
 def test_an_average_moves_from_the_first_weights_towards_the_present_ones() -> None:

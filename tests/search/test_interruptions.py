@@ -12,7 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -21,6 +22,7 @@ from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import DONE, INTERRUPTED
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.search.run import resume_search, start_search
+from tune_mentormix.search.stopper import SearchStopper, stop_on_signals
 from tune_mentormix.storage.journal import read_events
 
 REPOSITORY = Path(__file__).parents[2]
@@ -128,6 +130,20 @@ def test_a_signal_ends_a_search_cleanly_and_the_old_handlers_return(
     assert signal.getsignal(number) is before
     ended = list(read_events(tmp_path / "cut" / "journal.jsonl"))[-1]
     assert (ended["reason"], ended["signal"]) == ("interrupted", number.name)
+
+
+@pytest.mark.parametrize(
+    ("number", "awaits"), [(signal.SIGTERM, True), (signal.SIGINT, False), (signal.SIGHUP, False)]
+)
+def test_only_after_a_sigterm_a_search_waits_for_the_loss_of_ray(number: signal.Signals, awaits: bool) -> None:
+    calls: list[str] = []
+    stopper = SimpleNamespace(reason=None, signal=None)
+
+    with stop_on_signals(cast(SearchStopper, stopper), "resume cut", lambda: calls.append("awaited")):
+        signal.raise_signal(number)
+
+    assert (stopper.reason, stopper.signal) == ("interrupted", number.name)
+    assert bool(calls) == awaits
 
 
 @pytest.mark.slow

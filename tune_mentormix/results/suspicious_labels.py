@@ -108,9 +108,8 @@ class Predictions:
     is_known: NDArray[np.bool_]  # [N]
     out_of_fold: NDArray[np.bool_]  # [N] whether by networks that were not trained on the image
     source: str  # which networks, in words
-    weights: NDArray[np.float32] | None = (
-        None  # [N] the mentor's, of networks trained on the image; NaN where unknown
-    )
+    weights: NDArray[np.float32] | None = None
+    """[N] the mean that the mentor gave each image, in networks that were trained on it; NaN where not known."""
 
 
 def held_out_predictions(experiment: Experiment, images: TrainingImages) -> Predictions:

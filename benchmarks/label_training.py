@@ -1,4 +1,4 @@
-"""What plain mixup, and the weights that the mentor gives in training, tell of wrong labels.
+"""Measures how well plain mixup, and the weights that the mentor gives in training, find wrong labels.
 
 For each kind of noise on the digits, and each seed of it, plain mixup and three configurations of MentorMix train on
 each fold, as in a search by default. Every image is scored by the network that did not train on it, as `labels` does

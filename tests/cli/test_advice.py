@@ -8,7 +8,9 @@ from trainables.settings import DataSettings, TrialSettings
 from tune_mentormix.cli.app import run
 from tune_mentormix.cli.jobs import print_sent
 from tune_mentormix.cluster.jobs import ClusterJobs, Job
-from tune_mentormix.errors import WRONG_REQUEST
+from tune_mentormix.config.search_space import load_space
+from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.errors import WRONG_REQUEST, RequestError
 from tune_mentormix.export.manifest import CONFIG_FILE
 from tune_mentormix.export.read import ExportedConfig
 from tune_mentormix.storage.yaml_files import write_yaml
@@ -34,12 +36,16 @@ def test_the_commands_after_a_submission_name_the_cluster_that_an_option_named(
         monkeypatch.delenv(name, raising=False)
     jobs = ClusterJobs(address, tmp_path, insecure)
     job = Job("birds", "birds-1", "pending", 0.0, None, "", alive=True)
-    print_sent(job, jobs, insecure)
+    print_sent(job, jobs)
     shown = capsys.readouterr().out
     for words in ("jobs", "logs birds --follow", "stop birds"):
         assert f" {words}{options} --storage {tmp_path}" in shown
+    asked = SearchSettings(space=load_space("default").values, name="birds")
+    (tmp_path / "birds").mkdir()
+    with pytest.raises(RequestError, match=f"resume birds --submit{options} --storage {tmp_path}$"):
+        jobs.submit(asked)
     monkeypatch.setenv("TUNE_MENTORMIX_DASHBOARD", address)
-    print_sent(job, jobs, insecure)
+    print_sent(job, jobs)
     assert "--dashboard" not in capsys.readouterr().out
 
 

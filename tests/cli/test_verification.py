@@ -81,15 +81,18 @@ def test_a_file_with_answers_that_were_not_read_is_not_overwritten(
 
     assert run(["verify", "misled", *place]) == 2
 
-    assert "has 7 answers that were not read yet: read them first" in capsys.readouterr().err
+    complaint = capsys.readouterr().err
+    assert "has 7 answers that were not read yet: read them first with verify misled --labels" in complaint
+    advice = complaint.split(" first with ")[1]
     assert (out / "verify.csv").read_text() == text
+    assert run(advice.split()) == 0
 
 
 def test_a_wrong_file_is_refused_in_one_line(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = ["--storage", str(storage)]
     (storage / "v.csv").write_text("image,given,answer\n1,2,3\n")
     assert run(["verify", "misled", "--labels", str(storage / "v.csv"), *place]) == 2
-    assert "nothing was asked about misled yet: first verify misled" in capsys.readouterr().err
+    assert f"nothing was asked about misled yet: first verify misled --storage {storage}" in capsys.readouterr().err
 
     run(["verify", "misled", *place])
     capsys.readouterr()

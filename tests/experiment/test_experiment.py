@@ -155,7 +155,8 @@ def test_a_name_cannot_leave_the_storage_folder(tmp_path: Path, name: str) -> No
 
 def test_a_submitted_search_that_has_not_started_is_no_experiment_yet(tmp_path: Path) -> None:
     (tmp_path / SUBMISSIONS_FOLDER / "birds").mkdir(parents=True)
-    with pytest.raises(RequestError, match="birds was submitted, and has not started to search yet: see jobs"):
+    seen = f"see jobs --storage {tmp_path}, and logs birds --storage {tmp_path}"
+    with pytest.raises(RequestError, match=f"birds was submitted, and has not started to search yet: {seen}"):
         read_experiment(tmp_path, "birds")
 
 

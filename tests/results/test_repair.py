@@ -29,9 +29,10 @@ def test_a_damaged_line_is_named_then_cut_out_and_the_rest_is_read_as_before(
     assert run(["status", name, "--storage", str(storage)]) == WRONG_REQUEST
     complaint = capsys.readouterr().err
     assert f"line {line} is not a journal event: val_accuracy must be a number in [0, 1], got 7.5" in complaint
-    assert f"`repair {name}`" in complaint
+    advice = complaint.split("`")[1]
+    assert advice == f"repair {name} --storage {storage}"
 
-    assert run(["repair", name, "--storage", str(storage)]) == DONE
+    assert run(advice.split()) == DONE
     assert f"line {line}: val_accuracy must be" in capsys.readouterr().out
     repaired = read_experiment(storage, name)
     assert repaired.epochs_run == finished_search.epochs_run - 1

@@ -6,7 +6,6 @@ Results go to stdout, errors to stderr. Every accuracy names its split and its l
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -19,7 +18,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from tune_mentormix.config.settings import ENVIRONMENT, STORAGE
+from tune_mentormix.config.settings import with_storage
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import NOTHING, command, format_accuracy, format_duration, format_value, visible
 from tune_mentormix.results.clean_terms import clean_estimate
@@ -93,8 +92,7 @@ def print_facts(facts: dict[str, str]) -> None:
 
 def command_line(words: str, storage: Location | None = None) -> str:
     """Returns a command to paste, with a --storage option if it would not find this storage without one."""
-    default = os.environ.get(ENVIRONMENT["storage"], STORAGE)
-    return command(words, None if str(storage) == str(default) else storage)
+    return command(with_storage(words, storage) if storage else words)
 
 
 def print_commands(commands: dict[str, str], storage: Location | None = None) -> None:

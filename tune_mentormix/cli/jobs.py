@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shlex
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +11,7 @@ import typer
 
 from tune_mentormix.cli import console, options
 from tune_mentormix.cli.options import AsJson, Dashboard, Insecure, Name, Storage, with_settings
-from tune_mentormix.config.settings import ENVIRONMENT, RESUMABLE, STORAGE, option_name, read_settings
+from tune_mentormix.config.settings import RESUMABLE, STORAGE, option_name, read_settings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.formatting import NOTHING
 
@@ -52,13 +50,13 @@ def submit(
         for given in [*map(option_name, settings), *(name for name, value in others.items() if value)]:
             if given not in map(option_name, RESUMABLE):
                 raise RequestError(f"{given} cannot change in a resume: leave it out, or submit a new search")
-        print_sent(jobs.resume(resume, settings), jobs, insecure)
+        print_sent(jobs.resume(resume, settings), jobs)
         return
     asked = read_settings(config, settings, assignments)
     jobs = ClusterJobs(dashboard, asked.storage, insecure)
     from tune_mentormix.search.plan import read_space  # imports Ray
 
-    print_sent(jobs.submit(read_space(asked)[0]), jobs, insecure)
+    print_sent(jobs.submit(read_space(asked)[0]), jobs)
 
 
 @app.with_examples("jobs --storage s3://bucket/folder", "jobs --json", name="jobs")
@@ -122,26 +120,13 @@ def stop(name: Name, storage: Storage = STORAGE, dashboard: Dashboard = None, in
     if states[name] == "finished":  # it may have come to its end first
         console.print_note(f"{name} had finished")
     else:
-        resume = console.command_line(f"resume {name} --submit{_cluster_options(jobs, insecure)}", jobs.storage)
+        resume = console.command_line(f"resume {name} --submit{jobs.options()}", jobs.storage)
         console.print_note(f"{name} is stopped; to continue: {resume}")
 
 
-def print_sent(job: Job, jobs: ClusterJobs, insecure: bool) -> None:
+def print_sent(job: Job, jobs: ClusterJobs) -> None:
     """Prints that a job was sent, and the commands to watch and stop it; `status` knows it once it has started."""
     console.stdout.print(f"{job.name} was sent to {jobs.address} as job {job.submission_id}")
-    options = _cluster_options(jobs, insecure)
     commands = {"status": "jobs", "follow": f"logs {job.name} --follow", "stop": f"stop {job.name}"}
-    commands = {purpose: words + options for purpose, words in commands.items()}
+    commands = {purpose: words + jobs.options() for purpose, words in commands.items()}
     console.print_commands(commands, jobs.storage)
-
-
-def _cluster_options(jobs: ClusterJobs, insecure: bool) -> str:
-    """Returns the options without which a command to paste would not reach this cluster."""
-    from tune_mentormix.cluster.jobs_api import jobs_address
-
-    try:
-        found_without = jobs_address(os.environ.get(ENVIRONMENT["dashboard"]))
-    except RequestError:
-        found_without = ""
-    dashboard = "" if found_without == jobs.address else f" --dashboard {shlex.quote(jobs.address)}"
-    return dashboard + (" --insecure" if insecure else "")

@@ -100,7 +100,7 @@ def resume(
         from tune_mentormix.cluster.jobs import ClusterJobs  # imports NumPy
 
         jobs = ClusterJobs(dashboard, storage, insecure)
-        print_sent(jobs.resume(name, settings), jobs, insecure)
+        print_sent(jobs.resume(name, settings), jobs)
     else:
         _resume(storage, name, settings, verbose)
 

@@ -11,7 +11,7 @@ import typer
 
 from tune_mentormix.cli import console
 from tune_mentormix.cli.options import AsJson, Commands, Name, Storage, option, path_option
-from tune_mentormix.config.settings import STORAGE
+from tune_mentormix.config.settings import STORAGE, with_storage
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.experiment.plugins import allow_plugins_of
@@ -55,8 +55,8 @@ def verify(
     experiment = read_experiment(storage, name)
     if experiment.metric != "val_accuracy":
         raise RequestError(
-            f"verify estimates accuracies, and {name} maximises {experiment.settings.metric}: confirm {name} "
-            "compares its best by that"
+            f"verify estimates accuracies, and {name} maximises {experiment.settings.metric}: "
+            f"{with_storage(f'confirm {name}', storage)} compares its best by that"
         )
     added = None if labels is None else _read_labels(experiment, labels, by or _user())
     files = None
@@ -93,7 +93,8 @@ def _read_labels(experiment: Experiment, labels: Path, by: str) -> int:
     rows = read_verify_csv(labels)
     pool = newest_pool(experiment.path)
     if pool is None:
-        raise RequestError(f"nothing was asked about {experiment.name} yet: first verify {experiment.name}")
+        verify = with_storage(f"verify {experiment.name}", experiment.path.parent)
+        raise RequestError(f"nothing was asked about {experiment.name} yet: first {verify}")
     given = {image: pool.given(position) for position, image in enumerate(pool.images)}
     try:
         answers = check_answers(rows, given, pool.class_names)
@@ -135,4 +136,5 @@ def _print_verification(experiment: Experiment, verification: Verification) -> N
     for sentence in about_verification(verification):
         console.stdout.print(sentence)
     if is_outdated(experiment, verification):
-        console.print_note(f"The search was confirmed since: verify {experiment.name} takes in its candidates.")
+        verify = with_storage(f"verify {experiment.name}", experiment.path.parent)
+        console.print_note(f"The search was confirmed since: {verify} takes in its candidates.")

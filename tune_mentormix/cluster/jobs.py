@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import time
@@ -26,7 +27,7 @@ from tune_mentormix.cluster.submissions import (
     record_submission,
     submitted_names,
 )
-from tune_mentormix.config.settings import SearchSettings, default_name
+from tune_mentormix.config.settings import ENVIRONMENT, SearchSettings, default_name, with_storage
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import changed_settings, resumed_settings
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, read_experiment
@@ -84,7 +85,21 @@ class ClusterJobs:
                 "both see, as an absolute path on NFS, or s3://… (--storage)"
             )
         self.storage = storage.absolute()
+        self._insecure = insecure
         self._api = JobsApi(self.address, insecure)
+
+    def command(self, words: str) -> str:
+        """Returns the words of a command with the options that it needs to reach this cluster and storage."""
+        return with_storage(words + self.options(), self.storage)
+
+    def options(self) -> str:
+        """Returns the options without which a command would not reach this cluster."""
+        try:
+            found_without = jobs_address(os.environ.get(ENVIRONMENT["dashboard"]))
+        except RequestError:
+            found_without = ""
+        dashboard = "" if found_without == self.address else f" --dashboard {shlex.quote(self.address)}"
+        return dashboard + (" --insecure" if self._insecure else "")
 
     def submit(self, settings: SearchSettings) -> Job:
         """Sends a new search, whose settings hold their search space and warm start in full; its name is the job's.
@@ -95,7 +110,8 @@ class ClusterJobs:
         name = settings.name or default_name(settings)
         path = experiment_path(self.storage, name)
         if path.exists():
-            raise RequestError(f"{path} exists already; choose another --name, or resume it: resume {name} --submit")
+            resume = self.command(f"resume {name} --submit")
+            raise RequestError(f"{path} exists already; choose another --name, or resume it: {resume}")
         sent = settings.model_copy(update={"name": name, "storage": self.storage, "address": None})
         return self._send(name, "search", sent.model_dump(mode="json"), _code_of_plugins(sent))
 
@@ -133,7 +149,8 @@ class ClusterJobs:
         deadline = time.monotonic() + STOP_SECONDS + KILL_SECONDS
         while wait and self._active_ids(submission, self._known_jobs()):
             if time.monotonic() > deadline:
-                raise RequestError(f"{name} was asked to stop, and has not yet: look at it with: logs {name}")
+                logs = self.command(f"logs {name}")
+                raise RequestError(f"{name} was asked to stop, and has not yet: look at it with: {logs}")
             time.sleep(POLL_SECONDS)
 
     def jobs(self, state_of: StateOf = stored_state) -> list[Job]:
@@ -231,7 +248,7 @@ class ClusterJobs:
         if submission_id not in self._known_jobs():
             raise RequestError(
                 f"the cluster at {self.address} remembers no job of {name}, as after a restart of its head; "
-                f"to see its state: status {name}"
+                f"to see its state: {with_storage(f'status {name}', self.storage)}"
             )
         return submission_id
 

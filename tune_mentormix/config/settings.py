@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -402,3 +404,9 @@ def default_name(settings: SearchSettings) -> str:
     """Returns the name of a search that was given none: the dataset and the time."""
     dataset = settings.dataset.replace(":", "-").strip("_")  # of a plug-in
     return f"{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def with_storage(words: str, storage: Location) -> str:
+    """Returns the words of a command with a --storage option, if it would not find this storage without one."""
+    default = os.environ.get(ENVIRONMENT["storage"], STORAGE)
+    return words if str(storage) == str(default) else f"{words} --storage {shlex.quote(str(storage))}"

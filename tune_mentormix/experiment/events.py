@@ -22,6 +22,7 @@ from pydantic import (
 
 from trainables.errors import shorten
 from trainables.settings import MAX_COUNT, Count, TrialSettings
+from tune_mentormix.config.settings import with_storage
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError, unknown
 from tune_mentormix.experiment.schemas import NoiseEstimate
@@ -255,8 +256,9 @@ def read_events(path: Location) -> Iterator[Event]:
 
 def _advice(path: Location) -> str:
     folder = path.parent  # of the experiment, or of its confirmation
-    name = folder.parent.name if has_file(folder.parent / SEARCH_FILE) else folder.name
-    return f"`repair {name}` keeps a copy and cuts it out"
+    if has_file(folder.parent / SEARCH_FILE):
+        folder = folder.parent
+    return f"`{with_storage(f'repair {folder.name}', folder.parent)}` keeps a copy and cuts it out"
 
 
 def replay(path: Location, *handlers: Handler) -> None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from trainables.errors import describe_value
 from trainables.settings import MAX_COUNT, metric_key
-from tune_mentormix.config.settings import FORMAT, SEARCH_WIDE, SearchSettings, check_name, refuse_newer
+from tune_mentormix.config.settings import FORMAT, SEARCH_WIDE, SearchSettings, check_name, refuse_newer, with_storage
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import events
@@ -277,7 +277,8 @@ def read_experiment(storage: Location, name: str) -> Experiment:
     if not has_file(path / SEARCH_FILE):
         check_bucket(storage)
         if (storage / SUBMISSIONS_FOLDER / name).exists():
-            raise RequestError(f"{name} was submitted, and has not started to search yet: see jobs, and logs {name}")
+            jobs, logs = with_storage("jobs", storage), with_storage(f"logs {name}", storage)
+            raise RequestError(f"{name} was submitted, and has not started to search yet: see {jobs}, and {logs}")
         others = ", ".join(folders_holding(storage, SEARCH_FILE)[:10])
         known = f"; there are: {others}" if others else " (nothing was searched there yet)"
         raise RequestError(f"there is no experiment {name!r} in {storage}{known}")

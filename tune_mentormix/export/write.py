@@ -17,7 +17,7 @@ from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.onnx_export import check_onnx_packages, write_onnx
 from trainables.plugins import plugins_in
 from trainables.settings import TrialSettings
-from tune_mentormix.config.settings import FORMAT
+from tune_mentormix.config.settings import FORMAT, with_storage
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.checkpoints import newest_checkpoint
 from tune_mentormix.experiment.experiment import Experiment
@@ -77,7 +77,8 @@ def export_best(
     """
     best, confirmation, verification = _chosen(experiment, with_mentor)
     if best is None:
-        raise RequestError(f"{experiment.name} has no result to export yet: see status {experiment.name}")
+        status = with_storage(f"status {experiment.name}", experiment.path.parent)
+        raise RequestError(f"{experiment.name} has no result to export yet: see {status}")
     why_no_model = None
     try:
         if refit:

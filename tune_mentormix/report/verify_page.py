@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from markupsafe import Markup
 from trainables.data import Dataset
 from trainables.errors import one_line
 from trainables.verify_csv import CANNOT_TELL, VerifyRow, format_verify_csv
+from tune_mentormix.config.settings import with_storage
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import templates_of
@@ -44,7 +46,7 @@ def write_verify_files(experiment: Experiment, out: Path, images: int, command: 
     there are no candidates to compare, the data cannot be loaded, or a file in `out` has answers that would be lost.
     """
     known = {image: answer.answer for image, answer in latest_answers(read_answers(experiment.path)).items()}
-    _refuse_to_lose_answers(out / CSV_FILE, known)
+    _refuse_to_lose_answers(experiment, out / CSV_FILE, known)
     dataset, names = load_experiment_data(experiment)
     pool = current_pool(experiment, dataset, names)
     picked = pool.order[:images].tolist()
@@ -60,13 +62,14 @@ def write_verify_files(experiment: Experiment, out: Path, images: int, command: 
     return VerifyFiles(out / CSV_FILE, out / PAGE_FILE, len(picked), len(answers), len(pool.candidates))
 
 
-def _refuse_to_lose_answers(path: Path, known: dict[str, str]) -> None:
+def _refuse_to_lose_answers(experiment: Experiment, path: Path, known: dict[str, str]) -> None:
     """Raises RequestError if a verify.csv has answers that the experiment does not have."""
     if not path.exists():
         return
     new = sum(bool(row.answer.strip()) and known.get(row.image) != row.answer for row in read_verify_csv(path))
     if new:
-        raise RequestError(f"{path} has {new} answers that were not read yet: read them first (--labels {path})")
+        read = with_storage(f"verify {experiment.name} --labels {shlex.quote(str(path))}", experiment.path.parent)
+        raise RequestError(f"{path} has {new} answers that were not read yet: read them first with {read}")
 
 
 def _render(

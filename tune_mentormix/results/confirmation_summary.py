@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from tune_mentormix.config.settings import with_storage
 from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.trial import Trial
@@ -81,7 +82,7 @@ def confirmed_best(experiment: Experiment, with_mentor: bool = False) -> tuple[T
     if confirmation is None or best is None:
         return None
     if best.trial is None:
-        name, show = best.in_a_sentence, f"confirm {experiment.name} --json"
+        name, show = best.in_a_sentence, with_storage(f"confirm {experiment.name} --json", experiment.path.parent)
         raise RequestError(f"{name} won the confirmation, but the search has no trial of it; its setting: {show}")
     if best.trial not in experiment.trials:
         raise RequestError(

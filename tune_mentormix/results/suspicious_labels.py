@@ -23,6 +23,7 @@ from trainables.data.labels import GIVEN_COLUMN, IMAGE_COLUMN, LABEL_COLUMN
 from trainables.errors import DatasetError, one_line
 from trainables.files import write_atomically
 from trainables.settings import DataSettings
+from tune_mentormix.config.settings import with_storage
 from tune_mentormix.config.validation import with_moved_files
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.checkpoints import example_weights, validation_probabilities
@@ -133,9 +134,9 @@ def best_runs(experiment: Experiment) -> tuple[Experiment, list[Trial], str]:
         return confirmation.runs, runs, f"{len(runs)} confirmation runs of {leader.in_a_sentence}"
     ranked = experiment.ranked_trials()
     if not ranked:
+        status = with_storage(f"status {experiment.name}", experiment.path.parent)
         raise RequestError(
-            f"{experiment.name} has no trial that ran to the end yet, so nothing can be said of its labels: "
-            f"see status {experiment.name}"
+            f"{experiment.name} has no trial that ran to the end yet, so nothing is known of its labels: see {status}"
         )
     return experiment, ranked[:1], f"trial {ranked[0].number}"
 

@@ -24,7 +24,7 @@ from trainables.plugins import PluginKind, allow_plugins, is_plugin, within_time
 from trainables.settings import LIBRARY_PREFIXES, TrialSettings, metric_key
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import SearchSpace, resolve_space
-from tune_mentormix.config.settings import SearchSettings, default_name
+from tune_mentormix.config.settings import SearchSettings, default_name, with_storage
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
@@ -84,7 +84,8 @@ def new_request(settings: SearchSettings) -> SearchRequest:
     """
     path = experiment_path(settings.storage, settings.name or default_name(settings))
     if has_file(path / SEARCH_FILE):
-        raise RequestError(f"{path} exists already; choose another --name, or resume it: resume {path.name}")
+        resume = with_storage(f"resume {path.name}", path.parent)
+        raise RequestError(f"{path} exists already; choose another --name, or resume it: {resume}")
     check_new(path)
     request = check_request(settings.model_copy(update={"name": path.name}))
     _check_sizes(request)

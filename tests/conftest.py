@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,10 +20,19 @@ import ray
 from tests.support.object_store import ObjectStore
 from tests.support.searches import SEEDS, SMALL, TOP_K, SearchRunner, copy_of, quiet
 from tests.support.stand_in_head import StandInHead, stand_in_head
+from tune_mentormix.cluster.connection import start_ray
 from tune_mentormix.config.settings import SearchSettings, read_settings
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.search.confirm import confirm_search
 from tune_mentormix.search.run import start_search
+
+
+@pytest.fixture
+def hangup_ends() -> Iterator[None]:
+    """Has SIGHUP end processes, as in a terminal: under `nohup` it is ignored, also by what the tests start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +45,7 @@ def object_store() -> Iterator[ObjectStore]:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    ray.init(
+    start_ray(
         address="local",
         num_cpus=2,
         include_dashboard=False,

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from tune_mentormix.cluster import resources
-from tune_mentormix.cluster.connection import check_reachable
+from tune_mentormix.cluster.connection import check_reachable, connection
 from tune_mentormix.cluster.resources import check_resources, decide_gpus, max_concurrent_trials
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import FAILED, WRONG_REQUEST, RequestError
@@ -85,6 +86,29 @@ def test_a_search_that_cannot_start_ray_ends_with_one_line_and_creates_nothing(t
     assert ended.stderr.count("\n") == 1, ended.stderr
     assert "Ray cannot start on this machine: Not a directory; try again" in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_busy_machine_ray_is_started_once_more_and_what_had_started_is_ended(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def slow_at_first(**_: object) -> None:
+        started.append(subprocess.Popen(["sleep", "60"]))
+        if len(started) == 1:
+            raise Exception("The current node timed out during startup. This could happen because …")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", slow_at_first)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    try:
+        with connection(SearchSettings(), verbose=True):
+            assert [process.poll() is None for process in started] == [False, True]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert "trying once more" in caplog.text
 
 
 def test_a_trial_that_no_single_node_has_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,7 @@ def test_a_search_killed_and_then_interrupted_ends_as_if_neither_had_happened(
     assert 0 <= again <= 2 * 2, "at most the epochs since the last checkpoint run again, once an interruption"
 
 
+@pytest.mark.usefixtures("hangup_ends")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_search_cleanly_and_the_old_handlers_return(
@@ -132,6 +133,7 @@ def test_a_signal_ends_a_search_cleanly_and_the_old_handlers_return(
     assert (ended["reason"], ended["signal"]) == ("interrupted", number.name)
 
 
+@pytest.mark.usefixtures("hangup_ends")
 @pytest.mark.parametrize(
     ("number", "awaits"), [(signal.SIGTERM, True), (signal.SIGINT, False), (signal.SIGHUP, False)]
 )

@@ -121,6 +121,7 @@ def _raw(port: int, head: str, chunks: int = 0) -> int | None:
     return int(answer.split()[1]) if answer else None
 
 
+@pytest.mark.usefixtures("hangup_ends")
 @pytest.mark.parametrize(("number", "cut"), [(signal.SIGHUP, False), (signal.SIGTERM, True)])
 def test_the_service_ends_in_order_when_its_terminal_is_closed_and_serves_on_without_its_output(
     number: signal.Signals, cut: bool, simulated_storage: Path

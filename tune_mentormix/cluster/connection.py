@@ -12,9 +12,11 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import ray
 
 from trainables.errors import one_line
@@ -24,7 +26,10 @@ from tune_mentormix.cluster.jobs_api import environment_variable
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, SearchFailedError
 
+logger = logging.getLogger(__name__)
+
 CONNECT_SECONDS = 5.0  # in which a cluster's port accepts a connection
+_TOO_SLOW = "timed out during startup"  # in Ray's words; its half minute cannot be changed (2.60)
 _JOIN_ATTEMPTS = "RAY_gcs_server_port_wait_time_s"  # of half a minute each, 20 by default
 
 
@@ -86,7 +91,7 @@ def _connect(address: str | None, verbose: bool, code: list[Path]) -> None:
             _captured_stderr(output) if joins and not verbose else nullcontext(),
             _without_hangups(),
         ):
-            ray.init(
+            start_ray(
                 address=address or "local",
                 runtime_env=own_packages if joins and not _is_job_with_code() else None,
                 include_dashboard=None if address else False,
@@ -107,6 +112,21 @@ def _connect(address: str | None, verbose: bool, code: list[Path]) -> None:
                 "RAY_AUTH_TOKEN as where it was started"
             ) from error
         raise _no_cluster(address, error) from error
+
+
+def start_ray(**arguments: Any) -> None:
+    """Calls `ray.init`; once more, if Ray's own processes did not come up in the half minute that it gives them."""
+    before = set(psutil.Process().children(recursive=True))
+    try:
+        ray.init(**arguments)
+    except Exception as error:
+        if _TOO_SLOW not in str(error):
+            raise
+        logger.warning("Ray did not start within half a minute, so this machine is busy: trying once more")
+        for process in set(psutil.Process().children(recursive=True)) - before:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        ray.init(**arguments)
 
 
 def _print_nothing(data: object, ignore_prefix: bool = False) -> None:

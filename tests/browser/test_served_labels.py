@@ -76,6 +76,30 @@ def test_answers_by_keyboard_and_by_double_click_are_each_saved_once(
     page.context.close()
 
 
+def test_an_answer_that_is_taken_back_is_open_again_also_after_a_reload(
+    browser: Browser, served: ServedProcess, tmp_path: Path
+) -> None:
+    page = verifying(browser, served)
+    page.keyboard.press("3")
+    page.keyboard.press("4")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Backspace")
+    expect(page.locator(COUNT)).to_have_text("1 of 100 answered")
+    page.keyboard.press("ArrowLeft")
+    page.get_by_role("button", name="Take back").click()
+    expect(page.locator(COUNT)).to_have_text("0 of 100 answered")
+    expect(page.locator(SAVED)).to_have_text(ON_SERVER)
+    assert kept(tmp_path) == {}
+
+    page.reload()
+    expect(page.locator(COUNT)).to_have_text("0 of 100 answered", timeout=MADE_MS)
+    expect(page.locator("#about")).to_contain_text("Image 1 of 100")
+    page.keyboard.press("5")
+    expect(page.locator(SAVED)).to_have_text(ON_SERVER)
+    assert kept(tmp_path) == {asked(page)[0]: "5"}
+    page.context.close()
+
+
 def test_a_reload_while_the_server_is_away_loses_no_answer(
     browser: Browser, served: ServedProcess, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from tests.support.object_store import ObjectStore
 from trainables.verify_csv import CANNOT_TELL, VerifyRow, format_verify_csv
 from tune_mentormix.errors import RequestError
 from tune_mentormix.results.verified_labels import (
+    WITHDRAWN,
     AnswerLog,
     check_answers,
     latest_answers,
@@ -53,6 +54,18 @@ def test_the_same_answers_again_add_nothing(storage: Location) -> None:
 
     assert record_answers(storage, {"1": "cat"}, "ann") == 0
     assert len(read_answers(storage)) == 1
+
+
+def test_an_answer_that_was_taken_back_does_not_count_and_stays_on_record(storage: Location) -> None:
+    record_answers(storage, {"1": "cat", "2": "dog"}, "ann")
+
+    assert record_answers(storage, {"1": WITHDRAWN, "never answered": WITHDRAWN}, "bob") == 1
+    assert record_answers(storage, {"1": WITHDRAWN}, "ann") == 0
+    assert latest_answers(read_answers(storage)).keys() == {"2"}
+    assert [(a.by, a.answer) for a in read_answers(storage) if a.image == "1"] == [("ann", "cat"), ("bob", WITHDRAWN)]
+
+    assert record_answers(storage, {"1": "cat"}, "ann") == 1
+    assert list(latest_answers(read_answers(storage))) == ["2", "1"]
 
 
 def test_one_log_takes_many_answers(storage: Location) -> None:

@@ -63,6 +63,20 @@ def test_answers_are_kept_with_who_gave_them_and_come_back_with_the_page(served:
     assert f"31 verified labels choose trial {RIGHT}" in summary
 
 
+def test_an_answer_is_taken_back(served: Served, tmp_path: Path) -> None:
+    csrf = sign_in(served.client, RUN)
+    page = open_page(served)
+    image = json.loads(re.findall(r'id="data">(.*?)</script>', page, re.S)[0])["images"][0]["image"]
+
+    for label, added in (("3", 1), ("", 1), ("", 0)):
+        sent = {"csrf": csrf, "answers": json.dumps({image: label})}
+        assert served.client.post(PAGE, data=sent).json() == {"added": added}
+
+    assert [answer.answer for answer in read_answers(tmp_path / "misled")] == ["3", ""]
+    assert 'data-known="{}"' in open_page(served)
+    assert "verified label" not in served.client.get("/searches/misled", headers=HTML).text
+
+
 def test_only_the_role_run_may_verify_and_only_through_our_own_form(served: Served, tmp_path: Path) -> None:
     assert served.client.get(PAGE, headers=HTML).status_code == 401
     sign_in(served.client, READ)

@@ -12,6 +12,7 @@ from tune_mentormix.experiment.schemas import CleanEstimate
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.verified_labels import (
     VERIFICATION_FOLDER,
+    WITHDRAWN,
     VerifiedLabel,
     latest_answers,
     read_answers,
@@ -184,7 +185,7 @@ def read_verification(experiment: Experiment) -> Verification | None:
     by_person: dict[str, dict[str, str]] = {}
     for answer in given:
         by_person.setdefault(answer.image, {})[answer.by] = answer.answer
-    differing = sum(len(set(answers.values())) > 1 for answers in by_person.values())
+    differing = sum(len({*answers.values()} - {WITHDRAWN}) > 1 for answers in by_person.values())
     return Verification(pool, answers, differing)
 
 

@@ -23,6 +23,7 @@ from tune_mentormix.storage.listing import list_folder
 from tune_mentormix.storage.paths import Location
 
 VERIFICATION_FOLDER = "verification"
+WITHDRAWN = ""  # in place of an answer, once it is taken back
 MAX_CLASSES_NAMED = 20  # in a message
 _PREFIX = "answers-"
 
@@ -34,7 +35,7 @@ class VerifiedLabel:
     time: str  # ISO 8601, in UTC
     by: str
     image: str
-    answer: str  # the name of a class, or `CANNOT_TELL`
+    answer: str  # the name of a class, `CANNOT_TELL` or `WITHDRAWN`
 
 
 def new_name(prefix: str, suffix: str) -> str:
@@ -60,11 +61,15 @@ def read_answers(experiment: Location) -> list[VerifiedLabel]:
 
 
 def latest_answers(answers: Iterable[VerifiedLabel]) -> dict[str, VerifiedLabel]:
-    """Returns the answer that counts for each image, the latest one, in the order in which they were given."""
+    """Returns the answer that counts for each image, in the order in which they were given.
+
+    It is the latest one, whoever gave it; an image has none if the latest withdraws it.
+    """
     latest: dict[str, VerifiedLabel] = {}
     for answer in answers:
         latest.pop(answer.image, None)
-        latest[answer.image] = answer
+        if answer.answer != WITHDRAWN:
+            latest[answer.image] = answer
     return latest
 
 
@@ -81,7 +86,8 @@ class AnswerLog:
     def add(self, answers: Mapping[str, str], by: str) -> int:
         """Adds the answers, image → class name, that are not the latest already; returns how many those are.
 
-        Raises RequestError if they cannot be written now: none was, then.
+        `WITHDRAWN` in place of a name takes the answer to an image back. Raises RequestError if they cannot be
+        written now: none was, then.
         """
         with self._lock:
             if self._known is None:
@@ -90,7 +96,7 @@ class AnswerLog:
             known = self._known
             time = datetime.now(UTC).isoformat(timespec="microseconds")
             new = [VerifiedLabel(time, by, image, answer) for image, answer in answers.items()]
-            new = [answer for answer in new if known.get(answer.image) != answer.answer]
+            new = [answer for answer in new if known.get(answer.image, WITHDRAWN) != answer.answer]
             if new:
                 self._append(new)
                 known.update((answer.image, answer.answer) for answer in new)

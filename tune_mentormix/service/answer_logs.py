@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from trainables.verify_csv import VerifyRow
 from tune_mentormix.results.verification_pool import newest_pool
-from tune_mentormix.results.verified_labels import AnswerLog, check_answers
+from tune_mentormix.results.verified_labels import WITHDRAWN, AnswerLog, check_answers
 from tune_mentormix.storage.paths import Location
 
 
@@ -35,13 +35,17 @@ class AnswerLogs:
         self._lock = threading.Lock()
 
     def add(self, path: Location, answers: dict[str, str], by: str) -> int:
-        """Adds answers to an experiment; returns how many are new. Raises RequestError if one does not fit."""
+        """Adds answers to an experiment, and takes back those that are `WITHDRAWN`; returns how many are new.
+
+        Raises RequestError if one does not fit.
+        """
         with self._lock:
             asked = self._asked.setdefault(str(path), _Asked(AnswerLog(path)))
             if not answers.keys() <= asked.given.keys():  # a new pool may have more images
                 asked.read_pool(path)
-        rows = [VerifyRow(image, asked.given.get(image, ""), answer) for image, answer in answers.items()]
-        return asked.log.add(check_answers(rows, asked.given, asked.class_names), by)
+        withdrawn = {image: WITHDRAWN for image, answer in answers.items() if answer == WITHDRAWN}
+        rows = [VerifyRow(image, asked.given.get(image, ""), answers[image]) for image in answers.keys() - withdrawn]
+        return asked.log.add(check_answers(rows, asked.given, asked.class_names) | withdrawn, by)
 
     def close(self) -> None:
         """Closes all logs."""

@@ -51,7 +51,7 @@ async def verify_page(request: Request, service: Shared, name: Name, principal: 
 
 @forms.post("/searches/{name}/verify")
 def answer(service: Shared, name: Name, form: OwnForm, principal: Authenticated) -> Response:
-    """Keeps answers, image → class, with who gave them."""
+    """Keeps answers, image → class, with who gave them; an empty class takes an answer back."""
     try:
         answers: Any = json.loads(form.get("answers", ""))
     except ValueError:

@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const { images, classes, candidates, unclear } = data;
 const body = document.body.dataset;
-Object.assign(data.answers, JSON.parse(body.known || "{}"));  // the server knows more than when the page was made
+if (body.known) data.answers = JSON.parse(body.known);  // the server knows more than when the page was made
 const storeKey = `verify ${body.experiment} ${data.fingerprint}`;
 const element = (id) => document.getElementById(id);
 const MAX_KEYS = 10;
@@ -53,7 +53,7 @@ function release(sent) {
 }
 
 function answer(value) {
-  if (body.save && !value) return;  // an answer on the server is changed by another one
+  if (!value && !answers()[images[current].image]) return;
   keep(images[current].image, value);
   exported = false;
   if (body.save) send(images[current].image, value);
@@ -235,8 +235,8 @@ element("overview").append(...images.map((image, position) => {
   return item;
 }));
 if (body.save) {
-  element("then").hidden = element("clear").hidden = true;
-  for (const [image, value] of Object.entries(stored())) if (value && data.answers[image] !== value) send(image, value);
+  element("then").hidden = true;
+  for (const [image, value] of Object.entries(stored())) if ((data.answers[image] || "") !== value) send(image, value);
 }
 const first = answers();
 current = Math.max(0, images.findIndex(({ image }) => !first[image]));

@@ -23,6 +23,12 @@ def test_a_held_experiment_is_refused_to_a_second_driver(tmp_path: Path) -> None
     assert Lease(tmp_path).holder() is None
 
 
+def test_nothing_is_left_of_a_lease_that_ended_or_whose_work_was_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError), Lease(tmp_path).acquire():
+        raise RequestError("no")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_killed_driver_holds_nothing(tmp_path: Path) -> None:
     driver = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -67,8 +68,8 @@ def _is_uploaded(folder: Location) -> bool:
 def validation_probabilities(experiment: Experiment, trial: Trial) -> NDArray[np.float16] | None:
     """Reads the probabilities [M, K] of a trial's last epoch on the validation images, from its checkpoint.
 
-    None where there are none: checkpoints of earlier versions, deleted or incomplete ones. Raises StorageError if
-    they cannot be read now: without them a result would be less exact, and nobody would know why.
+    None where there are none: checkpoints of earlier versions, deleted ones and, with a warning, damaged ones. Raises
+    StorageError if they cannot be read now: without them a result would be less exact, and nobody would know why.
     """
     return _array(experiment, trial, "probabilities")
 
@@ -77,27 +78,51 @@ def example_weights(experiment: Experiment, trial: Trial) -> NDArray[np.float16]
     """Reads how much the mentor let each training image [N] count after burn-in, from a trial's last checkpoint.
 
     NaN for an image that was in no batch. None where there are none, as with plain training and in checkpoints of
-    earlier versions. Raises StorageError if they cannot be read now.
+    earlier versions, and with a warning where they are damaged. Raises StorageError if they cannot be read now.
     """
     return _array(experiment, trial, "example_weights")
 
 
 def _array(experiment: Experiment, trial: Trial, key: str) -> NDArray[np.float16] | None:
     """Reads one of `ARRAYS` beside the state of a trial's last epoch."""
-    import numpy as np
-
     paths = [path for epoch, path in trial.checkpoints if epoch == trial.epoch]
     for folder in (experiment.path / path for path in reversed(paths)):
         try:
-            content = (folder / ARRAYS[key]).read_bytes()
-            recorded = json.loads((folder / MANIFEST_FILE).read_text())[key]
-            if hashlib.sha256(content).hexdigest() == recorded["sha256"]:
-                array: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
-                return array
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-            continue
+            array = _read_array(folder, trial, key)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # the checkpoint was deleted, or is incomplete
         except StorageError:
             raise
         except OSError as error:
             raise StorageError(f"cannot read {error.filename or folder}: {one_line(error)}") from error
+        if array is not None:
+            return array
     return None
+
+
+def _read_array(folder: Location, trial: Trial, key: str) -> NDArray[np.float16] | None:
+    """Reads one of `ARRAYS` of a checkpoint; None, with a warning, if it is damaged. Raises OSError."""
+    import numpy as np
+
+    file, manifest = folder / ARRAYS[key], folder / MANIFEST_FILE
+    try:
+        recorded = json.loads(manifest.read_text())
+        if key not in recorded or not _belongs(folder, trial.number, trial.epoch):
+            return None
+        if not file.exists():
+            _warn_of_damage(str(file), "it is missing")
+            return None
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() == recorded[key]["sha256"]:
+            array: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
+            return array
+        _warn_of_damage(str(file), "it is not the file that was written")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        _warn_of_damage(str(manifest), "it is no manifest of a checkpoint")
+    return None
+
+
+@functools.cache
+def _warn_of_damage(file: str, reason: str) -> None:
+    """Warns once of each file, which may be read several times."""
+    logger.warning("%s cannot be used: %s; what is computed without it is less exact", file, reason)

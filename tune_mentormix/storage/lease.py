@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,20 +108,33 @@ class Lease:
             released.set()
             renewer.join()
             WAITS.end(WAITING, gave_up=True)
-            with suppress(OSError):  # an unreachable storage: the lease expires
+            with suppress(OSError), self._locked():  # an unreachable storage: the lease expires
                 if self._is_own():
                     self._file.unlink(missing_ok=True)
 
     def _acquire(self) -> None:
-        remote = isinstance(self._experiment, RemotePath)
-        with nullcontext() if remote else FileLock(str(self._experiment / f".{LEASE_FILE}.lock")):
+        with self._locked():
             self.check_free()
             self._write()
-        if remote:
+        if isinstance(self._experiment, RemotePath):
             time.sleep(SETTLE_SECONDS)
             if not self._is_own():
                 self.check_free()
                 raise RequestError(f"{self._experiment.name} was started by another process at the same moment")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Lets one driver at a time into the block, on a disk; its file stays only as long as there is a lease."""
+        if isinstance(self._experiment, RemotePath):
+            yield
+            return
+        lock = self._experiment / f".{LEASE_FILE}.lock"
+        with FileLock(str(lock)):
+            try:
+                yield
+            finally:
+                if not self._file.exists():  # whoever waits for a file that is gone makes a new one
+                    lock.unlink(missing_ok=True)
 
     def _renew_until(self, released: threading.Event) -> None:
         while not released.wait(RENEW_SECONDS):

@@ -143,6 +143,7 @@ def nothing(_folder: Path) -> None:
 @given(content=strategies.settings_files(), command=st.sampled_from(OF_SETTINGS))
 @example(b"epochs: !!bool maybe\n", "search")
 @example(b"name: !!timestamp x\n", "serve --tokens none")
+@example(b"? {a: b}\n: 1\nformat: 1\n", "search")
 def test_any_settings_file(run: Run, content: bytes, command: str) -> None:
     run([*command.split(), "--config", "s.yaml"], Replacement("s.yaml", content).apply)
 
@@ -150,6 +151,8 @@ def test_any_settings_file(run: Run, content: bytes, command: str) -> None:
 @tried
 @given(words=strategies.command_lines(), command=st.sampled_from(["search", "search --dry-run", "submit x"]))
 @example(["--image-size", "false"], "submit x")
+@example(["--patience", "false"], "submit x")
+@example(["--epoch-budget", "{burn_in: {low: 0, high: 20}}", "extra"], "search")
 @example(["--noise", "half"], "search")
 @example(["--set", "name=!!timestamp x"], "search")
 def test_any_options_of_a_search(run: Run, words: list[str], command: str) -> None:
@@ -181,12 +184,18 @@ def test_any_words_of_another_command(run: Run, words: list[str]) -> None:
 @example("gc birds --yes", Edit(SETTINGS, "host: worker-1", "host: [1]"))
 @example("report birds --out r.html", Edit(LABEL_NOISE, "[[0.61", "[0.5, [0.61"))
 @example("trials birds", Edit(JOURNAL, "val_loss is nan", "\\u001b[31mred"))
+@example("gc birds --yes", Replacement(REQUEST, b"<<: {epochs: 3}\nmax_concurrent: 1000000000\nspace: {}\n"))
+@example("gc birds --yes", Replacement(REQUEST, b"? {a: b}\n: 1\n"))
+@example("resume birds", Edit(SETTINGS, "fingerprint: ", "fingerprint: 0"))
+@example("report birds --out r.html", Edit(JOURNAL, '"event": "proposed"', '"event": "ü\u2028"'))
+@example("report birds --out r.html", Edit(JOURNAL, '"trial": 1, "run": 1, ', '"trial": 1, '))
 def test_any_change_of_a_searchs_files(run: Run, command: str, change: Edit | Replacement) -> None:
     run(command, change.apply)
 
 
 @tried
 @given(command=st.sampled_from(OF_EXPORTS), change=changes(EXPORT_FILES))
+@example("train best --out new", Edit("best/best_config.yaml", "fingerprint: ", "fingerprint: 0"))
 def test_any_change_of_an_exports_files(run: Run, command: str, change: Edit | Replacement) -> None:
     run(command, change.apply)
 

@@ -62,7 +62,7 @@ def allowed_values(field: FieldInfo) -> str:
     if any(schema.get("format") == "path" for schema in schemas):
         return "a path"
     origins = {get_origin(kind) or kind for kind in kinds}
-    if dict in origins:
+    if dict in origins or any(isinstance(kind, type) and issubclass(kind, Settings) for kind in kinds):
         return "a mapping" if str not in origins else "a name, a path or a mapping"
     return "a list of mappings" if list in origins else "a path" if Path in origins else "a name"
 

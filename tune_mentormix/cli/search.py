@@ -221,7 +221,7 @@ def _changes(asked: SearchSettings) -> dict[str, Any]:
     begun = stored_settings(read_experiment(asked.storage, str(asked.name)))
     resolved, _ = resolve_space(asked)
     may_change = {*RESUMABLE, "address"}
-    fixed = asked.model_fields_set - may_change - {"storage", "start_from", "first_trials"}
+    fixed = asked.model_fields_set - may_change - {"storage", "start_from", "first_trials", "earlier_results"}
     for key in sorted(fixed):
         values = getattr(resolved, key), getattr(begun, key)
         if values[0] != values[1]:

@@ -36,6 +36,7 @@ from trainables.settings import (
     NetworkName,
     PluginName,
     Seed,
+    Settings,
     TrialSettings,
     UserPath,
 )
@@ -124,6 +125,41 @@ def _list_of_one(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+class EarlierTrial(Settings):
+    """A trial of an earlier search: what it was, and how far it came."""
+
+    values: dict[str, Any]
+    """Its hyperparameters, where they are searched or not as in `EarlierResults.common`."""
+    ran_to_its_end: bool
+    epoch: Annotated[int, Field(ge=0)]
+    """Its last with a score; 0: none."""
+    score: float | None
+
+
+class EarlierResults(Settings):
+    """The results of an earlier search that a sampler may be told, with what they depend on."""
+
+    experiment: str
+    metric: str
+    fingerprint: str
+    """Of the data."""
+    digests: dict[str, str] = Field(default_factory=dict)
+    """Name → sha256 of the source of a plug-in."""
+    common: dict[str, Any]
+    """Of all its trials, but for the seed."""
+    trials: list[EarlierTrial]
+    """Those that ran to their end first, the best of them first."""
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return Path(self.experiment).name
+
+    def config(self, trial: EarlierTrial) -> dict[str, Any]:
+        """Returns all settings of a trial but its seed."""
+        return self.common | trial.values
+
+
 class SearchSettings(DataSettings):
     """All settings of a search: data (inherited), budget, how trials are proposed and stopped, and where they run.
 
@@ -158,13 +194,15 @@ class SearchSettings(DataSettings):
     See [Hyperparameters](method.md#hyperparameters).
     """
     start_from: UserPath | None = None
-    """Warm start: try the best configurations of an export or of an earlier experiment first.
+    """Warm start from an earlier experiment or an export: the sampler begins with what is known.
 
-    An exported `best_config.yaml`, or an experiment's folder. Its one or five best run right after the controls, as
-    far as the space searches them.
+    An experiment's folder, or an exported `best_config.yaml`. See
+    [Going on from an earlier search](search.md#going-on-from-an-earlier-search).
     """
     first_trials: list[dict[str, Any]] = Field(default_factory=list)
-    """Configurations to try first. `start_from` fills it in."""
+    """Configurations to try right after the controls. `start_from` may fill it in."""
+    earlier_results: EarlierResults | None = None
+    """Results of an earlier experiment that the sampler is told. `start_from` fills it in."""
     num_samples: Count = 20
     """Number of trials, including the controls. Not set: 40 for dataset `digits`, otherwise 20."""
     controls: list[ControlName] = Field(default=["published", "plain"])

@@ -133,6 +133,7 @@ class Experiment:
             case events.Failed():
                 trial = self.trials[event.trial]
                 trial.state, trial.error, trial.node = "failed", event.error, event.node or trial.node
+                trial.worker_lost = event.worker_lost
             case events.RunStarted():
                 self.last_run = event
                 self.runs, self.ended = event.run or self.runs + 1, None

@@ -78,6 +78,7 @@ class Trial:
     answers: dict[int, PackedAnswers] = field(default_factory=dict)  # epoch → on the validation images
     checkpoints: list[tuple[int, str]] = field(default_factory=list)  # epoch, path in the experiment; oldest first
     error: str | None = None
+    worker_lost: bool = False  # whether it failed because its workers died, not by its own fault
     node: str | None = None  # the machine that trains it, or did last; None until its first report
     usage: ComputeUsage = field(default_factory=ComputeUsage)
     noise: NoiseEstimate | None = None  # of the validation labels, as its network sees it; None before its end

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,9 +26,9 @@ from tune_mentormix.config.search_space import SearchSpace, resolve_space
 from tune_mentormix.config.settings import SearchSettings, default_name, with_storage
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError, how_to_install
-from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, read_experiment
+from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path
 from tune_mentormix.experiment.plugins import allow_recorded
-from tune_mentormix.export.read import read_exported
+from tune_mentormix.search.warm_start import read_start, settle_start
 from tune_mentormix.storage.listing import has_file
 from tune_mentormix.storage.paths import check_new
 
@@ -88,6 +87,8 @@ def new_request(settings: SearchSettings) -> SearchRequest:
         raise RequestError(f"{path} exists already; choose another --name, or resume it: {resume}")
     check_new(path)
     request = check_request(settings.model_copy(update={"name": path.name}))
+    start = settle_start(request.settings, request.space, request.dataset.fingerprint)
+    request = replace(request, settings=start)
     _check_sizes(request)
     _warn_of_imbalance(request)
     return request
@@ -208,33 +209,6 @@ def _check_networks(settings: SearchSettings, space: SearchSpace, dataset: Datas
 
 
 def read_space(settings: SearchSettings) -> tuple[SearchSettings, SearchSpace]:
-    """Returns the space, and the settings with space and warm start written out; raises RequestError if it cannot."""
+    """Returns the space, and the settings with space and warm start written out. Raises RequestError if it cannot."""
     resolved, space = resolve_space(settings)
-    if settings.start_from and not settings.first_trials:
-        resolved = resolved.model_copy(update={"first_trials": first_trials(settings.start_from, space)})
-    return resolved, space
-
-
-MAX_WARM_STARTS = 5  # from an earlier experiment
-
-
-def first_trials(path: Path, space: SearchSpace) -> list[dict[str, Any]]:
-    """Returns the configurations of a warm start that lie in the space, the best first.
-
-    `path` is an exported `best_config.yaml` or its folder, or the folder of an experiment. Raises RequestError if it
-    is neither, or if nothing in it lies in the space.
-    """
-    if has_file(path / SEARCH_FILE):
-        ranked = read_experiment(path.parent, path.name).ranked_trials()
-        configs = [trial.config for trial in ranked if not trial.is_baseline]
-    else:
-        configs = [read_exported(path).config.model_dump()]
-    found: list[dict[str, Any]] = []
-    for config in configs:
-        values = space.values_inside(config)
-        if values is not None and values not in found:
-            found.append(values)
-    if not found:
-        searched = ", ".join(space.distributions)
-        raise RequestError(f"nothing in {path} lies in this search's space of {searched} (--start-from)")
-    return found[:MAX_WARM_STARTS]
+    return read_start(resolved, space), space

@@ -67,7 +67,7 @@ def resume_search(
 def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:
     settings = request.settings
     experiment = Experiment(experiment.path, experiment.settings, experiment.provenance)
-    study = SearchStudy(request.space, settings.sampler, settings.seed, experiment.metric)
+    study = SearchStudy(request.space, settings.sampler, settings.seed, experiment.metric, settings.earlier_results)
     early_stopping = request.early_stopping()
     plateau = Plateau(settings.patience, experiment.metric)
     handlers = [experiment.apply, study.apply, early_stopping.apply, plateau.apply]

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna import Study
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tune_mentormix.config.controls import BASELINES
 from tune_mentormix.config.search_space import SearchSpace, grid_points, grid_values
+from tune_mentormix.config.settings import EarlierResults
 from tune_mentormix.experiment.events import Event, Failed, Finished, Proposed, Report, Stopped
 from tune_mentormix.experiment.trial import Trial
 
@@ -43,14 +44,29 @@ class _OpenTrial:
 class SearchStudy:
     """Proposes configurations from what the trials so far showed."""
 
-    def __init__(self, space: SearchSpace, sampler: str, seed: int, metric: str = "val_accuracy") -> None:
-        """Starts empty; `apply` brings it up to date. It maximises `metric`, by its name in the reports."""
+    def __init__(
+        self,
+        space: SearchSpace,
+        sampler: str,
+        seed: int,
+        metric: str = "val_accuracy",
+        earlier: EarlierResults | None = None,
+    ) -> None:
+        """Starts with the results of an earlier search, if there are any; `apply` brings it up to date.
+
+        It maximises `metric`, by its name in the reports.
+        """
         self._metric = metric
         self._space = space
         self._sampler_name = sampler
         self._seed = seed
         self._open: dict[int, _OpenTrial] = {}
+        known = _known_trials(earlier, space, sampler) if earlier else []
+        is_source = sampler == "cmaes"
+        self._source_trials = [trial for trial in known if is_source and trial.state == TrialState.COMPLETE]
         self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
+        if not is_source:
+            self.study.add_trials(known)
 
     def enqueue(self, trial: Trial) -> None:
         """Adds a trial with fixed hyperparameters: a control, a warm start, or one that is resumed."""
@@ -137,11 +153,43 @@ class SearchStudy:
         return min((value for value in values if value is not None), default=0.0)
 
     def _sampler(self, number: int) -> BaseSampler:
-        return make_sampler(self._sampler_name, self._space.distributions, self._seed, number)
+        return make_sampler(self._sampler_name, self._space.distributions, self._seed, number, self._source_trials)
+
+
+def _known_trials(earlier: EarlierResults, space: SearchSpace, sampler: str) -> list[FrozenTrial]:
+    """Returns an earlier search's results as trials of Optuna, of each what `SearchStudy` tells of its own."""
+    known = []
+    scores = [trial.score for trial in earlier.trials if trial.score is not None]
+    for trial in earlier.trials:
+        params = space.values_inside(earlier.config(trial))
+        assert params is not None  # those outside are left out when the search is planned
+        distributions, value = space.distributions, trial.score
+        if sampler == "cmaes":  # which begins from trials of the numbers that it searches, and no others
+            distributions = {name: each for name, each in distributions.items() if _is_number(each)}
+            params = {name: params[name] for name in distributions}
+        is_complete = trial.ran_to_its_end and value is not None
+        if not is_complete and sampler in IGNORE_PRUNED_TRIALS:
+            is_complete, value = True, min(scores, default=0.0) if value is None else value
+        known.append(
+            create_trial(
+                state=TrialState.COMPLETE if is_complete else TrialState.PRUNED,
+                value=value,
+                params=params,
+                distributions=distributions,
+                intermediate_values={} if trial.score is None else {trial.epoch: trial.score},
+            )
+        )
+    return known
+
+
+def _is_number(distribution: BaseDistribution) -> bool:
+    return not isinstance(distribution, CategoricalDistribution) and not distribution.single()
 
 
 STATEFUL_SAMPLERS = ("cmaes", "qmc")  # they store state in the study, so a replay must call them again
 IGNORE_PRUNED_TRIALS = ("gp",)  # they learn from completed trials only
+SAMPLERS_THAT_LEARN = ("tpe", "gp", "cmaes", "grid")  # from results; the grid, what was tried
+MIN_SOURCE_TRIALS = 10  # that ran to their end, for CMA-ES to begin from: it takes the best tenth
 
 Space = Mapping[str, BaseDistribution]
 
@@ -174,18 +222,23 @@ class GridSampler(BaseSampler):
         raise AssertionError(param_name)
 
 
+def _cmaes(seed: int, source_trials: list[FrozenTrial] | None = None) -> BaseSampler:
+    return CmaEsSampler(
+        seed=seed,
+        consider_pruned_trials=True,
+        independent_sampler=RandomSampler(seed=seed),
+        warn_independent_sampling=False,
+        source_trials=source_trials,
+    )
+
+
 # Takes the space, the seed of the search, and that of the proposal.
 SAMPLERS: dict[str, Callable[[Space, int, int], BaseSampler]] = {
     # Running trials count as bad ones (constant liar), so that parallel proposals spread out; GP does so anyway.
     "tpe": lambda space, search_seed, seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
     "gp": lambda space, search_seed, seed: GPSampler(seed=seed),
     # CMA-ES knows no choices, and QMC takes the space from the first trial: these are drawn at random.
-    "cmaes": lambda space, search_seed, seed: CmaEsSampler(
-        seed=seed,
-        consider_pruned_trials=True,
-        independent_sampler=RandomSampler(seed=seed),
-        warn_independent_sampling=False,
-    ),
+    "cmaes": lambda space, search_seed, seed: _cmaes(seed),
     "random": lambda space, search_seed, seed: RandomSampler(seed=seed),
     "grid": lambda space, search_seed, seed: GridSampler(space, search_seed),
     "qmc": lambda space, search_seed, seed: QMCSampler(
@@ -197,9 +250,13 @@ SAMPLERS: dict[str, Callable[[Space, int, int], BaseSampler]] = {
 }
 
 
-def make_sampler(name: str, space: Space, search_seed: int, number: int) -> BaseSampler:
-    """Returns the sampler, one of `SAMPLERS`, that proposes trial `number`."""
+def make_sampler(
+    name: str, space: Space, search_seed: int, number: int, source_trials: list[FrozenTrial] | None = None
+) -> BaseSampler:
+    """Returns the sampler, one of `SAMPLERS`, that proposes trial `number`; CMA-ES may begin from source trials."""
     seed = int(np.random.SeedSequence([search_seed, number]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        if name == "cmaes" and source_trials:
+            return _cmaes(seed, source_trials)
         return SAMPLERS[name](space, search_seed, seed)

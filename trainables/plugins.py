@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import os
 import re
 import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
@@ -28,10 +30,13 @@ PluginKind = Literal["network", "metric", "dataset", "augmentation", "mentor"]
 PLUGIN_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 PLUGIN_FORM = "package.module:name"
 CHECK_SECONDS = 120.0  # for importing a plug-in and trying it once, before a search
+SLOW_SECONDS = 60.0  # after which it is told that a plug-in without a limit has not returned
 OWN_PACKAGES = ("trainables", "tune_mentormix", "search_spaces")  # which travel with every search
 _SESSION = "__main__:"  # before the names of objects that are in no module that can be imported
 
 Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
 
 _allowed: set[str] = set()
 _imported: dict[str, str] = {}  # outermost package → digest of its source when a plug-in of it was allowed
@@ -166,6 +171,19 @@ def within_time(kind: PluginKind, name: str, work: Callable[[], Result], seconds
     if not results:
         raise PluginError(f"{kind} {name} hangs: it did not return within {limit:g} s")
     return results[0]
+
+
+@contextmanager
+def told_if_slow(kind: PluginKind, name: str) -> Iterator[None]:
+    """Warns in one line if the block, in which a plug-in may take as long as it needs, takes long."""
+    wait = f"{kind} {name} has not returned for {SLOW_SECONDS:g} s, and is still waited for: interrupt if it hangs"
+    timer = threading.Timer(SLOW_SECONDS, logger.warning, [wait])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def why_not_usable(plugins: Plugins) -> str | None:

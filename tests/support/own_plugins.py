@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 GOOD = "tests.support.own_plugins:TinyNet"
@@ -171,3 +172,100 @@ def too_few(split: str, data_dir: Path | None) -> dict[str, object]:
 
 def unreadable(split: str, data_dir: Path | None) -> dict[str, object]:
     raise FileNotFoundError(2, "No such file or directory", "birds.parquet")
+
+
+def flat(split: str, data_dir: Path | None) -> dict[str, object]:
+    return {"images": np.zeros((4, 36), np.uint8), "labels": np.arange(4) % 2}
+
+
+def labels_of_nan(split: str, data_dir: Path | None) -> dict[str, object]:
+    return {"images": np.zeros((4, 6, 6), np.uint8), "labels": np.full(4, np.nan)}
+
+
+def slow_stripes(split: str, data_dir: Path | None) -> dict[str, object] | None:
+    time.sleep(0.5)
+    return stripes(split, data_dir)
+
+
+def metric_that_raises(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    raise KeyError("metric")
+
+
+def metric_of_many(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> object:
+    return probabilities[:, 0]
+
+
+def metric_of_text(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> object:
+    return "0.5"
+
+
+def metric_of_nan(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    return float("nan")
+
+
+def metric_that_hangs(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    time.sleep(5)
+    return 0.5
+
+
+def mentor_that_hangs(losses: Tensor, differences: Tensor, percent: Tensor | int) -> Tensor:
+    time.sleep(5)
+    return losses
+
+
+def augmentation_that_raises(images: Tensor, generator: torch.Generator) -> Tensor:
+    raise KeyError("augmentation")
+
+
+def augmentation_of_nan(images: Tensor, generator: torch.Generator) -> Tensor:
+    return images * float("nan")
+
+
+def augmentation_that_hangs(images: Tensor, generator: torch.Generator) -> Tensor:
+    time.sleep(5)
+    return images
+
+
+TRIED = 32  # more images than any plug-in is tried with before a search, as a batch in training has
+
+
+class ShapedOtherwiseLater(TinyNet):
+    """Passes the check, and returns another shape in training."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)[:, : None if len(images) <= TRIED else 3]
+
+
+class TurnsToNan(TinyNet):
+    """Passes the check, and returns NaN in training."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * (1.0 if len(images) <= TRIED else float("nan"))
+
+
+def mentor_that_raises_later(losses: Tensor, differences: Tensor, percent: Tensor | int) -> Tensor:
+    if len(losses) > TRIED:
+        raise KeyError("late")
+    return torch.ones_like(losses)
+
+
+def mentor_of_one_later(losses: Tensor, differences: Tensor, percent: Tensor | int) -> Tensor:
+    return torch.ones(len(losses) if len(losses) <= TRIED else 7)
+
+
+def mentor_of_nan_later(losses: Tensor, differences: Tensor, percent: Tensor | int) -> Tensor:
+    return torch.full_like(losses, 1.0 if len(losses) <= TRIED else float("nan"))
+
+
+def augmentation_that_raises_later(images: Tensor, generator: torch.Generator) -> Tensor:
+    if len(images) > TRIED:
+        raise KeyError("late")
+    return images
+
+
+def smaller_batch_later(images: Tensor, generator: torch.Generator) -> Tensor:
+    return images if len(images) <= TRIED else images[:TRIED]
+
+
+def augmentation_of_nan_later(images: Tensor, generator: torch.Generator) -> Tensor:
+    return images * (1.0 if len(images) <= TRIED else float("nan"))

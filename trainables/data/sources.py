@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from trainables.data.splits import stratified_split
 from trainables.errors import DatasetError, PluginError, one_line
 from trainables.files import locked_folder
-from trainables.plugins import call_plugin, load_plugin
+from trainables.plugins import call_plugin, load_plugin, told_if_slow
 from trainables.settings import DataSettings
 
 Images = NDArray[np.uint8]
@@ -176,8 +176,9 @@ def plugin_source(settings: DataSettings, split: Split) -> Source:
     """
     name = settings.dataset
     try:
-        load = load_plugin("dataset", name)
-        arrays = call_plugin("dataset", name, lambda: load(split, settings.data_dir))
+        with told_if_slow("dataset", name):
+            load = load_plugin("dataset", name)
+            arrays = call_plugin("dataset", name, lambda: load(split, settings.data_dir))
     except PluginError as error:
         raise DatasetError(str(error)) from error
     if arrays is None and split == "test":

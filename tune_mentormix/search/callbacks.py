@@ -299,7 +299,8 @@ class TrialTimeout(Callback):
     def _end(self, number: int, trial: Any) -> None:
         if not self._experiment.trials[number].has_ended:
             error = f"no report for {format_duration(self._timeout)} (trial_timeout): the worker was killed"
-            if plugins := plugins_in(self._experiment.trials[number].config):
+            used = self._experiment.trials[number].config | {"metric": self._experiment.settings.metric}
+            if plugins := plugins_in(used):
                 error += f" (with {in_words(plugins)})"
             self._journal.record(Failed(trial=number, error=error, worker_lost=True))
         ray.kill(trial.temporary_state.ray_actor)

@@ -27,6 +27,7 @@ class Measurement:
 
     confusion: NDArray[np.int64]  # [K, K]: images of each label (row) predicted as each class (column)
     calibration_error: float  # expected, 0 … 1
+    other_metrics: dict[str, float]  # those of `class_metrics`, and from six classes on `top5_accuracy`
 
     @property
     def images(self) -> int:
@@ -48,7 +49,11 @@ def measure(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Me
     """Compares a classifier's probabilities [M, K] with the labels [M] in [0, K); M at least 1."""
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(labels, predicted, probabilities.shape[1])
-    return Measurement(confusion, calibration_error(probabilities.max(axis=1), predicted == labels))
+    others = class_metrics(labels, predicted, probabilities.shape[1])
+    if probabilities.shape[1] > TOP:
+        of_label = np.take_along_axis(probabilities, labels[:, np.newaxis], axis=1)
+        others["top5_accuracy"] = float(((probabilities > of_label).sum(axis=1) < TOP).mean())
+    return Measurement(confusion, calibration_error(probabilities.max(axis=1), predicted == labels), others)
 
 
 def confusion_matrix(labels: NDArray[np.int64], others: NDArray[np.int64], class_count: int) -> NDArray[np.int64]:

@@ -72,7 +72,8 @@ def test_a_training_of_it_gives_it_too_and_is_evaluated_like_an_export(
 def test_every_figure_has_its_split_and_labels_and_they_agree(folder: Path, capsys: Output) -> None:
     document = evaluated(folder, capsys)
     figures = [document, document["accuracy"], document["confusion"], document["calibration_error"]]
-    for figure in [*figures, *document["per_class"]]:
+    assert [figure["metric"] for figure in document["metrics"]] == ["balanced_accuracy", "macro_f1", "top5_accuracy"]
+    for figure in [*figures, *document["per_class"], *document["metrics"]]:
         assert (figure["split"], figure["labels"]) == ("validation", "noisy")
     confusion = np.array(document["confusion"]["counts"])
     assert confusion.sum() == document["images"]
@@ -83,7 +84,14 @@ def test_every_figure_has_its_split_and_labels_and_they_agree(folder: Path, caps
 def test_the_printed_tables_name_split_and_labels_too(folder: Path, capsys: Output) -> None:
     assert run(["evaluate", str(folder)]) == DONE
     printed = capsys.readouterr().out
-    for figure in ("accuracy           0.", "calibration error  0.", "accuracy, ", "confusion on "):
+    for figure in (
+        "accuracy           0.",
+        "macro_f1           0.",
+        "top5_accuracy      0.",
+        "calibration error  0.",
+        "accuracy, ",
+        "confusion on ",
+    ):
         (line,) = [line for line in printed.splitlines() if figure in line]
         assert "noisy validation labels" in line
     assert "the same to the last digit" in printed

@@ -28,6 +28,16 @@ def test_the_confusion_matrix_has_labels_as_rows_and_predictions_as_columns() ->
     assert measurement.confusion.tolist() == [[1, 1], [0, 1]]
     assert (measurement.correct, measurement.images) == (2, 3)
     assert measurement.accuracy == 2 / 3
+    assert measurement.other_metrics.keys() == {"balanced_accuracy", "macro_f1"}  # top 5 of 2 classes tells nothing
+
+
+def test_a_measurement_has_the_metrics_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    labels, probabilities = rng.integers(0, 8, 200), rng.dirichlet(np.ones(8), 200).astype(np.float32)
+    found = measure(probabilities, labels).other_metrics
+    assert found["balanced_accuracy"] == pytest.approx(recall_score(labels, probabilities.argmax(1), average="macro"))
+    assert found["macro_f1"] == pytest.approx(f1_score(labels, probabilities.argmax(1), average="macro"))
+    assert found["top5_accuracy"] == pytest.approx(top_k_accuracy_score(labels, probabilities, k=5))
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,8 @@ def print_evaluation(evaluation: ExportEvaluation) -> None:
     accuracy, correct, images = measurement.accuracy, measurement.correct, measurement.images
     interval = f"95 % interval {_wilson(correct, images)} (Wilson), {correct} of {images} images"
     stdout.print(f"accuracy           {format_accuracy(accuracy)} on {on}: {interval}")
+    for name, value in measurement.other_metrics.items():
+        stdout.print(f"{name:18} {format_accuracy(value)} on {on}")
     if evaluation.clean_estimate:
         stdout.print(f"on clean labels    about {evaluation.clean_estimate}")
         stdout.print(f"                   {explain_clean_terms([evaluation.clean_estimate])}")

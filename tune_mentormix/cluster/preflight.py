@@ -11,13 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 import ray
 from ray.exceptions import GetTimeoutError, NodeDiedError, RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.errors import DeviceError, PluginError, one_line
+from trainables.files import sha256_of
 from trainables.plugins import CHECK_SECONDS, in_words, sendable, why_not_usable
+from trainables.settings import TIMM_PREFIX
 from tune_mentormix.cluster.connection import joins_cluster
 from tune_mentormix.cluster.resources import check_resources
 from tune_mentormix.config.settings import SearchSettings
@@ -48,30 +51,47 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NodeReport:
-    """A node's versions, the packages missing there, and why the storage does not work from there."""
+    """A node's versions, the packages missing there, its files, and why the storage does not work from there."""
 
     node: str
     versions: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     storage_error: str | None = None
+    files: dict[str, str | None] = field(default_factory=dict)  # path → sha256; None: it cannot be read there
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What a search needs on each node besides what every search needs."""
+
+    packages: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()  # of weights
+
+    @classmethod
+    def of(cls, settings: SearchSettings) -> Needed:
+        """Returns what trials with these settings need."""
+        packages = ("timm",) if settings.network.startswith(TIMM_PREFIX) else ()
+        return cls(packages, tuple(settings.weights_files()))
 
 
 def check_cluster(settings: SearchSettings) -> None:
     """Checks that trials can run where they will be sent.
 
     On this machine alone, it checks the resources and the device. On a cluster, a task that takes no resources also
-    runs on every node: it must have what a trial imports, in the driver's versions, and see the same storage. A node
-    that dies while it is checked is skipped. Raises RequestError that names the node, and what is wrong there.
+    runs on every node: it must have what a trial imports, in the driver's versions, the weights files that trials
+    start from, and see the same storage. A node that dies while it is checked is skipped. Raises RequestError that
+    names the node, and what is wrong there.
     """
     check_resources(settings)
     if not joins_cluster(settings.address):
         _check_device(settings)
         _check_plugins(settings)
         return
+    needed = Needed.of(settings)
     with storage_probe(settings.storage) as folder:
-        reports = _ask_nodes(folder)
+        reports = _ask_nodes(folder, needed)
         seen = {node_id: reads_probe(folder, node_id) for node_id in reports}
-    here = report_packages("the driver")
+    here = report_packages("the driver", needed)
     for node_id, report in reports.items():
         reason = incompatibility(report, here, seen[node_id], settings.storage)
         if reason:
@@ -129,6 +149,12 @@ def incompatibility(report: NodeReport, here: NodeReport, seen: bool, storage: L
     if differing:
         name, found = next(iter(differing.items()))
         return f"node {report.node} has {name} {found}, this machine {here.versions[name]}: install the same on both"
+    for path, digest in here.files.items():
+        there = report.files.get(path)
+        if there is None:
+            return f"node {report.node} cannot read weights {path}: put the file there, or where every node sees it"
+        if there != digest:
+            return f"weights {path} on node {report.node} are others than on this machine: put the same file there"
     if report.storage_error:
         return f"node {report.node} cannot use storage {storage}: {report.storage_error}; {_SHARED}"
     if not seen:
@@ -136,22 +162,25 @@ def incompatibility(report: NodeReport, here: NodeReport, seen: bool, storage: L
     return None
 
 
-def report_packages(node: str, storage_error: str | None = None) -> NodeReport:
-    """Looks up, without importing any of them, which packages this Python has."""
-    missing = [name for name, module in NEEDED_PACKAGES.items() if find_spec(module) is None]
-    versions = {"python": platform.python_version()} | {name: _version(name) for name in SAME_VERSIONS}
-    return NodeReport(node, versions, missing, storage_error)
+def report_packages(node: str, needed: Needed | None = None, storage_error: str | None = None) -> NodeReport:
+    """Looks up, without importing any of them, which packages this Python has, and reads the weights files."""
+    needed = needed or Needed()
+    packages = NEEDED_PACKAGES | {name: name for name in needed.packages}
+    missing = [name for name, module in packages.items() if find_spec(module) is None]
+    same = (*SAME_VERSIONS, *needed.packages)
+    versions = {"python": platform.python_version()} | {name: _version(name) for name in same}
+    return NodeReport(node, versions, missing, storage_error, {str(path): _digest(path) for path in needed.files})
 
 
-def report_node(node_id: str, name: str, probe: Location) -> NodeReport:
+def report_node(node_id: str, name: str, probe: Location, needed: Needed) -> NodeReport:
     """Runs on a node: reads the driver's file from the folder `probe`, writes the node's own, and reports."""
     try:
         if not reads_probe(probe, DRIVER):
-            return report_packages(name, "what the driver wrote is not there")
+            return report_packages(name, needed, "what the driver wrote is not there")
         (probe / node_id).write_bytes(node_id.encode())
     except OSError as error:
-        return report_packages(name, one_line(error))
-    return report_packages(name)
+        return report_packages(name, needed, one_line(error))
+    return report_packages(name, needed)
 
 
 @contextmanager
@@ -173,7 +202,7 @@ def reads_probe(folder: Location, writer: str) -> bool:
         return False
 
 
-def _ask_nodes(folder: Location) -> dict[str, NodeReport]:
+def _ask_nodes(folder: Location, needed: Needed) -> dict[str, NodeReport]:
     """Returns a report of every node that can run trials, by node ID.
 
     Ray may still list a node that has died: it is skipped, and the list read again for one that came in its place.
@@ -186,7 +215,7 @@ def _ask_nodes(folder: Location) -> dict[str, NodeReport]:
         tasks = {}
         for node_id, name in nodes.items():
             there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-            tasks[node_id] = ask.options(scheduling_strategy=there).remote(node_id, name, folder)
+            tasks[node_id] = ask.options(scheduling_strategy=there).remote(node_id, name, folder, needed)
         ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=REPORT_SECONDS)
         for node_id, task in tasks.items():
             attempts[node_id] += 1
@@ -217,6 +246,13 @@ def _nodes_with_cpus() -> dict[str, str]:
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0
     }
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return sha256_of(path)
+    except OSError:
+        return None
 
 
 def _version(distribution: str) -> str:

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from trainables.errors import shorten
+from trainables.files import user_path
 from trainables.plugins import PluginKind, plugins_in
 from trainables.settings import (
     MAX_COUNT,
@@ -144,7 +145,7 @@ class EarlierResults(Settings):
     fingerprint: str
     """Of the data."""
     digests: dict[str, str] = Field(default_factory=dict)
-    """Name → sha256 of the source of a plug-in."""
+    """sha256 of the source of each plug-in, by its name, and of each weights file, by its path."""
     common: dict[str, Any]
     """Of all its trials, but for the seed."""
     trials: list[EarlierTrial]
@@ -337,6 +338,14 @@ class SearchSettings(DataSettings):
             for choice in choices if isinstance(choices, list) else ():
                 found |= plugins_in({key: choice})
         return found
+
+    def weights_files(self) -> list[Path]:
+        """Returns the files that trials may start their weights from; also those of a space that is written out."""
+        entry = self.space.get("weights") if isinstance(self.space, dict) else None
+        choices = entry.get("choices") if isinstance(entry, dict) else [entry]
+        named = [trial.get("weights") for trial in (self.trial, *self.first_trials)]
+        named += choices if isinstance(choices, list) else []
+        return list(dict.fromkeys(user_path(path).absolute() for path in named if isinstance(path, str)))
 
     def gpus(self) -> float:
         """Returns the GPUs of one trial, once `gpus_per_trial` was decided."""

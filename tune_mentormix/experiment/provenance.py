@@ -7,24 +7,27 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 import tune_mentormix
-from trainables.plugins import PluginKind, source_digests
+from trainables.files import sha256_of
+from trainables.plugins import source_digests
 from trainables.settings import LabelsKind
 from tune_mentormix.storage.paths import Location, write_atomically
 
 if TYPE_CHECKING:
     from trainables.data import Dataset  # imports NumPy
+    from tune_mentormix.config.settings import SearchSettings
 
 LABEL_NOISE_FILE = "label_noise.json"
 PACKAGES = ("ray", "optuna", "torch", "torchvision", "numpy")
+OPTIONAL_PACKAGES = ("timm",)  # recorded where they are installed
 
 
 class DatasetFacts(BaseModel):
@@ -68,10 +71,11 @@ class Provenance(BaseModel):
     commit: str | None = None  # of git; None outside a checkout
     dataset: DatasetFacts = Field(default_factory=DatasetFacts)
     plug_ins: dict[str, str] = Field(default_factory=dict)  # name → sha256 of its source
+    weights: dict[str, str] = Field(default_factory=dict)  # file that trials start from → its sha256
 
     @classmethod
-    def collect(cls, dataset: Dataset, plugins: Mapping[str, PluginKind] | None = None) -> Self:
-        """Returns the provenance of a search, with these plug-ins, that this process starts now."""
+    def collect(cls, dataset: Dataset, settings: SearchSettings | None = None) -> Self:
+        """Returns the provenance of a search that this process starts now, with its plug-ins and weights files."""
         return cls(
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             command=" ".join(Path(word).name if n == 0 else word for n, word in enumerate(sys.argv)),
@@ -80,7 +84,8 @@ class Provenance(BaseModel):
             versions=package_versions(),
             commit=git_commit(),
             dataset=DatasetFacts.of(dataset),
-            plug_ins=source_digests(plugins or {}),
+            plug_ins=source_digests(settings.plugins()) if settings else {},
+            weights={str(path): sha256_of(path) for path in settings.weights_files()} if settings else {},
         )
 
 
@@ -90,6 +95,7 @@ def package_versions() -> dict[str, str]:
         "tune-mentormix": tune_mentormix.__version__,
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in PACKAGES},
+        **{package: metadata.version(package) for package in OPTIONAL_PACKAGES if find_spec(package)},
     }
 
 

@@ -51,6 +51,10 @@ class ExportEvaluation:
             **measured_on,
             "images": self.measurement.images,
             "accuracy": measured_on | self.accuracy_with_interval(self.measurement.correct, self.measurement.images),
+            "metrics": [
+                measured_on | {"metric": name, "value": value}
+                for name, value in self.measurement.other_metrics.items()
+            ],
             "clean_estimate": self.clean_estimate,
             "recorded_accuracy": self.recorded_accuracy,
             "per_class": [

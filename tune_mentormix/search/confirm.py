@@ -144,7 +144,7 @@ def _begin_or_extend(
         "searched": confirmation.searched,
         "folds": confirmation.folds,
         "candidates": [asdict(candidate) for candidate in confirmation.candidates],
-        "provenance": Provenance.collect(request.dataset, request.settings.plugins()).model_dump(mode="json"),
+        "provenance": Provenance.collect(request.dataset, request.settings).model_dump(mode="json"),
     }
     if confirmation.ablate:
         values["ablate"] = True

@@ -28,7 +28,7 @@ from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path
 from tune_mentormix.experiment.plugins import allow_recorded
-from tune_mentormix.search.warm_start import read_start, settle_start
+from tune_mentormix.search.warm_start import changed_weights, read_start, settle_start
 from tune_mentormix.storage.listing import has_file
 from tune_mentormix.storage.paths import check_new
 
@@ -131,7 +131,8 @@ def check_request(settings: SearchSettings, begun: Experiment | None = None) -> 
     """Reads search space, warm start and data; the request's settings hold the first two in full.
 
     `begun` is the experiment of a search that was started before. Raises RequestError if they do not fit together, or
-    if the data, the network, a plug-in or a tracker is missing, or a plug-in is another one than before.
+    if the data, the network, a plug-in or a tracker is missing, or a plug-in or a weights file is another one than
+    before.
     """
     missing = next((name for name in settings.tracker if find_spec(name) is None), None)
     if missing:
@@ -140,6 +141,10 @@ def check_request(settings: SearchSettings, begun: Experiment | None = None) -> 
     plugins = written_out.plugins()
     if begun:
         allow_recorded(plugins, begun.provenance.plug_ins, begun.name)
+        if changed := changed_weights(begun.provenance.weights, written_out):
+            raise RequestError(
+                f"weights {changed} are not those that {begun.name} began with: restore the file, or search again"
+            )
     allow_plugins(plugins)
     try:
         dataset = load_dataset(settings.data_settings())

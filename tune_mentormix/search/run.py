@@ -39,7 +39,7 @@ def start_search(asked: SearchSettings | SearchRequest, progress: Progress, verb
         settings = decide_gpus(request.settings)
         check_cluster(settings)
         path = experiment_path(settings.storage, str(settings.name))
-        experiment = Experiment(path, settings, Provenance.collect(request.dataset, settings.plugins()))
+        experiment = Experiment(path, settings, Provenance.collect(request.dataset, settings))
         with hold_new_experiment(experiment, request.dataset):
             return _run(experiment, replace(request, settings=settings), progress)
 

@@ -8,11 +8,12 @@ settings, but for what is searched and for the seed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainables.errors import PluginError, shorten
+from trainables.errors import PluginError, one_line, shorten
+from trainables.files import sha256_of
 from trainables.plugins import source_digests
 from trainables.settings import TrialSettings, metric_key
 from tune_mentormix.config.search_space import SearchSpace, resolve_space
@@ -96,7 +97,7 @@ def _earlier_results(experiment: Experiment, metric: str) -> EarlierResults:
         experiment=str(experiment.path),
         metric=metric,
         fingerprint=experiment.provenance.dataset.fingerprint,
-        digests=experiment.provenance.plug_ins,
+        digests=experiment.provenance.plug_ins | experiment.provenance.weights,
         common=common,
         trials=trials,
     )
@@ -158,7 +159,7 @@ def _why_not_told(
         return f"sampler {settings.sampler} learns from no results"
     if earlier.fingerprint != fingerprint:
         return "it was searched on other data, or another split or noise of them"
-    if changed := _changed_plugin(earlier, settings):
+    if changed := _changed_source(earlier, settings):
         return changed
     metric = metric_key(settings.metric)
     if earlier.metric != metric or all(trial.score is None for trial in earlier.trials):
@@ -171,14 +172,31 @@ def _why_not_told(
     return None
 
 
-def _changed_plugin(earlier: EarlierResults, settings: SearchSettings) -> str | None:
+def _changed_source(earlier: EarlierResults, settings: SearchSettings) -> str | None:
     kinds = {name: kind for name, kind in settings.plugins().items() if kind != "dataset"}  # the fingerprint tells
     try:
         now = source_digests(kinds)
     except PluginError as error:
         raise RequestError(str(error)) from error
     changed = next((name for name in now if earlier.digests.get(name) != now[name]), None)
-    return changed and f"the source of {kinds[changed]} {changed} is not what it was"
+    if changed:
+        return f"the source of {kinds[changed]} {changed} is not what it was"
+    weights = changed_weights(earlier.digests, settings)
+    return weights and f"weights {weights} are not what they were"
+
+
+def changed_weights(recorded: Mapping[str, str], settings: SearchSettings) -> str | None:
+    """Returns the first weights file that is not as recorded, by its path; None: all are, or none was recorded.
+
+    Raises RequestError if one cannot be read.
+    """
+    for path in settings.weights_files():
+        try:
+            if recorded.get(str(path), now := sha256_of(path)) != now:
+                return str(path)
+        except OSError as error:
+            raise RequestError(f"weights {path} cannot be read: {one_line(error)}") from error
+    return None
 
 
 def _differences(earlier: EarlierResults, settings: SearchSettings, space: SearchSpace) -> Iterator[str]:

@@ -28,6 +28,7 @@ from tune_mentormix.errors import RequestError, SearchFailedError
 
 logger = logging.getLogger(__name__)
 
+START_ATTEMPTS = 3  # to start Ray on this machine
 CONNECT_SECONDS = 5.0  # in which a cluster's port accepts a connection
 _TOO_SLOW = "timed out during startup"  # in Ray's words; its half minute cannot be changed (2.60)
 _JOIN_ATTEMPTS = "RAY_gcs_server_port_wait_time_s"  # of half a minute each, 20 by default
@@ -115,18 +116,21 @@ def _connect(address: str | None, verbose: bool, code: list[Path]) -> None:
 
 
 def start_ray(**arguments: Any) -> None:
-    """Calls `ray.init`; once more, if Ray's own processes did not come up in the half minute that it gives them."""
-    before = set(psutil.Process().children(recursive=True))
-    try:
-        ray.init(**arguments)
-    except Exception as error:
-        if _TOO_SLOW not in str(error):
-            raise
+    """Calls `ray.init`, up to three times if Ray's own processes do not come up in the half minute it gives them."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            ray.init(**arguments)
+            return
+        except Exception as error:
+            if _TOO_SLOW not in str(error) or attempt == START_ATTEMPTS:
+                raise
         logger.warning("Ray did not start within half a minute, so this machine is busy: trying once more")
-        for process in set(psutil.Process().children(recursive=True)) - before:
+        started = set(psutil.Process().children(recursive=True)) - before
+        for process in started:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        ray.init(**arguments)
+        psutil.wait_procs(started, timeout=CONNECT_SECONDS)
 
 
 def _print_nothing(data: object, ignore_prefix: bool = False) -> None:

@@ -175,7 +175,8 @@ class MentorMixTrainable(Trainable):
             storage.current_checkpoint_index = before  # the driver counts only those that were stored
             if isinstance(error, OSError) or "cluster storage" not in str(error):
                 raise
-            raise OSError("this machine does not see the run's folder in the storage") from error
+            lacks = f"this machine does not see {storage.trial_fs_path}: mount the storage on every node"
+            raise OSError(lacks) from error
 
     def _retry(self, work: Callable[[], Result], done: str) -> Result:
         """Calls `work`, with retries while the storage fails; meanwhile the driver can ask who waits, and why.

@@ -80,7 +80,8 @@ def _read_description(path: Path, text: str) -> ModelDescription:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path} does not describe its model: the text is damaged") from error
     if not isinstance(written, int) or written > MODEL_FORMAT:
-        raise ModelFileError(f"{path} has format {written!r}, this version reads up to {MODEL_FORMAT}: upgrade")
+        reads = f"this version reads up to {MODEL_FORMAT}: upgrade tune-mentormix"
+        raise ModelFileError(f"{path} has format {written!r}, {reads}")
     try:
         return ModelDescription.model_validate(values)
     except ValidationError as error:

@@ -50,7 +50,8 @@ def write_onnx(path: Path, model: ModelFile) -> float:
     (probabilities,) = session.run(None, {"images": images})
     difference = float(np.abs(probabilities - classifier.classify(images)).max())
     if not difference <= TOLERANCE:  # NaN too
-        raise ModelFileError(f"ONNX and PyTorch differ by {difference:.1g} in a probability, {TOLERANCE} is allowed")
+        differ = f"differ by {difference:.1g} in a probability, {TOLERANCE} is allowed"
+        raise ModelFileError(f"ONNX and PyTorch {differ}: export without --onnx")
     write_atomically(path, content)
     return difference
 

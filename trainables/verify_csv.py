@@ -52,7 +52,8 @@ def read_verify_csv(path: Path) -> list[VerifyRow]:
             for row in reader:
                 if None in row or None in row.values():
                     fields = len(reader.fieldnames or [])
-                    raise DatasetError(f"{path}, line {reader.line_num} must have {fields} fields")
+                    found = len([value for value in row.values() if isinstance(value, str)]) + len(row.get(None, []))
+                    raise DatasetError(f"{path}, line {reader.line_num} must have {fields} fields, got {found}")
                 rows.append(VerifyRow(*(row[column] for column in COLUMNS)))
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {one_line(error)}") from error

@@ -150,7 +150,7 @@ def test_an_answer_that_does_not_fit_is_refused_with_what_is_allowed(row: Verify
     ("text", "message"),
     [
         ("image,given\n1,cat\n", "has no column 'answer'"),
-        ("image,given,answer\n1,cat\n", "line 2 must have 3 fields"),
+        ("image,given,answer\n1,cat\n", "line 2 must have 3 fields, got 2"),
         ('image,given,answer\n1,cat,"', "is no CSV file"),
     ],
 )

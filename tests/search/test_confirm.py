@@ -111,7 +111,7 @@ def test_a_search_in_which_no_trial_ran_to_the_end_has_nothing_to_confirm(
     lines = journal.read_text().splitlines(keepends=True)
     first_end = next(number for number, line in enumerate(lines) if '"finished"' in line)
     journal.write_text("".join(lines[:first_end]))
-    with pytest.raises(RequestError, match="done has no trial that ran to the end yet"):
+    with pytest.raises(RequestError, match=r"nothing can be confirmed: see status done --storage"):
         confirm_search(storage, "done", None, None, {}, quiet)
     assert not (storage / "done" / "confirmation").exists()
 

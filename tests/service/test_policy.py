@@ -54,7 +54,7 @@ def test_what_is_allowed_is_bounded_and_goes_to_the_servers_storage() -> None:
         ({"space": "/etc/passwd"}, "space must be one of default, published, wide"),
         ({"space": [None]}, "space must be one of default, published, wide"),
         ({"space": {"mixup_alpha": {"low": 4, "high": 2}}}, "low must be below high"),
-        ({"num_samples": 51}, "num_samples must be at most 50"),
+        ({"num_samples": 51}, "num_samples must be at most 50 here, got 51"),
         ({"epochs": 101}, "epochs must be at most 100"),
         ({"max_concurrent": 5}, "max_concurrent must be at most 4"),
         ({"time_budget": "3h"}, "time_budget must be at most 7200"),

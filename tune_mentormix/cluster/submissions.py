@@ -60,7 +60,7 @@ def record_submission(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_exclusively(path, dump_yaml(submission.model_dump(mode="json")))
     except FileExistsError as error:
-        raise RequestError(f"{name} was submitted by another process at the same moment") from error
+        raise RequestError(f"{name} was submitted by another process at the same moment: see jobs") from error
     except OSError as error:
         raise RequestError(f"storage {storage} cannot be written: {one_line(error)} (--storage)") from error
     return submission

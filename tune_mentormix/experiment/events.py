@@ -251,10 +251,12 @@ def read_events(path: Location) -> Iterator[Event]:
         try:
             yield parse_line(line)
         except ValueError as error:
-            raise RequestError(f"{path}, line {number} is not a journal event: {error}; {_advice(path)}") from error
+            wrong = f"{path}, line {number} is not a journal event: {error}"
+            raise RequestError(f"{wrong}; {repair_advice(path)}") from error
 
 
-def _advice(path: Location) -> str:
+def repair_advice(path: Location) -> str:
+    """Returns what to do about a journal with a damaged line, to end a message."""
     folder = path.parent  # of the experiment, or of its confirmation
     if has_file(folder.parent / SEARCH_FILE):
         folder = folder.parent
@@ -273,7 +275,7 @@ def replay(path: Location, *handlers: Handler) -> None:
                 handle(event)
         except (KeyError, ValueError) as error:
             reason = f"trial {error} was never proposed" if isinstance(error, KeyError) else str(error)
-            raise RequestError(f"{path}, line {number} makes no sense: {reason}; {_advice(path)}") from error
+            raise RequestError(f"{path}, line {number} makes no sense: {reason}; {repair_advice(path)}") from error
 
 
 class EventJournal(Journal):

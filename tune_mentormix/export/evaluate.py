@@ -119,9 +119,13 @@ def check_classes(classifier: Classifier, dataset: Dataset) -> None:
     """Raises ModelFileError if the weights are for other classes, or images of another shape, than the data have."""
     model, images = classifier.description, dataset.train_images.shape[1:]
     if model.class_names != dataset.class_names:
-        raise ModelFileError("the weights are for other classes than the data have")
+        own, data = model.class_names, dataset.class_names
+        differing = next((f"{a}, not {b}" for a, b in zip(own, data, strict=False) if a != b), "")
+        found = f"such as {differing}" if differing else f"{len(own)}, not {len(data)}"
+        raise ModelFileError(f"the weights are for other classes than the data have, {found}: give their own data")
     if model.input_shape != images:
-        raise ModelFileError(f"the weights are for images of shape {list(model.input_shape)}, not {list(images)}")
+        shapes = f"of shape {list(model.input_shape)}, the data's are {list(images)}"
+        raise ModelFileError(f"the weights are for images {shapes}: give their own data")
 
 
 class Prediction(BaseModel):

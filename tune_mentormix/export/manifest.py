@@ -130,15 +130,21 @@ def check_file(folder: Path, name: str, provenance: ExportRecord) -> None:
     """Raises RequestError unless a file is byte by byte the one that was exported."""
     path, recorded = folder / name, provenance.files.get(name)
     if recorded is None:
-        raise RequestError(f"{folder / PROVENANCE_FILE} does not list {name}: it is the provenance of something else")
+        raise RequestError(
+            f"{folder / PROVENANCE_FILE} does not list {name}: it is the provenance of another export; export again"
+        )
     try:
         found = file_record(path)
     except OSError as error:
         raise RequestError(f"cannot read {path}: {one_line(error)}") from error
     if found.bytes != recorded.bytes:
-        raise RequestError(f"{path} has {found.bytes:,} bytes, not the {recorded.bytes:,} that were exported")
+        raise RequestError(
+            f"{path} has {found.bytes:,} bytes, not the {recorded.bytes:,} that were exported: export it again"
+        )
     if found.sha256 != recorded.sha256:
-        raise RequestError(f"{path} was changed since it was exported: its sha256 is another; use a copy elsewhere")
+        raise RequestError(
+            f"{path} was changed since it was exported: its sha256 is another; export again, or use a copy"
+        )
 
 
 def file_record(path: Path) -> FileRecord:

@@ -53,7 +53,8 @@ def confirmation_record(confirmation: Confirmation) -> dict[str, Any]:
 def check_confirmation(confirmation: Confirmation) -> None:
     """Raises SearchFailedError if so many runs of a confirmation failed that it has no answer."""
     if confirmation.is_complete and confirmation.winner() is None:
-        raise SearchFailedError("a run of every candidate failed: there is no winner")
+        first = next(run for run in confirmation.runs.trials.values() if run.state == "failed")
+        raise SearchFailedError(f"a run of every candidate failed, so there is no winner; the first: {first.error}")
     if confirmation.runs.ended == "all_failing":
         first = next(run for run in confirmation.runs.trials.values() if run.state == "failed")
         raise SearchFailedError(f"every run failed; the first: {first.error}")

@@ -84,7 +84,9 @@ def load_experiment_data(experiment: Experiment) -> tuple[Dataset, ImageNames]:
     except DatasetError as error:
         raise RequestError(str(error)) from error
     if dataset.fingerprint != experiment.provenance.dataset.fingerprint:
-        raise RequestError(f"the data are not those that {experiment.name} was run on (their fingerprints differ)")
+        raise RequestError(
+            f"the data are not those that {experiment.name} was run on (their fingerprints differ): restore them"
+        )
     return dataset, names
 
 

@@ -54,7 +54,7 @@ def read_answers(experiment: Location) -> list[VerifiedLabel]:
             try:
                 answers += [VerifiedLabel(**json.loads(line)) for line in journal_lines(path)]
             except (ValueError, TypeError) as error:
-                raise RequestError(f"{path} is no log of verified labels: the file was damaged") from error
+                raise RequestError(f"{path} is no log of verified labels: restore it, or move it away") from error
     except OSError as error:
         raise RequestError(f"cannot read {folder}: {one_line(error)}") from error
     return sorted(answers, key=lambda answer: answer.time)
@@ -152,7 +152,9 @@ def check_answers(rows: Iterable[VerifyRow], given: Mapping[str, str], class_nam
                 f"{unknown(kind, row.answer, allowed)}, for image {row.image!r}; {CANNOT_TELL}: cannot tell"
             )
         if answers.setdefault(row.image, exact) != exact:
-            raise RequestError(f"image {row.image!r} has two answers: {answers[row.image]!r} and {exact!r}")
+            raise RequestError(
+                f"image {row.image!r} has two answers, {answers[row.image]!r} and {exact!r}: leave one"
+            )
     return answers
 
 

@@ -16,7 +16,7 @@ from trainables.plugins import with_plugins
 from trainables.settings import MAX_COUNT
 from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
-from tune_mentormix.config.settings import FORMAT, SearchSettings
+from tune_mentormix.config.settings import FORMAT, SearchSettings, with_storage
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.checkpoints import newest_checkpoint
 from tune_mentormix.experiment.create import retraining_settings
@@ -83,7 +83,8 @@ def confirm_search(
         if confirmation.test_evaluation and not is_extended and not confirmation.has_ablations_left:
             return confirmation
     elif not experiment.ranked_trials():
-        raise RequestError(f"{name} has no trial that ran to the end yet: there is nothing to confirm")
+        status = with_storage(f"status {name}", storage)
+        raise RequestError(f"{name} has no trial that ran to the end yet, so nothing can be confirmed: see {status}")
     request = stored_request(experiment, settings)
     with connection(request.settings, verbose):
         check_cluster(settings)

@@ -39,6 +39,7 @@ from tune_mentormix.search.callbacks import (
 from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, EarlyStoppingScheduler
 from tune_mentormix.search.searcher import JournaledSearcher, Run, TrialStart, next_attempt
 from tune_mentormix.search.stopper import SearchStopper, stop_on_signals
+from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.paths import tune_storage
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,8 @@ def run_experiment(
             )
         )
         if not journal.is_flushed:
-            raise RequestError("the journal cannot be written, so nothing was started (--storage)")
+            path = experiment.path / JOURNAL_FILE
+            raise RequestError(f"{path} cannot be written, so nothing was started: free space there (--storage)")
         run = Run(experiment, journal, settings, dataset, on_progress)
         record_missing_ends(run, early_stopping)
         run = replace(run, unfinished=[next_attempt(experiment, trial) for trial in experiment.unfinished()])

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from search_spaces import shipped_spaces
+from trainables.errors import shorten
 from tune_mentormix.config.settings import (
     NAME_PATTERN,
     NO_RAY_GPU,
@@ -151,7 +152,7 @@ def _bounded(values: dict[str, Any], server: ServerSettings) -> SearchSettings:
     for key, bound in UPPER_BOUNDS.items():
         value = settings.gpus() if key == "gpus_per_trial" else getattr(settings, key) or 0
         if value > getattr(server, bound):
-            raise NotAllowedError(f"{key} must be at most {getattr(server, bound):g} here")
+            raise NotAllowedError(f"{key} must be at most {getattr(server, bound):g} here, got {value:g}")
     imposed: dict[str, Any] = {
         "max_concurrent": settings.max_concurrent or server.max_concurrent,
         "time_budget": settings.time_budget or server.max_time,
@@ -170,7 +171,7 @@ def _check_data(settings: SearchSettings, server: ServerSettings) -> None:
     for key, paths in allowed.items():
         path = getattr(settings, key)
         if path is not None and path not in paths:  # as written: one with `..` in it is none of those configured
-            raise NotAllowedError(f"{key} must be one of {_listed(paths)}")
+            raise NotAllowedError(f"{key} must be one of {_listed(paths)} here, got {path}")
     default = SearchSettings.model_fields["cache_dir"].default
     if settings.start_from or settings.tracker or settings.cache_dir != default:  # of a search started elsewhere
         raise NotAllowedError("start_from, tracker and cache_dir cannot be set through the service")
@@ -191,7 +192,9 @@ def _check_space(space: Any) -> None:
         except RequestError as error:
             raise NotAllowedError(str(error)) from error
     elif not isinstance(space, str) or space not in shipped_spaces():
-        raise NotAllowedError(f"space must be one of {_listed(shipped_spaces())}, or written out")
+        raise NotAllowedError(
+            f"space must be one of {_listed(shipped_spaces())}, or written out, got {shorten(space)}"
+        )
 
 
 def _listed(values: Iterable[object]) -> str:

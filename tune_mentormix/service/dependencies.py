@@ -26,6 +26,7 @@ from tune_mentormix.service.settings import ServerSettings
 from tune_mentormix.service.sse import Broadcaster
 
 MAX_FIELDS = 200  # of a form
+READ_ONLY = "this token may read only: use one with the role run"
 BODY_SECONDS = 30.0  # for a whole body to arrive
 SAFE_METHODS = ("GET", "HEAD")
 bearer = HTTPBearer(auto_error=False, scheme_name="token")
@@ -66,11 +67,15 @@ async def authenticate(request: Request, service: Shared, credentials: Credentia
     if credentials:
         principal = service.tokens.principal(credentials.credentials.strip())
     if principal is None:
-        raise HTTPException(401, "a valid token is needed", {"WWW-Authenticate": "Bearer"})
+        raise HTTPException(
+            401,
+            "a valid token is needed: sign in, or send Authorization: Bearer TOKEN",
+            {"WWW-Authenticate": "Bearer"},
+        )
     request.state.principal, request.state.session = principal, session
     if not service.requests.hit(principal.owner):
         wait = str(service.requests.retry_after(principal.owner))
-        raise HTTPException(429, "too many requests with this token", {"Retry-After": wait})
+        raise HTTPException(429, f"too many requests with this token: try again in {wait} s", {"Retry-After": wait})
     return principal
 
 
@@ -80,13 +85,13 @@ Authenticated = Annotated[Principal, Depends(authenticate)]
 async def authorize(request: Request, principal: Authenticated) -> None:
     """Raises HTTPException as `authenticate` does, and 403 for a change with a token that may read only."""
     if request.method not in SAFE_METHODS and principal.role != "run":
-        raise HTTPException(403, "this token may read only")
+        raise HTTPException(403, READ_ONLY)
 
 
 async def require_bearer(request: Request, _: Authenticated) -> None:
     """Raises HTTPException 403 for a browser's session: another site could use it."""
     if session_of(request):
-        raise HTTPException(403, "changes through the API take a bearer token")
+        raise HTTPException(403, "changes through the API take a token: send Authorization: Bearer TOKEN")
 
 
 def session_of(request: Request) -> Session | None:
@@ -100,7 +105,8 @@ async def read_body(request: Request, service: Shared) -> bytes:
     Raises HTTPException 403 if another site sent it, 400, 408 or 413 if it was cut off, too slow or too large.
     """
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise HTTPException(403, "another site sent this form")  # the login form has no session to hold a token
+        # The login form has no session to hold a token.
+        raise HTTPException(403, "another site sent this form: send it from a page of this service")
     limit, body = service.server.max_body, bytearray()
     too_large = HTTPException(413, f"a request has at most {limit} bytes", {"Connection": "close"})
     length = request.headers.get("content-length", "0")
@@ -113,9 +119,11 @@ async def read_body(request: Request, service: Shared) -> bytes:
                 if len(body) > limit:
                     raise too_large
     except ClientDisconnect:
-        raise HTTPException(400, "the request was cut off") from None
+        raise HTTPException(400, "the request was cut off: send it again") from None
     except TimeoutError:
-        raise HTTPException(408, "the request took too long to arrive", {"Connection": "close"}) from None
+        raise HTTPException(
+            408, f"the request took more than {BODY_SECONDS:g} s to arrive: send it again", {"Connection": "close"}
+        ) from None
     return bytes(body)
 
 
@@ -139,7 +147,9 @@ async def read_form(body: Body) -> dict[str, str]:
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError:
-        raise HTTPException(422, "the form cannot be read") from None
+        raise HTTPException(
+            422, f"the form cannot be read: it must be UTF-8, with at most {MAX_FIELDS} fields"
+        ) from None
 
 
 Form = Annotated[dict[str, str], Depends(read_form)]

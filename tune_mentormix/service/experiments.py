@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from trainables.errors import one_line
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.events import parse_event
+from tune_mentormix.experiment.events import parse_event, repair_advice
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, open_experiment
 from tune_mentormix.experiment.schemas import SearchState, unreadable_overview
 from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER
@@ -127,7 +127,9 @@ class CachedExperiment:
             if isinstance(error, OSError) and not isinstance(error, StorageError):
                 raise RequestError(f"cannot read {error.filename or self.path}: {one_line(error)}") from error
             if isinstance(error, KeyError | ValidationError):
-                raise RequestError(f"{self.path} holds an event that makes no sense: the file was damaged") from error
+                raise RequestError(
+                    f"{self.path} holds an event that makes no sense: {repair_advice(self.path / JOURNAL_FILE)}"
+                ) from error
             raise
         self.read_version = version
         return self._unreturned(events)
@@ -196,7 +198,9 @@ class CachedExperiment:
                 try:
                     events.append(self._slim(json.loads(line)))
                 except ValueError as error:
-                    raise RequestError(f"{journal} holds a line that is no event: the file was damaged") from error
+                    raise RequestError(
+                        f"{journal} holds a line that is no event: {repair_advice(self.path / JOURNAL_FILE)}"
+                    ) from error
                 self._offset += len(line)
         return events
 

@@ -13,6 +13,7 @@ from tune_mentormix.results.verified_labels import VerifiedLabel, latest_answers
 from tune_mentormix.service import pages
 from tune_mentormix.service.api import Name
 from tune_mentormix.service.dependencies import (
+    READ_ONLY,
     Authenticated,
     OwnForm,
     Service,
@@ -36,7 +37,7 @@ PAGE_POLICY = (
 async def verify_page(request: Request, service: Shared, name: Name, principal: Authenticated) -> Response:
     """The page, which takes the role `run`: it picks the images, and keeps which they are."""
     if principal.role != "run":
-        raise HTTPException(403, "this token may read only")
+        raise HTTPException(403, READ_ONLY)
     response = await pages.artifact_page(request, service, "verify", name)
     session, path = session_of(request), getattr(response, "path", None)
     if session is None or path is None:

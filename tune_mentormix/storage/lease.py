@@ -120,7 +120,9 @@ class Lease:
             time.sleep(SETTLE_SECONDS)
             if not self._is_own():
                 self.check_free()
-                raise RequestError(f"{self._experiment.name} was started by another process at the same moment")
+                raise RequestError(
+                    f"{self._experiment.name} was started by another process at the same moment: that one runs it"
+                )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -74,8 +74,10 @@ class Lease:
                 return None
             if lease.get("waiting"):
                 return StorageWait.model_validate(lease["waiting"])
-            if _is_this_machine(lease) and time.time() - lease["renewed"] > 2 * RENEW_SECONDS:
-                return StorageWait(since=lease["renewed"], reason=_why_not_renewed(self._file))
+            overdue, full = time.time() - lease["renewed"] - RENEW_SECONDS, self._is_disk_full()
+            if _is_this_machine(lease) and overdue > (1 if full else RENEW_SECONDS):
+                why = "no space is left on the disk" if full else "the driver hangs"
+                return StorageWait(since=lease["renewed"], reason=f"{WAITING} was not renewed since: {why}")
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return None
@@ -149,6 +151,9 @@ class Lease:
             else:
                 WAITS.end(WAITING)
 
+    def _is_disk_full(self) -> bool:
+        return isinstance(self._file, Path) and shutil.disk_usage(self._file.parent).free < ROOM_BYTES
+
     def _read_alive(self) -> dict[str, Any] | None:
         try:
             lease = self._read()
@@ -210,11 +215,6 @@ def _is_alive(lease: dict[str, Any]) -> bool:
         return bool(abs(process.create_time() - lease["process_started"]) < 1)
     except psutil.NoSuchProcess:
         return False
-
-
-def _why_not_renewed(file: Location) -> str:
-    full = isinstance(file, Path) and shutil.disk_usage(file.parent).free < ROOM_BYTES
-    return f"{WAITING} was not renewed since: {'no space is left on the disk' if full else 'the driver hangs'}"
 
 
 def _is_this_machine(lease: dict[str, Any]) -> bool:

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
@@ -187,11 +188,14 @@ def told_if_slow(kind: PluginKind, name: str) -> Iterator[None]:
 
 
 def why_not_usable(plugins: Plugins) -> str | None:
-    """Runs in a worker: allows plug-ins and imports them. Returns in one line why that is impossible, or None."""
+    """Runs in a worker: allows plug-ins and imports them, each within `CHECK_SECONDS`.
+
+    Returns in one line why that is impossible, or None.
+    """
     plugins.allow()
     try:
         for name, kind in plugins.kinds.items():
-            load_plugin(kind, name)
+            within_time(kind, name, partial(load_plugin, kind, name))
     except PluginError as error:
         return str(error)
     return None

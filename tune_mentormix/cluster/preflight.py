@@ -121,17 +121,18 @@ def _check_plugins(settings: SearchSettings) -> None:
     except PluginError as error:
         raise RequestError(str(error)) from error
     ask = ray.remote(num_cpus=0, max_retries=0)(why_not_usable)
+    answer_seconds = REPORT_SECONDS + CHECK_SECONDS  # for starting a worker, and then for the import
     for node_id, node in _nodes_with_cpus().items():
         there = NodeAffinitySchedulingStrategy(node_id, soft=False)
         task = ask.options(scheduling_strategy=there).remote(plugins)
         try:
-            reason = ray.get(task, timeout=CHECK_SECONDS)
+            reason = ray.get(task, timeout=answer_seconds)
         except (NodeDiedError, TaskUnschedulableError):
             continue  # the other nodes are used
         except GetTimeoutError as error:
             ray.cancel(task, force=True)
             raise RequestError(
-                f"{in_words(kinds)} cannot be imported on node {node}: no answer within {CHECK_SECONDS:g} s"
+                f"{in_words(kinds)} cannot be imported on node {node}: no answer within {answer_seconds:g} s"
             ) from error
         except RayError as error:
             why = " ".join(str(getattr(error, "cause", None) or error).split())[-300:]

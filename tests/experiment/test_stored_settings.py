@@ -41,7 +41,11 @@ def test_no_trial_is_taken_back(extended: Experiment, tmp_path: Path) -> None:
     [
         ("epochs", 12, "^epochs is 12 in .*search.yaml, but the search was started with 10: set it back"),
         ("seed", 1, "^seed is 1 in"),
-        ("space", {"burn_in": {"low": 0, "high": 20}}, "^space is {'burn_in'"),
+        (
+            "space",
+            {"burn_in": {"low": 0, "high": 20}},
+            r"^space\.burn_in\.high is 20 in .*, but the search was started with 30",
+        ),
         ("scheduler", "none", "^scheduler is 'none' in"),
     ],
 )

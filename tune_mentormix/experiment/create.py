@@ -99,14 +99,24 @@ def retraining_settings(experiment: Experiment, changes: dict[str, Any]) -> Sear
     return changed_settings({key: value for key, value in values.items() if key not in BUDGETS}, changes)
 
 
+def _difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """Returns the innermost key at which two settings of one name differ, and its values."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}, key=str):
+            if before.get(key) != now.get(key):
+                return _difference(f"{name}.{key}", before.get(key), now.get(key))
+    return name, before, now
+
+
 def _stored_values(experiment: Experiment) -> dict[str, Any]:
     """Reads `search.yaml` again. Raises RequestError if it is not what the search was started with."""
     now = experiment.settings_record()
     for key, before in experiment.started_with.items():
         if now.get(key, before) != before:
+            name, old, new = _difference(key, before, now[key])
             raise RequestError(
-                f"{key} is {shorten(now[key])} in {experiment.path / SEARCH_FILE}, but the search was started with "
-                f"{shorten(before)}: set it back, or start another search"
+                f"{name} is {shorten(new)} in {experiment.path / SEARCH_FILE}, but the search was started with "
+                f"{shorten(old)}: set it back, or start another search"
             )
     return read_yaml(experiment.path / SEARCH_FILE).values
 

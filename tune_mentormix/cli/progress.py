@@ -76,6 +76,9 @@ class SearchProgress:
         if now - self._shown < (REFRESH_SECONDS if self._live else LINE_SECONDS):
             return
         self._shown = now
+        if self._live and not stderr.is_terminal:  # it was closed; what is written next tells the journal so
+            self._live.stop()
+            self._live = None
         if self._live:
             note = Text(self._note, style="dim")
             self._live.update(Group(self._progress.table(experiment, leader), note), refresh=True)

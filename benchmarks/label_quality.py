@@ -23,6 +23,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
+from trainables.batches import batches_in_order
+from trainables.data.streaming import in_memory
 from trainables.settings import TrialSettings
 from trainables.training import EVALUATION_BATCH, begin_training, normalize, to_float
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
@@ -114,7 +116,7 @@ def area_under_margin(images: TrainingImages, plain: Candidate | None, threads: 
         trainer.train_epoch()
         trainer.network.eval()
         with torch.no_grad():
-            batches = torch.split(trainer.data.train_images, EVALUATION_BATCH)
+            batches = batches_in_order(trainer.data.train_images, EVALUATION_BATCH, trainer.data.device, 1)
             logits = torch.cat([trainer.network(normalize(to_float(batch))).double() for batch in batches])
         trainer.network.train()
         given = logits.gather(1, labels)
@@ -124,7 +126,7 @@ def area_under_margin(images: TrainingImages, plain: Candidate | None, threads: 
 
 def logistic_regression(images: TrainingImages) -> NDArray[np.float64]:
     """Returns probabilities [N, K] of logistic regression on pixels, out of fold."""
-    pixels = np.concatenate(images.parts).reshape(len(images.names), -1) / 255
+    pixels = np.concatenate([in_memory(part) for part in images.parts]).reshape(len(images.names), -1) / 255
     model = LogisticRegression(max_iter=1_000)
     probabilities: NDArray[np.float64] = cross_val_predict(
         model, pixels, images.given, cv=FOLDS, method="predict_proba"

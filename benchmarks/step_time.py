@@ -28,6 +28,7 @@ from straightforward import LabelledImages, StraightforwardLoop
 from torch.utils.data import DataLoader
 
 from trainables.data import Dataset
+from trainables.data.streaming import in_memory
 from trainables.device import DeviceDataset
 from trainables.models import build_network
 from trainables.settings import NetworkName, TrialSettings
@@ -91,7 +92,9 @@ def _prepare(name: str, network: NetworkName, device: str) -> None:
     plain = mentormix.model_copy(update={"mentor": "uniform", "mixup_alpha": 0.0})
     dataset = random_data()
     if name == STRAIGHTFORWARD:
-        loader = DataLoader(LabelledImages(dataset.train_images, dataset.train_labels), BATCH_SIZE, shuffle=True)
+        loader = DataLoader(
+            LabelledImages(in_memory(dataset.train_images), dataset.train_labels), BATCH_SIZE, shuffle=True
+        )
         _step = StraightforwardLoop(mentormix, build_network(mentormix, CLASSES, 3).to(_device), loader, CLASSES).step
     else:
         trainer = Trainer(plain if name == PLAIN else mentormix, DeviceDataset(dataset, _device))

@@ -26,6 +26,7 @@ from measurement import write_result
 from numpy.typing import NDArray
 
 from trainables.data import Dataset, load_dataset, load_test_split
+from trainables.data.streaming import in_memory
 from trainables.errors import TrainingDiverged
 from trainables.settings import DataSettings, TrialSettings
 from trainables.training import begin_training
@@ -80,7 +81,8 @@ def train(dataset: Dataset, config: dict[str, Any], test: tuple[NDArray[Any], ND
 def trained(storage: Path, problem: str, seed: int) -> tuple[Dataset, NDArray[np.float16], NDArray[np.float64]]:
     """Returns the data, and of all candidates the validation probabilities [C, M, K] and test accuracies [C]."""
     data = data_settings(problem, seed)
-    dataset, test, results = load_dataset(data), load_test_split(data), []
+    dataset, (test_images, test_labels), results = load_dataset(data), load_test_split(data), []
+    test = in_memory(test_images), test_labels
     for number, config in enumerate(configurations(seed)):
         path = storage / problem / f"seed-{seed}" / f"{number:02d}.npz"
         if not path.is_file():

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.data import Dataset
+from trainables.data.streaming import AnyImages, ImagesOnDisk
 from trainables.errors import DeviceError
 from trainables.settings import DeviceName, Precision
 
@@ -25,7 +26,7 @@ _MAX_MMAP_THRESHOLD = 32 * 2**20  # bytes; glibc accepts no more
 
 
 class DeviceDataset:
-    """The arrays of a `Dataset` as tensors on one device.
+    """The arrays of a `Dataset` as tensors on one device; images on disk stay there (see `trainables.batches`).
 
     Attributes:
         device: of all tensors.
@@ -42,9 +43,9 @@ class DeviceDataset:
         """Copies a dataset, whose arrays may be read-only views, to the device."""
         self.device = torch.device(device)
         self.num_classes = len(dataset.class_names)
-        self.train_images = self._copy(dataset.train_images)
+        self.train_images = images_on(self.device, dataset.train_images)
         self.train_labels = self._copy(dataset.train_labels)
-        self.validation_images = self._copy(dataset.validation_images)
+        self.validation_images = images_on(self.device, dataset.validation_images)
         self.validation_labels = self._copy(dataset.validation_labels)
         noisy = dataset.validation_noisy_labels
         self.validation_noisy_labels = None if noisy is None else self._copy(noisy)
@@ -57,8 +58,13 @@ class DeviceDataset:
         """Channels of an image."""
         return self.train_images.shape[3]
 
-    def _copy(self, array: NDArray[np.uint8] | NDArray[np.int64]) -> Tensor:
-        return torch.tensor(array, device=self.device)
+    def _copy(self, labels: NDArray[np.int64]) -> Tensor:
+        return torch.tensor(labels, device=self.device)
+
+
+def images_on(device: torch.device, images: AnyImages) -> Tensor | ImagesOnDisk:
+    """Copies images to a device; those on disk stay there."""
+    return images if isinstance(images, ImagesOnDisk) else torch.tensor(images, device=device)
 
 
 def find_device(name: DeviceName = "auto") -> torch.device:

@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from trainables.batches import batches_in_order
 from trainables.checkpoint import load_checkpoint, local_copy
 from trainables.data import Dataset
-from trainables.data.sources import Images, Labels
-from trainables.device import autocast, channels_last, configure_backends, find_device
+from trainables.data.sources import Labels
+from trainables.data.streaming import AnyImages, ImagesOnDisk
+from trainables.device import autocast, channels_last, configure_backends, find_device, images_on
 from trainables.errors import MissingPackageError, ModelFileError, NetworkError
 from trainables.model_file import ModelFile, read_model
 from trainables.models import build_network
@@ -53,9 +55,10 @@ class Classifier(nn.Module):
         return logits.float().softmax(dim=1)
 
     @torch.no_grad()
-    def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Maps images [N, H, W, C] uint8 to probabilities [N, K], in batches."""
-        batches = torch.split(torch.from_numpy(images), EVALUATION_BATCH)
+    def classify(self, images: AnyImages) -> NDArray[np.float32]:
+        """Maps images [N, H, W, C] uint8 to probabilities [N, K], in batches, each of which is sent to the device."""
+        at_hand = images if isinstance(images, ImagesOnDisk) else torch.from_numpy(images)
+        batches = batches_in_order(at_hand, EVALUATION_BATCH, self.device, torch.get_num_threads())
         probabilities = [self(batch.to(self.device)).cpu() for batch in batches]
         return np.asarray(torch.cat(probabilities).numpy(), dtype=np.float32)
 
@@ -73,7 +76,7 @@ def final_accuracy(
     config: dict[str, Any],
     dataset: Dataset,
     checkpoint: str | None,
-    images: Images,
+    images: AnyImages,
     labels: Labels,
     threads: int,
     fold: int = 0,
@@ -93,7 +96,7 @@ def final_accuracy(
     while trainer.epoch < trainer.settings.epochs:
         trainer.train_epoch()
     place = trainer.data.device
-    return trainer.evaluate(torch.tensor(images, device=place), torch.tensor(labels, device=place)).accuracy
+    return trainer.evaluate(images_on(place, images), torch.tensor(labels, device=place)).accuracy
 
 
 def _check_fit(weights: dict[str, Tensor], network: dict[str, Tensor]) -> None:

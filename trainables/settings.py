@@ -37,6 +37,7 @@ OptimizerName = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 MetricName = Literal["val_accuracy", "balanced_accuracy", "macro_f1", "top5_accuracy"]
+ImagesIn = Literal["auto", "memory", "disk"]
 AugmentationName = Literal[
     "none", "crop_flip", "cutout", "reference", "resized_crop", "trivial_augment", "random_erasing"
 ]
@@ -46,7 +47,14 @@ TIMM_PREFIX = "timm/"
 LIBRARY_PREFIXES = (TORCHVISION_PREFIX, TIMM_PREFIX)
 LIBRARY_NAMES = ", ".join(f"{prefix}NAME" for prefix in LIBRARY_PREFIXES)
 OWN_METRIC = "own_metric"
+HUGGING_FACE_PREFIX = "hf/"
+HUGGING_FACE_FILES = ("parquet", "webdataset", "arrow")  # kinds of files in a data_dir; other names are the hub's
+HUGGING_FACE_PATTERN = r"^hf/\w[\w.-]*(/\w[\w.-]*)?$"
+HuggingFaceName = Annotated[str, Field(pattern=HUGGING_FACE_PATTERN, max_length=200)]
 PluginName = Annotated[str, Field(pattern=PLUGIN_PATTERN, max_length=200)]
+
+
+NAME_FORMS = {HUGGING_FACE_PATTERN: f"{HUGGING_FACE_PREFIX}NAME", PLUGIN_PATTERN: PLUGIN_FORM}  # for people
 
 
 def _known_network(name: str) -> str:
@@ -107,8 +115,8 @@ class DataSettings(Settings):
     `docs/data.md` describes what each dataset expects of `data_dir`, and which label files can be read.
     """
 
-    dataset: DatasetName | PluginName = "digits"
-    """Images to train on, or package.module:name.
+    dataset: DatasetName | HuggingFaceName | PluginName = "digits"
+    """Images to train on, hf/NAME, or package.module:name.
 
     See [Where the images are](data.md#where-the-images-are).
     """
@@ -118,10 +126,21 @@ class DataSettings(Settings):
     `cifar10` and `cifar100` are downloaded if it is not set; `digits` does not need it.
     """
     image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Resize images to this many pixels a side. Dataset `folder` only.
+    """Resize images to this many pixels a side. Datasets `folder` and hf/NAME only.
 
     Not set: all images must have one size already.
     """
+    images_in: ImagesIn = "auto"
+    """Where the images are during training; `auto`: on disk from 2 GB, else in memory.
+
+    Datasets `folder` and hf/NAME only; all others are in memory.
+
+    See [Data larger than memory](data.md#data-larger-than-memory).
+    """
+    image_column: str | None = None
+    """Column of the images in hf/NAME. Not set: the only one of images."""
+    label_column: str | None = None
+    """Column of the labels in hf/NAME. Not set: the only one of classes, or the one named `label` or `cls`."""
     max_images: Annotated[int, Field(ge=2, le=MAX_COUNT)] | None = None
     """Use only this many of the training images, with the same fraction of every class.
 
@@ -181,10 +200,21 @@ class DataSettings(Settings):
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Self:
         """Refuse a key that would be ignored, and a dataset that lacks the key it needs."""
-        if self.dataset in ("folder", "arrays") and self.data_dir is None:
+        kind = self.dataset.removeprefix(HUGGING_FACE_PREFIX)
+        is_hugging_face = kind != self.dataset
+        is_in_data_dir = kind in HUGGING_FACE_FILES if is_hugging_face else kind in ("folder", "arrays")
+        if is_in_data_dir and self.data_dir is None:
             raise ValueError(f"data_dir must be set for dataset {self.dataset}")
-        if self.image_size is not None and self.dataset != "folder":
-            raise ValueError(f"image_size is for dataset folder only, got {self._given('dataset')}")
+        if is_hugging_face and not is_in_data_dir and self.data_dir is not None:
+            kinds = ", ".join(f"{HUGGING_FACE_PREFIX}{each}" for each in HUGGING_FACE_FILES)
+            raise ValueError(f"data_dir is for files ({kinds}), not for {self.dataset}, which is downloaded")
+        if not (is_hugging_face or self.dataset == "folder"):
+            for name in ("image_size", "images_in"):
+                if getattr(self, name) not in (None, "auto", "memory"):
+                    raise ValueError(f"{name} is for datasets folder and hf/NAME only, got {self._given('dataset')}")
+        for name in ("image_column", "label_column"):
+            if getattr(self, name) is not None and not is_hugging_face:
+                raise ValueError(f"{name} is for datasets hf/NAME only, got {self._given('dataset')}")
         if self.clean_validation is not None and self.dataset not in ("folder", "arrays"):
             raise ValueError(f"clean_validation is for datasets folder and arrays, got {self._given('dataset')}")
         if self.clean_validation is not None and self.verified is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +17,9 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from trainables.augment import find_augmentation
+from trainables.batches import batches_at, batches_in_order
 from trainables.data import Dataset
+from trainables.data.streaming import ImagesOnDisk
 from trainables.device import DeviceDataset, autocast, channels_last, configure_backends, find_device
 from trainables.errors import TrainingDiverged
 from trainables.metrics import TOP, class_metrics, own_metric
@@ -122,8 +123,10 @@ class Trainer:
         started = time.perf_counter()
         totals = torch.zeros(3, device=self.data.device)
         first_step = self.epoch * self._steps_per_epoch
-        for offset, batch_index in enumerate(self._batches()):
-            totals += self.train_step(first_step + offset, batch_index)
+        order = self._order()
+        batches = batches_at(self.data.train_images, order, self.data.device, self._reading_threads)
+        for offset, (batch_index, batch) in enumerate(zip(order, batches, strict=True)):
+            totals += self.train_step(first_step + offset, batch_index, batch)
         loss_sum, weight_sum, clean_weight_sum = totals.tolist()
         trained_seconds = time.perf_counter() - started
 
@@ -161,21 +164,23 @@ class Trainer:
             metrics[OWN_METRIC] = own_metric(self._metric, labels.copy(), probabilities)
         return metrics
 
-    def train_step(self, step: int, batch_index: Tensor) -> Tensor:
+    def train_step(self, step: int, batch_index: Tensor, images: Tensor | None = None) -> Tensor:
         """Runs one MentorMix step, numbered as in `docs/method.md`; reads no tensor on the host.
 
         Args:
             step: 0 … steps of the whole trial − 1.
             batch_index: [B] int64, which training images.
+            images: [B, H, W, C] uint8, these images on the device; read here if they are not given.
 
         Returns:
             [3]: the loss, the sum of the examples' weights, and the part of that sum on clean labels.
         """
         self._schedule(step)
-        images = to_float(self.data.train_images.index_select(0, batch_index))
-        images = normalize(self._augment(images, self._augmentation_generator))
+        if images is None:
+            (images,) = batches_at(self.data.train_images, [batch_index], self.data.device, 1)
+        inputs = normalize(self._augment(to_float(images), self._augmentation_generator))
         labels = self.data.train_labels.index_select(0, batch_index)
-        loss, weights = self._objective(step, images, labels)  # 1 to 7
+        loss, weights = self._objective(step, inputs, labels)  # 1 to 7
         self.example_weights.add(step, batch_index, weights)
         self._optimizer.step(loss)  # 8
         if self._ema is not None:  # 9
@@ -186,18 +191,18 @@ class Trainer:
         return torch.stack([loss.detach(), weights.sum(), on_clean.sum()])
 
     @torch.no_grad()
-    def evaluate(self, images: Tensor, labels: Tensor) -> Evaluation:
+    def evaluate(self, images: Tensor | ImagesOnDisk, labels: Tensor) -> Evaluation:
         """Evaluates the averaged weights, with the ordinary running statistics.
 
         Args:
-            images: [M, H, W, C] uint8, M at least 1, on the trainer's device.
-            labels: [M] int64.
+            images: [M, H, W, C] uint8, M at least 1, on the trainer's device or on disk.
+            labels: [M] int64, on the device.
         """
         self.network.eval()
         totals = torch.zeros(3, device=self.data.device)
         predicted, correct, probabilities = [], [], []
-        batches = zip(torch.split(images, EVALUATION_BATCH), torch.split(labels, EVALUATION_BATCH), strict=True)
-        for batch_images, batch_labels in batches:
+        batches = batches_in_order(images, EVALUATION_BATCH, self.data.device, self._reading_threads)
+        for batch_images, batch_labels in zip(batches, torch.split(labels, EVALUATION_BATCH), strict=True):
             inputs = normalize(to_float(batch_images))
             with self._autocast:
                 logits = functional_call(self.network, self._averaged_weights(), (inputs,)).float()
@@ -264,11 +269,16 @@ class Trainer:
         images, labels = self.data.validation_images, self.data.validation_labels
         return self.evaluate(images, labels) if len(labels) else None
 
-    def _batches(self) -> Iterator[Tensor]:
+    def _order(self) -> tuple[Tensor, ...]:
         """Returns the epoch's batches: indices [B] of training images, each image at most once."""
         order = torch.randperm(len(self.data.train_labels), generator=self._order_generator, device=self.data.device)
         batch_size = self.settings.batch_size
-        return iter(torch.split(order[: self._steps_per_epoch * batch_size], batch_size))
+        return torch.split(order[: self._steps_per_epoch * batch_size], batch_size)
+
+    @property
+    def _reading_threads(self) -> int:
+        """Threads that read images from disk: as many as the trial has cores."""
+        return torch.get_num_threads()
 
     def _schedule(self, step: int) -> None:
         """Writes what a step depends on, besides its images, to the device: filling a scalar waits for nothing."""

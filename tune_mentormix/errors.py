@@ -23,9 +23,12 @@ class SearchFailedError(Exception):
     """The work failed (exit code 1); the message gives the first reason and how to continue."""
 
 
-def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """Returns a message like `unknown network 'resnt32'; did you mean 'resnet32'? (known: …)`."""
+def unknown(kind: str, name: object, known: Iterable[str], forms: Iterable[str] = ()) -> str:
+    """Returns a message like `unknown network 'resnt32'; did you mean 'resnet32'? (known: …)`.
+
+    `forms` tell what other names look like, as `package.module:name` does.
+    """
     names = sorted(known)
     near = get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {shorten(name)}{hint} (known: {', '.join(names)})"
+    return f"unknown {kind} {shorten(name)}{hint} (known: {', '.join([*names, *forms])})"

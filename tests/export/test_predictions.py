@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from tests.support.searches import confirmation_of, copy_of, folder_of
 from trainables.data import load_dataset
+from trainables.data.streaming import in_memory
 from trainables.inference import final_accuracy, load_classifier
 from tune_mentormix.cli.app import run
 from tune_mentormix.errors import DONE, RequestError
@@ -107,7 +108,7 @@ def test_exported_weights_score_what_they_were_not_trained_on_out_of_fold(
 
     assert sorted(table.positions[table.out_of_fold]) == list(range(240, 300))
     classifier = load_classifier(tmp_path / "best" / MODEL_FILE, 1)
-    expected = classifier.classify(np.concatenate(images.parts))
+    expected = classifier.classify(np.concatenate([in_memory(part) for part in images.parts]))
     np.testing.assert_allclose(table.probabilities, expected[table.positions], atol=1e-6)
     on_all = replace(exported, model=exported.model.model_copy(update={"trained_on": "all images"}))
     assert not suspicious_labels(on_all).out_of_fold.any()

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from trainables.settings import MAX_COUNT, DataSettings, Settings, TrialSettings
 from tune_mentormix.cli.options import METAVARS
 from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.config.validation import name_forms
 
 DOCS = Path(__file__).parents[2] / "docs"
 BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
@@ -51,7 +52,7 @@ def allowed_values(field: FieldInfo) -> str:
     kinds = [kind for kind in _kinds(field.annotation) if kind is not NoneType]
     for kind in kinds:
         if get_origin(kind) is Literal:
-            return ", ".join([*get_args(kind), *(["package.module:name"] if str in kinds else [])])
+            return ", ".join([*get_args(kind), *name_forms(field)])
     if bool in kinds:
         return "true, false"
     bounds = [part for part in _metadata(field) if isinstance(part, tuple(BOUNDS))]

@@ -7,7 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +144,7 @@ def test_the_mean_weights_after_burn_in_lie_beside_a_checkpoint(
     trainer = Trainer(SETTINGS, data)
     sums, counts = np.zeros(len(data.train_labels)), np.zeros(len(data.train_labels))
     steps = EPOCHS * (len(data.train_labels) // SETTINGS.batch_size)
-    batches, seen = trainer._batches, [np.zeros(0, np.int64)]
+    train_step, seen = trainer.train_step, [np.zeros(0, np.int64)]
     compute = MentorMixObjective.__call__
 
     def weigh(self: MentorMixObjective, step: int, images: torch.Tensor, labels: torch.Tensor) -> BatchLoss:
@@ -155,13 +154,12 @@ def test_the_mean_weights_after_burn_in_lie_beside_a_checkpoint(
             counts[seen[-1]] += 1
         return result
 
-    def remembered() -> Iterator[torch.Tensor]:
-        for batch in batches():
-            seen.append(batch.numpy())
-            yield batch
+    def remembered(step: int, batch_index: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        seen.append(batch_index.numpy())
+        return train_step(step, batch_index, images)
 
     monkeypatch.setattr(MentorMixObjective, "__call__", weigh)
-    monkeypatch.setattr(trainer, "_batches", remembered)
+    monkeypatch.setattr(trainer, "train_step", remembered)
     for epoch in range(EPOCHS):
         save_checkpoint(trainer, tmp_path / str(epoch))
         trainer.train_epoch()

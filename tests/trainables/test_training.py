@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from trainables.data import Dataset
+from trainables.data.streaming import in_memory
 from trainables.device import DeviceDataset
 from trainables.errors import TrainingDiverged
 from trainables.settings import TrialSettings
@@ -99,10 +100,11 @@ def test_trials_leave_the_data_as_they_were(noisy_digits: Dataset) -> None:
 def test_read_only_arrays_are_copied_without_a_warning(
     noisy_digits: Dataset, recwarn: pytest.WarningsRecorder
 ) -> None:
-    read_only = dataclasses.replace(noisy_digits, train_images=noisy_digits.train_images.copy())
-    read_only.train_images.flags.writeable = False
+    read_only = dataclasses.replace(noisy_digits, train_images=in_memory(noisy_digits.train_images).copy())
+    in_memory(read_only.train_images).flags.writeable = False
 
     data = DeviceDataset(read_only, "cpu")
+    assert isinstance(data.train_images, torch.Tensor)
     data.train_images += 1
 
     assert not recwarn.list
@@ -137,6 +139,7 @@ def test_without_mixing_or_second_reweight_every_mentor_trains_plainly(data: Dev
 
 def test_evaluation_counts_what_the_averaged_weights_classify(data: DeviceDataset) -> None:
     trainer = trained(data, epochs=3)
+    assert isinstance(data.validation_images, torch.Tensor)
     images = data.validation_images.permute(0, 3, 1, 2) / 127.5 - 1
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
 

@@ -1,8 +1,9 @@
 """Datasets by name: images and labels as arrays, split, given their label noise, and fingerprinted.
 
-A dataset is read from a `Source` (`sources`, `image_folder`), may get its labels from a file (`labels`), and is split
-(`splits`, `verified`) and given synthetic noise (`noise`). NumPy only, no torch: the search driver loads data too. A
-`Dataset` never holds a test image; only confirmation and evaluation call `load_test_split`.
+A dataset is read from a `Source` (`sources`, `image_folder`, `hugging_face`), may get its labels from a file
+(`labels`), and is split (`splits`, `verified`) and given synthetic noise (`noise`). Its images are in memory or on
+disk (`streaming`). NumPy only, no torch: the search driver loads data too. A `Dataset` never holds a test image; only
+confirmation and evaluation call `load_test_split`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.data.hugging_face import hugging_face_source
 from trainables.data.image_folder import folder_source
 from trainables.data.labels import load_labels
 from trainables.data.noise import add_noise
 from trainables.data.sources import (
     MAX_CLASSES,
-    Images,
     LabelledImages,
     Labels,
     Source,
@@ -32,11 +33,12 @@ from trainables.data.sources import (
     plugin_source,
 )
 from trainables.data.splits import stratified_choice, stratified_folds, stratified_split
+from trainables.data.streaming import AnyImages, ImagesOnDisk, join_images, select_images
 from trainables.data.verified import read_verified
 from trainables.errors import DatasetError
 from trainables.metrics import confusion_matrix
 from trainables.plugins import is_plugin
-from trainables.settings import DatasetName, DataSettings, LabelsKind
+from trainables.settings import HUGGING_FACE_PREFIX, DatasetName, DataSettings, LabelsKind
 
 __all__ = [
     "DATASETS",
@@ -60,6 +62,8 @@ DATASETS: dict[DatasetName, Callable[[DataSettings, Split], Source]] = {
 def _source(settings: DataSettings, split: Split) -> Source:
     if is_plugin(settings.dataset):
         return plugin_source(settings, split)
+    if settings.dataset.startswith(HUGGING_FACE_PREFIX):
+        return hugging_face_source(settings, split)
     return DATASETS[cast(DatasetName, settings.dataset)](settings, split)
 
 
@@ -73,15 +77,15 @@ class Dataset:
 
     name: str  # in the settings
     class_names: tuple[str, ...]  # K, in label order
-    train_images: Images  # [N, H, W, C] uint8
+    train_images: AnyImages  # [N, H, W, C] uint8
     train_labels: Labels  # [N] int64 in [0, K), as given: noisy
-    validation_images: Images  # [M, H, W, C] uint8
+    validation_images: AnyImages  # [M, H, W, C] uint8
     validation_labels: Labels  # [M] int64 in [0, K)
     validation_given_labels: Labels  # [M] as given, for training on these images in another fold
     train_clean_labels: Labels | None  # [N] where known; for reports only, never for training
     validation_clean_labels: Labels | None  # [M] where known
     validation_labels_kind: LabelsKind  # of `validation_labels`; every accuracy is printed with it
-    fingerprint: str  # sha256 over class names, images, labels and split; equal exactly if the data are equal
+    fingerprint: str  # sha256 over class names, images (on disk: names and sizes of files), labels and split
     folds: int  # how many `fold` tells apart; 1 with `clean_validation` and `verified`: nothing rotates
     # [M] as they are in the data, where `validation_labels` are verified; for reports only
     validation_noisy_labels: Labels | None = None
@@ -98,7 +102,7 @@ class Dataset:
         kept = np.setdiff1d(np.arange(len(self.train_labels)), held_out)
         return replace(
             self._train_on(kept),
-            validation_images=self.train_images[held_out],
+            validation_images=select_images(self.train_images, held_out),
             validation_labels=self.fold_labels(number),
             validation_given_labels=self.train_labels[held_out],
             validation_clean_labels=None if clean is None else clean[held_out],
@@ -126,7 +130,7 @@ class Dataset:
         """Returns the dataset with all images, as they were labelled, to train on, and none to validate on."""
         return replace(
             self._train_on(np.arange(len(self.train_labels))),
-            validation_images=self.validation_images[:0],
+            validation_images=select_images(self.validation_images, np.arange(0)),
             validation_labels=self.validation_labels[:0],
             validation_given_labels=self.validation_given_labels[:0],
             validation_clean_labels=None,
@@ -141,10 +145,29 @@ class Dataset:
             clean_labels = np.concatenate([self.train_clean_labels[kept], self.validation_clean_labels])
         return replace(
             self,
-            train_images=np.concatenate([self.train_images[kept], self.validation_images]),
+            train_images=join_images(select_images(self.train_images, kept), self.validation_images),
             train_labels=np.concatenate([self.train_labels[kept], self.validation_given_labels]),
             train_clean_labels=clean_labels,
         )
+
+    @property
+    def images_on_disk(self) -> tuple[ImagesOnDisk, ...]:
+        """The images that stay on disk; none if all are in memory."""
+        return tuple(each for each in (self.train_images, self.validation_images) if isinstance(each, ImagesOnDisk))
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether this machine has all images decoded."""
+        return all(images.is_prepared for images in self.images_on_disk)
+
+    def prepare(self) -> str | None:
+        """Decodes images that stay on disk into `cache_dir`, where this machine has not done that yet.
+
+        Returns a sentence if they do not fit there, and are decoded in every epoch. Raises DatasetError if an image
+        cannot be decoded, or `cache_dir` not be written to.
+        """
+        notes = [images.prepare() for images in self.images_on_disk]
+        return next((note for note in notes if note is not None), None)
 
     @property
     def noise_rate(self) -> float | None:
@@ -267,13 +290,13 @@ def _verified_split(path: Path, every_image: Source, source: Source, pool: Label
     kept = np.array([n for n, name in enumerate(source.image_names) if name not in held_out], dtype=np.int64)
     if len(kept) == 0:
         raise DatasetError(f"verified {path} leaves no training images: it names all of them")
-    images = np.asarray(every_image.read_images(verified.positions))
+    images = every_image.read_images(verified.positions)
     validation = LabelledImages(images, verified.labels, verified.labels, pool.class_names)
     names = ImageNames(source.select(kept).image_names, verified.image_names)
     return _Split(pool.select(kept), validation, names, noisy_labels=verified.noisy_labels)
 
 
-def load_test_split(settings: DataSettings) -> tuple[Images, Labels]:
+def load_test_split(settings: DataSettings) -> tuple[AnyImages, Labels]:
     """Loads the held-out test set, images [N, H, W, C] and clean labels [N]; for confirmation and evaluation only.
 
     Raises DatasetError if the settings cannot be met, or the dataset has no test split.
@@ -297,16 +320,19 @@ def _clean_split(
             f"classes {', '.join(class_names)}"
         )
     labels = np.asarray([class_names.index(name) for name in data.class_names], dtype=np.int64)[data.labels]
-    return LabelledImages(np.asarray(data.images), labels, labels, class_names), source.image_names
+    return LabelledImages(data.images, labels, labels, class_names), source.image_names
 
 
 def _generator(settings: DataSettings, stream: int) -> np.random.Generator:
     return np.random.default_rng([settings.data_seed, stream])
 
 
-def _fingerprint(class_names: tuple[str, ...], *arrays: NDArray[np.uint8] | NDArray[np.int64]) -> str:
+def _fingerprint(class_names: tuple[str, ...], *arrays: AnyImages | Labels) -> str:
     digest = hashlib.sha256("\0".join(class_names).encode())
     for array in arrays:
+        if isinstance(array, ImagesOnDisk):
+            digest.update(array.digest())
+            continue
         digest.update(f"\0{array.dtype.str} {array.shape}\0".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

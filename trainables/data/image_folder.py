@@ -1,26 +1,24 @@
-"""Folders of image files as a dataset source: listed, decoded once into a cache, brought to one size."""
+"""Folders of image files as a dataset source: listed, and each file decoded and brought to one size."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainables.data.sources import Images, Labels, Source, Split
+from trainables.data.sources import Labels, Source, Split
+from trainables.data.streaming import AnyImages, stored
 from trainables.errors import DatasetError, one_line
-from trainables.files import atomic_path, locked_folder
 from trainables.settings import DataSettings
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # ImageFolder's
-_CACHE_FORMAT = "1"  # change it with anything that changes the pixels
-_IMAGES_PER_TASK = 64
 
 
 def folder_source(settings: DataSettings, split: Split) -> Source:
@@ -48,9 +46,13 @@ def folder_source(settings: DataSettings, split: Split) -> Source:
     except OSError as error:
         raise DatasetError(f"cannot read {error.filename}: {one_line(error)}") from error
 
-    def read_images(index: Labels) -> Images:
+    def read_images(index: Labels) -> AnyImages:
         wanted = [image_names[position] for position in index]
-        return decoded_images(root, wanted, settings.image_size, settings.cache_dir.expanduser())
+        try:
+            images = FolderImages.of(root, wanted, settings.image_size)
+        except OSError as error:
+            raise DatasetError(f"cannot read {error.filename}: {one_line(error)}") from error
+        return stored(images, settings.cache_dir.expanduser(), settings.images_in)
 
     return Source(
         len(image_names),
@@ -62,26 +64,34 @@ def folder_source(settings: DataSettings, split: Split) -> Source:
     )
 
 
-def decoded_images(root: Path, names: Sequence[str], image_size: int | None, cache_dir: Path) -> NDArray[np.uint8]:
-    """Returns the images as one read-only memory-mapped array, which the first process decodes and others wait for.
+@dataclass(frozen=True)
+class FolderImages:
+    """Image files below a folder, brought to one size."""
 
-    It is [N, H, W, 3] uint8, in the order of the N ≥ 1 names, which are relative to `root`. `image_size` is the side
-    in pixels (see `read_image`); None: the images have one size already, and keep it. Raises DatasetError if an image
-    cannot be decoded, sizes differ without an `image_size`, or the cache cannot be written to or read.
-    """
-    cached = cache_dir / f"images-{_key(root, names, image_size)}.npy"
-    if not cached.exists():
-        try:
-            with locked_folder(cache_dir, cached.with_suffix(".lock").name, cached.name):
-                if not cached.exists():
-                    _decode_into(cached, root, names, image_size)
-        except OSError as error:
-            raise DatasetError(f"cache_dir {cache_dir} cannot be written to: {one_line(error)}") from error
-    try:
-        images: NDArray[np.uint8] = np.load(cached, mmap_mode="r")
-    except ValueError as error:
-        raise DatasetError(f"the cached images {cached} are damaged: delete that file") from error
-    return images
+    root: Path
+    names: tuple[str, ...]  # N, relative to `root`
+    image_size: int | None  # pixels of a side (see `read_image`); None: all have one size already, and keep it
+    encoded_bytes: NDArray[np.int64]  # [N], of the files
+    key: str  # also of where the files are, and when they were changed
+
+    @classmethod
+    def of(cls, root: Path, names: Sequence[str], image_size: int | None) -> FolderImages:
+        """Looks at the N ≥ 1 files. Raises OSError if one is missing."""
+        sizes, digest = [], hashlib.sha256(f"{image_size}\0{root.resolve()}\0".encode())
+        for name in names:
+            status = (root / name).stat()
+            sizes.append(status.st_size)
+            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        return cls(root, tuple(names), image_size, np.array(sizes, np.int64), digest.hexdigest())
+
+    def decode(self, position: int) -> NDArray[np.uint8]:
+        """Returns one image [H, W, 3], or raises DatasetError."""
+        size = None if self.image_size is None else (self.image_size, self.image_size)
+        return read_image(self.root / self.names[position], size)
+
+    def describe(self, position: int) -> str:
+        """Returns the path of an image."""
+        return str(self.root / self.names[position])
 
 
 def read_image(path: Path, size: tuple[int, int] | None, channels: int = 3) -> NDArray[np.uint8]:
@@ -95,13 +105,20 @@ def read_image(path: Path, size: tuple[int, int] | None, channels: int = 3) -> N
         raise DatasetError(
             f"cannot read {path}: it is no file, but a folder, a pipe or a device"
         )  # reading a pipe would wait for ever
+    return decode_image(path, str(path), size, channels)
+
+
+def decode_image(
+    file: Path | str | BinaryIO, name: str, size: tuple[int, int] | None, channels: int = 3
+) -> NDArray[np.uint8]:
+    """Decodes one encoded image as `read_image` does; `name` is what it is called in an error."""
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGB" if channels == 3 else "L")
+        with Image.open(file) as opened:
+            image = opened.convert("RGB" if channels == 3 else "L")
     except FileNotFoundError as error:
-        raise DatasetError(f"cannot read {path}: {one_line(error)}") from error
+        raise DatasetError(f"cannot read {name}: {one_line(error)}") from error
     except Exception as error:  # a damaged file can raise almost anything in Pillow's decoders
-        raise DatasetError(f"cannot decode {path}: {one_line(error)}") from error
+        raise DatasetError(f"cannot decode {name}: {one_line(error)}") from error
     if size is not None and image.size != (size[1], size[0]):
         image = _resize_and_crop(image, *size)
     return np.asarray(image).reshape(image.height, image.width, channels)
@@ -159,49 +176,6 @@ def _image_files(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[str, l
         if name.encode(errors="replace") != os.fsencode(name):
             raise DatasetError(f"the name {name!r} in {str(folder)!r} is not UTF-8: rename it")
     yield str(folder), files
-
-
-def _key(root: Path, names: Sequence[str], image_size: int | None) -> str:
-    digest = hashlib.sha256(f"{_CACHE_FORMAT}\0{image_size}\0{root.resolve()}\0".encode())
-    for name in names:
-        status = (root / name).stat()
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    return digest.hexdigest()[:32]
-
-
-def _decode_into(cached: Path, root: Path, names: Sequence[str], image_size: int | None) -> None:
-    """Decodes all images into the cache file, which appears only when it is complete."""
-    size = None if image_size is None else (image_size, image_size)
-    first = read_image(root / names[0], size)
-    _check_free_space(cached.parent, first.nbytes * len(names))
-    with atomic_path(cached) as temporary:
-        images = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(names), *first.shape))
-
-        def decode_some(start: int) -> None:
-            for position in range(start, min(start + _IMAGES_PER_TASK, len(names))):
-                image = read_image(root / names[position], size)
-                if image.shape != first.shape:
-                    raise DatasetError(
-                        "image_size must be set, for images differ in size: "
-                        f"{root / names[0]} is {first.shape[1]}×{first.shape[0]}, "
-                        f"{root / names[position]} is {image.shape[1]}×{image.shape[0]}"
-                    )
-                images[position] = image
-
-        with ThreadPoolExecutor(os.cpu_count()) as executor:  # Pillow decodes and resizes without the GIL
-            for _ in executor.map(decode_some, range(0, len(names), _IMAGES_PER_TASK)):
-                pass  # raises what a task raised, and drops the tasks behind it
-        images.flush()
-
-
-def _check_free_space(folder: Path, needed: int) -> None:
-    """Raises DatasetError before writing: a memory-mapped file on a full disk ends the process with SIGBUS."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DatasetError(
-            f"cache_dir {folder} has {free / 1e9:.1f} GB free, the decoded images need {needed / 1e9:.1f} GB: "
-            "set cache_dir elsewhere, or image_size or max_images smaller"
-        )
 
 
 def _resize_and_crop(image: Image.Image, height: int, width: int) -> Image.Image:

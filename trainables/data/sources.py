@@ -19,12 +19,12 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from trainables.data.splits import stratified_split
+from trainables.data.streaming import AnyImages, Images, select_images
 from trainables.errors import DatasetError, PluginError, one_line
 from trainables.files import locked_folder
 from trainables.plugins import call_plugin, load_plugin, told_if_slow
 from trainables.settings import DataSettings
 
-Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Split = Literal["train", "test", "clean_validation"]  # "train" is what training and validation share
 
@@ -35,9 +35,9 @@ MAX_CLASSES = 10_000  # their confusion matrix has 100 million cells
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images in memory with their labels."""
+    """Images with their labels."""
 
-    images: Images  # [N, H, W, C] uint8
+    images: AnyImages  # [N, H, W, C] uint8
     labels: Labels  # [N] int64 in [0, K), as given
     clean_labels: Labels | None  # [N] int64 where known
     class_names: tuple[str, ...]  # K, in label order
@@ -48,8 +48,8 @@ class LabelledImages:
         return self.clean_labels is not None and np.array_equal(self.labels, self.clean_labels)
 
     def select(self, index: Labels) -> LabelledImages:
-        """Returns a copy of the images at these positions."""
-        images = np.asarray(self.images[index])
+        """Returns the images at these positions: a copy of them, if they are in memory."""
+        images = select_images(self.images, index)
         return replace(self, images=images, labels=self.labels[index], clean_labels=_at(self.clean_labels, index))
 
 
@@ -62,7 +62,7 @@ class Source:
     labels: Labels | None  # [N] int64 in [0, K); None if `class_names` is
     clean_labels: Labels | None  # [N] int64 where known
     image_names: tuple[str, ...]  # N, in label files: paths, or positions where images are no files
-    read_images: Callable[[Labels], Images]  # ascending positions [n] → [n, H, W, C] uint8
+    read_images: Callable[[Labels], AnyImages]  # ascending positions [n] → [n, H, W, C] uint8
 
     def select(self, index: Labels) -> Source:
         """Returns the part of the source at these ascending positions."""

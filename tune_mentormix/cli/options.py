@@ -26,7 +26,17 @@ from tune_mentormix.storage.paths import Location, as_location
 
 PANELS = {  # the settings that have an option, in the order of --help; all others: --set
     "Data": (
-        *("dataset", "data_dir", "image_size", "max_images", "labels_file", "labels_key", "noise", "noise_kind"),
+        *(
+            "dataset",
+            "data_dir",
+            "image_size",
+            "images_in",
+            "max_images",
+            "labels_file",
+            "labels_key",
+            "noise",
+            "noise_kind",
+        ),
         *("validation_fraction", "validation_labels", "clean_validation", "verified", "data_seed", "cache_dir"),
     ),
     "Method": ("network", "preset", "epochs", "precision", "seed"),

@@ -237,8 +237,11 @@ def _print_dry_run(found: DryRun) -> None:
     settings, dataset = found.request.settings, found.request.dataset
     height, width, channels = dataset.train_images.shape[1:]
     images = f"{len(dataset.train_images):,} training and {len(dataset.validation_images):,} validation images"
+    decoded = sum(images.nbytes for images in dataset.images_on_disk)
+    kept = f" on disk ({decoded / 1e9:.1f} GB decoded)" if decoded else ""
     rows = {
-        "data": f"{settings.dataset}: {images} of {height}×{width}×{channels}, {len(dataset.class_names)} classes",
+        "data": f"{settings.dataset}: {images} of {height}×{width}×{channels}{kept}, "
+        f"{len(dataset.class_names)} classes",
         "network": f"{settings.network}, {found.parameters:,} parameters",
         "searched": ", ".join(found.request.space.distributions),
         "resources": f"{found.concurrent} trials at a time; CPU cores of each: {settings.cpus_per_trial:g}, GPUs: "

@@ -122,7 +122,7 @@ def _check_plugins(settings: SearchSettings) -> None:
         raise RequestError(str(error)) from error
     ask = ray.remote(num_cpus=0, max_retries=0)(why_not_usable)
     answer_seconds = REPORT_SECONDS + CHECK_SECONDS  # for starting a worker, and then for the import
-    for node_id, node in _nodes_with_cpus().items():
+    for node_id, node in nodes_with_cpus().items():
         there = NodeAffinitySchedulingStrategy(node_id, soft=False)
         task = ask.options(scheduling_strategy=there).remote(plugins)
         try:
@@ -212,7 +212,7 @@ def _ask_nodes(folder: Location, needed: Needed) -> dict[str, NodeReport]:
     lost: set[str] = set()
     attempts: Counter[str] = Counter()
     ask = ray.remote(num_cpus=0, max_retries=0)(report_node)
-    while nodes := {key: name for key, name in _nodes_with_cpus().items() if key not in reports.keys() | lost}:
+    while nodes := {key: name for key, name in nodes_with_cpus().items() if key not in reports.keys() | lost}:
         tasks = {}
         for node_id, name in nodes.items():
             there = NodeAffinitySchedulingStrategy(node_id, soft=False)
@@ -223,7 +223,7 @@ def _ask_nodes(folder: Location, needed: Needed) -> dict[str, NodeReport]:
             try:
                 reports[node_id] = ray.get(task, timeout=0)
             except RayError as error:
-                if isinstance(error, NodeDiedError | TaskUnschedulableError) or node_id not in _nodes_with_cpus():
+                if isinstance(error, NodeDiedError | TaskUnschedulableError) or node_id not in nodes_with_cpus():
                     LOGGER.warning("node %s died while it was checked: the other nodes are used", nodes[node_id])
                     lost.add(node_id)
                 elif isinstance(error, GetTimeoutError):
@@ -240,7 +240,7 @@ def _ask_nodes(folder: Location, needed: Needed) -> dict[str, NodeReport]:
     return reports
 
 
-def _nodes_with_cpus() -> dict[str, str]:
+def nodes_with_cpus() -> dict[str, str]:
     """Returns the IDs of the live nodes that can run trials, each with a name that people know."""
     return {
         node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from trainables.errors import describe_value, shorten
-from trainables.settings import DataSettings
+from trainables.settings import NAME_FORMS, DataSettings
 from tune_mentormix.errors import RequestError, unknown
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def describe(error: ErrorDetails, model: type[BaseModel], also_known: Iterable[s
         return describe_value(error | {"loc": (name,)})
     allowed = choices(model.model_fields[name].annotation)
     if allowed and isinstance(value, str):
-        return unknown(name, value, allowed)
+        return unknown(name, value, allowed, name_forms(model.model_fields[name]))
     exceeds = error["type"].startswith("less_than")
     must = f"be one of {', '.join(allowed)}" if allowed else _allowed(model, name, exceeds)
     return f"{name} must {must}, got {shorten(value)}"
@@ -70,6 +71,13 @@ def choices(annotation: Any) -> tuple[str, ...]:
     if get_origin(annotation) in (Union, types.UnionType, list):
         return next((found for part in get_args(annotation) if (found := choices(part))), ())
     return ()
+
+
+def name_forms(field: FieldInfo) -> tuple[str, ...]:
+    """Returns the forms of other names that a setting may have, such as `package.module:name`."""
+    annotated = [part for part in get_args(field.annotation) if hasattr(part, "__metadata__")]
+    pieces = [piece for part in annotated for info in part.__metadata__ for piece in getattr(info, "metadata", [])]
+    return tuple(NAME_FORMS[piece.pattern] for piece in pieces if getattr(piece, "pattern", None) in NAME_FORMS)
 
 
 def _allowed(model: type[BaseModel], name: str, exceeds: bool) -> str:

@@ -6,6 +6,7 @@ The folder that it writes can be evaluated and used like an export.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,15 @@ from pydantic import ValidationError
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.data import Dataset
 from trainables.device import find_device
-from trainables.errors import DeviceError, MissingPackageError, NetworkError, PluginError, TrainingDiverged, one_line
+from trainables.errors import (
+    DatasetError,
+    DeviceError,
+    MissingPackageError,
+    NetworkError,
+    PluginError,
+    TrainingDiverged,
+    one_line,
+)
 from trainables.files import is_intact
 from trainables.model_file import ModelDescription, ModelFile, write_model
 from trainables.settings import DeviceName, TrialSettings
@@ -36,6 +45,8 @@ from tune_mentormix.export.manifest import (
 from tune_mentormix.export.read import ExportedConfig, load_exported_data
 from tune_mentormix.storage.paths import write_atomically
 from tune_mentormix.storage.yaml_files import read_yaml, write_yaml
+
+LOGGER = logging.getLogger(__name__)
 
 Report = dict[str, float]
 TrainingProgress = Callable[[Report, int], None]  # gets each epoch's report, and the number of epochs in all
@@ -89,11 +100,14 @@ def train_to_the_end(
 ) -> Trainer:
     """Trains to the last epoch, from the newest intact checkpoint in `folder`, where only the newest is kept.
 
-    Raises SearchFailedError if the training diverges, RequestError if its network cannot be built.
+    Images that stay on disk are decoded first, where that was not done. Raises SearchFailedError if the training
+    diverges, RequestError if its network cannot be built or an image cannot be decoded.
     """
     try:
+        if (note := dataset.prepare()) is not None:
+            LOGGER.warning("%s", note)
         trainer = begin_training(exported.config, dataset, exported.threads, device)
-    except (NetworkError, PluginError, MissingPackageError) as error:
+    except (DatasetError, NetworkError, PluginError, MissingPackageError) as error:
         raise RequestError(str(error)) from error
     checkpoints = sorted(folder.glob("checkpoint-*"))
     whole = [folder for folder in checkpoints if is_intact(folder)]

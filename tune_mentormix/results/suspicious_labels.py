@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from trainables.data import Dataset, ImageNames, load_named_dataset
 from trainables.data.labels import GIVEN_COLUMN, IMAGE_COLUMN, LABEL_COLUMN
+from trainables.data.streaming import AnyImages
 from trainables.errors import DatasetError, one_line
 from trainables.files import write_atomically
 from trainables.settings import DataSettings
@@ -45,7 +46,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of cells that a spreadsheet
 class TrainingImages:
     """The images that a dataset trains on in some fold, in one order: those of training, then those of validation."""
 
-    parts: tuple[NDArray[np.uint8], ...]  # [N, H, W, C] each; without `validation` where that is separate and clean
+    parts: tuple[AnyImages, ...]  # [N, H, W, C] each; without `validation` where that is separate and clean
     names: tuple[str, ...]  # paths below data_dir, or positions
     given: NDArray[np.int64]  # [N], as they were labelled
     clean: NDArray[np.int64] | None  # [N] where known; to measure with

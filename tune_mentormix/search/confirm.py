@@ -15,6 +15,7 @@ from trainables.inference import final_accuracy
 from trainables.plugins import with_plugins
 from trainables.settings import MAX_COUNT
 from tune_mentormix.cluster.connection import connection
+from tune_mentormix.cluster.images import prepare_images
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.config.settings import FORMAT, SearchSettings, with_storage
 from tune_mentormix.errors import RequestError
@@ -88,6 +89,7 @@ def confirm_search(
     request = stored_request(experiment, settings)
     with connection(request.settings, verbose):
         check_cluster(settings)
+        prepare_images(settings, request.dataset)
         path = experiment.path / CONFIRMATION_FOLDER
         path.mkdir(exist_ok=True)
         with Lease(path).acquire():

@@ -10,6 +10,7 @@ from trainables.plugins import with_plugins
 from trainables.settings import TrialSettings
 from trainables.training import time_one_epoch
 from tune_mentormix.cluster.connection import connection
+from tune_mentormix.cluster.images import prepare_images
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.cluster.resources import decide_gpus, max_concurrent_trials
 from tune_mentormix.config.controls import control_configs
@@ -58,6 +59,7 @@ def dry_run(request: SearchRequest, verbose: bool = False) -> DryRun:
     with connection(request.settings, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
+        prepare_images(settings, request.dataset)
         concurrent = min(settings.num_samples, max_concurrent_trials(settings))
         parameters, seconds = _measure(settings, request)
     return DryRun(SearchRequest(settings, request.space, request.dataset), parameters, seconds, concurrent)

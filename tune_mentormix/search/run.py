@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from tune_mentormix.cluster.connection import connection
+from tune_mentormix.cluster.images import prepare_images
 from tune_mentormix.cluster.preflight import check_cluster
 from tune_mentormix.cluster.resources import decide_gpus
 from tune_mentormix.config.settings import SearchSettings
@@ -38,6 +39,7 @@ def start_search(asked: SearchSettings | SearchRequest, progress: Progress, verb
     with connection(request.settings, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
+        prepare_images(settings, request.dataset)
         path = experiment_path(settings.storage, str(settings.name))
         experiment = Experiment(path, settings, Provenance.collect(request.dataset, settings))
         with hold_new_experiment(experiment, request.dataset):
@@ -58,6 +60,7 @@ def resume_search(
     request = stored_request(experiment, resumed_settings(experiment, storage, changes))
     with connection(request.settings, verbose):
         check_cluster(request.settings)
+        prepare_images(request.settings, request.dataset)
         with lease.acquire():
             experiment = read_experiment(storage, name)  # again: from here on, this process is the only writer
             settings = resumed_settings(experiment, storage, changes)  # it may have more trials by now

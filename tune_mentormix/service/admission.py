@@ -31,7 +31,8 @@ from tune_mentormix.storage.yaml_files import YamlDocument
 
 MAIN = ("name", "dataset", "data_dir", "network", "epochs", "num_samples", "space", "max_concurrent", "time_budget")
 MORE = (
-    *("noise", "noise_kind", "noise_map", "labels_file", "labels_key", "image_size", "max_images"),
+    *("noise", "noise_kind", "noise_map", "labels_file", "labels_key", "image_size", "images_in"),
+    *("image_column", "label_column", "max_images"),
     *("validation_fraction", "validation_labels", "clean_validation", "verified", "data_seed"),
     *("preset", "metric", "sampler", "scheduler", "grace_period", "reduction_factor", "seed"),
     *("cpus_per_trial", "gpus_per_trial", "device", "epoch_budget", "patience", "trial_timeout"),

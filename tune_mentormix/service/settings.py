@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from trainables.settings import DatasetName, Settings, UserPath
+from trainables.settings import DatasetName, HuggingFaceName, Settings, UserPath
 from tune_mentormix.config.settings import SECONDS_PER_UNIT, Seconds, StorageSetting
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
@@ -33,7 +33,7 @@ class ServerSettings(Settings):
     storage: StorageSetting = Path("results")  # of all experiments
     address: str | None = None  # of the cluster's Jobs API, http://head:8265; None: nothing can be started or stopped
     insecure: bool = False  # use a cluster beyond loopback although it takes no token
-    datasets: dict[DatasetName, list[UserPath]] = Field(default={"digits": []})  # and the data_dirs of each
+    datasets: dict[DatasetName | HuggingFaceName, list[UserPath]] = Field(default={"digits": []})  # with data_dirs
     files: list[UserPath] = Field(default_factory=list)  # what labels_file, clean_validation and verified may name
     max_trials: Count = 100  # of one search
     max_epochs: Count = 500  # of one trial

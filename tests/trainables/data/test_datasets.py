@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from trainables.data import DATASETS, Dataset, DatasetError, load_dataset, load_test_split
 from trainables.data.noise import NOISE_KINDS
+from trainables.data.streaming import AnyImages, in_memory
 from trainables.settings import DatasetName, DataSettings, NoiseKind
 
 NOISY_DIGITS = DataSettings(dataset="digits", noise=0.4)
@@ -29,11 +30,11 @@ def test_digits_come_as_uint8_images_in_three_parts_that_share_no_image() -> Non
     dataset = load_dataset(NOISY_DIGITS)
     test_images, test_labels = load_test_split(NOISY_DIGITS)
 
-    assert dataset.train_images.dtype == np.uint8
+    assert in_memory(dataset.train_images).dtype == np.uint8
     assert dataset.train_images.shape[1:] == (8, 8, 1)
-    assert dataset.train_images.max() == 255
+    assert in_memory(dataset.train_images).max() == 255
     assert dataset.class_names == tuple("0123456789")
-    parts = [dataset.train_images, dataset.validation_images, test_images]
+    parts = [in_memory(part) for part in (dataset.train_images, dataset.validation_images, test_images)]
     assert sum(map(len, parts)) == 1797
     assert len(set.union(*map(image_keys, parts))) == 1797
     assert len(test_labels) == len(test_images) == 359
@@ -172,8 +173,8 @@ def test_a_split_that_leaves_no_validation_images_is_refused_by_name() -> None:
         load_dataset(DataSettings(validation_fraction=0.0001))
 
 
-def labelled(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> set[tuple[bytes, int]]:
-    return {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
+def labelled(images: AnyImages, labels: NDArray[np.int64]) -> set[tuple[bytes, int]]:
+    return {(image.tobytes(), int(label)) for image, label in zip(in_memory(images), labels, strict=True)}
 
 
 def test_over_all_folds_every_image_is_held_out_once_and_never_trained_on_then() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from trainables.data import DatasetError, load_dataset, load_test_split
+from trainables.data.streaming import in_memory
 from trainables.settings import DataSettings
 
 
@@ -50,7 +51,7 @@ def test_images_and_labels_are_those_that_imagefolder_reads(images_dir: Path) ->
 
     assert list(dataset.class_names) == expected.classes
     assert dataset.train_labels.tolist() == expected.targets
-    for image, (expected_image, _) in zip(dataset.train_images, expected, strict=True):
+    for image, (expected_image, _) in zip(in_memory(dataset.train_images), expected, strict=True):
         np.testing.assert_array_equal(image, np.asarray(expected_image))
 
 
@@ -116,7 +117,7 @@ def test_resizing_keeps_the_aspect_ratio_and_the_middle(tmp_path: Path) -> None:
 
     dataset = load_dataset(folder_settings(tmp_path / "images", image_size=10, validation_fraction=0.5))
 
-    assert (dataset.train_images == 200).all()
+    assert (in_memory(dataset.train_images) == 200).all()
 
 
 def test_images_of_different_sizes_need_an_image_size(images_dir: Path) -> None:

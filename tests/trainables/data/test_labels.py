@@ -19,6 +19,7 @@ from PIL import Image
 
 from trainables.data import Dataset, DatasetError, load_dataset, load_named_dataset, load_test_split
 from trainables.data.labels import read_label_file
+from trainables.data.streaming import in_memory
 from trainables.settings import DataSettings
 
 CLASSES = ("ant", "bee", "cat")
@@ -165,7 +166,7 @@ def test_controlled_noisy_web_labels_are_read_as_the_guide_lays_them_out(tmp_pat
 
     images, labels = load_test_split(settings)
 
-    assert (images[:, 0, 0, 0] / 20).round().tolist() == labels.tolist()
+    assert (in_memory(images)[:, 0, 0, 0] / 20).round().tolist() == labels.tolist()
     assert load_dataset(settings).class_names == tuple(str(number) for number in range(11))
 
 
@@ -320,8 +321,8 @@ def test_images_that_are_no_files_are_named_by_their_position(tmp_path: Path) ->
     given = [*dataset.train_labels, *dataset.validation_given_labels]
     assert [int(name) % 10 for name in names.train + names.validation] == given
     assert dataset.train_clean_labels is not None
-    images = {image.tobytes() for image in (*own.train_images, *own.validation_images)}
-    assert all(image.tobytes() in images for image in dataset.train_images)
+    images = {image.tobytes() for image in (*in_memory(own.train_images), *in_memory(own.validation_images))}
+    assert all(image.tobytes() in images for image in in_memory(dataset.train_images))
 
 
 def test_a_position_that_no_image_has_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from trainables.data import DatasetError, load_dataset, load_test_split
+from trainables.data.streaming import in_memory
 from trainables.settings import DataSettings
 
 
@@ -206,7 +207,7 @@ def test_cifar_is_found_under_the_data_dir_in_torchvisions_format(
     expected = images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(test_images, expected)
     assert test_labels.tolist() == [0, 1, 2, 3] * 5
-    assert {image.tobytes() for image in dataset.train_images} < {image.tobytes() for image in expected}
+    assert {image.tobytes() for image in in_memory(dataset.train_images)} < {image.tobytes() for image in expected}
 
 
 def write_tiny_cifar(cifar_class: type[CIFAR10], folder: Path, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from trainables.data import load_dataset, load_named_dataset
+from trainables.data.streaming import in_memory
 from trainables.errors import DatasetError
 from trainables.settings import DataSettings
 from trainables.verify_csv import CANNOT_TELL, VerifyRow, format_verify_csv
@@ -54,7 +55,7 @@ def test_verified_images_are_validated_on_with_their_verified_labels_and_all_oth
     assert dataset.validation_noisy_labels is not None
     for name, image, label, noisy in zip(
         names.validation,
-        dataset.validation_images,
+        in_memory(dataset.validation_images),
         dataset.validation_labels,
         dataset.validation_noisy_labels,
         strict=True,

@@ -135,7 +135,7 @@ def test_any_other_setting_is_set_by_its_key() -> None:
         ("gpus_per_trial=1e-7", "gpus_per_trial: must be 0, 1, or a fraction of at least 0.0001, got 1e-07"),
         ("device=gpu", r"unknown device 'gpu'; did you mean 'cpu'\? \(known: auto, cpu, cuda, mps\)"),
         ("image_size=100000", r"image_size must be a whole number in \[1, 4,096\], got 100000"),
-        ("image_size=32", r"image_size is for dataset folder only, got dataset digits \(the default\)"),
+        ("image_size=32", r"image_size is for datasets folder and hf/NAME only, got dataset digits \(the default\)"),
         ("data_dir=''", "data_dir: must be a path that a file can have, got ''"),
         ("data_dir=~nobody-here/x", "data_dir: must be a path, but there is no user 'nobody-here'"),
         ("cache_dir=~nobody-here/x", "cache_dir: must be a path, but there is no user"),

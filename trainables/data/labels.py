@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -249,7 +250,8 @@ def _positions_of(image_names: tuple[str, ...], source: Source, path: Path) -> t
     position_of = {name: position for position, name in enumerate(source.image_names)}
     image_names = tuple(name if name in position_of else name.strip() for name in image_names)
     if len(set(image_names)) < len(image_names):
-        raise DatasetError(f"labels_file {path} names an image twice")
+        twice = next(name for name, count in Counter(image_names).items() if count > 1)
+        raise DatasetError(f"labels_file {path} names image {twice!r} twice: leave one line")
     missing = [name for name in image_names if name not in position_of]
     if missing:
         raise DatasetError(

@@ -248,7 +248,7 @@ def read_array(arrays: NpzFile, key: str, path: Path) -> NDArray[np.generic]:
 
 
 def _check_size(arrays: NpzFile, key: str) -> None:
-    """Raises ValueError if an array's header claims more than the file holds, or it does not fit into memory."""
+    """Raises ValueError for Python objects, and for a header that claims more than the file or the memory holds."""
     archive = arrays.zip
     assert archive is not None  # until it is closed
     name = key if key in archive.namelist() else f"{key}.npy"
@@ -256,6 +256,8 @@ def _check_size(arrays: NpzFile, key: str) -> None:
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects (a pickle), which are not read: save numbers or texts")
     needed, held = math.prod(shape) * dtype.itemsize, archive.getinfo(name).file_size
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > min(held, memory):

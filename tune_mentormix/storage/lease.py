@@ -110,9 +110,11 @@ class Lease:
             released.set()
             renewer.join()
             WAITS.end(WAITING, gave_up=True)
-            with suppress(OSError), self._locked():  # an unreachable storage: the lease expires
-                if self._is_own():
-                    self._file.unlink(missing_ok=True)
+            with suppress(OSError):  # an unreachable storage: the lease expires
+                # Where the experiment was deleted there is none, and a lock would make its folder again.
+                if self._file.exists() and self._is_own():
+                    with self._locked():
+                        self._file.unlink(missing_ok=True)
 
     def _acquire(self) -> None:
         with self._locked():

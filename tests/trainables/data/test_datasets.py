@@ -153,7 +153,7 @@ def test_fewer_images_keep_the_share_of_every_class() -> None:
     [
         ({"dataset": "folder"}, "data_dir must be set for dataset folder"),
         ({"dataset": "arrays"}, "data_dir must be set for dataset arrays"),
-        ({"image_size": 32}, "image_size is for dataset folder only, got dataset digits"),
+        ({"image_size": 32}, "image_size is for datasets folder and hf/NAME only, got dataset digits"),
         ({"clean_validation": "x"}, "clean_validation is for datasets folder and arrays, got dataset digits"),
         ({"labels_file": "x.npy", "noise": 0.4}, "noise must be 0 with labels_file, .* got 0.4"),
         ({"labels_key": "worse_label"}, "labels_key 'worse_label' needs a labels_file"),

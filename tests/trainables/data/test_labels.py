@@ -230,7 +230,8 @@ def test_a_file_with_a_pickle_in_it_is_refused_and_not_executed(name: str, image
     else:
         np.savez(path, labels=np.array([payload], dtype=object))
 
-    with pytest.raises(DatasetError, match="cannot read"):
+    reason = "it holds Python objects .a pickle., which are not read" if name.endswith(".npz") else ""
+    with pytest.raises(DatasetError, match=f"cannot read .*{reason}"):
         load_with(path, images_dir)
     assert not executed.exists()
 
@@ -269,7 +270,7 @@ def test_a_label_file_for_another_order_of_images_is_refused(images_dir: Path) -
         ("column.csv", b"klass\n0\n", r"labels_key must be one of klass for .*column.csv, got label"),
         ("ragged.csv", b"image,label\nant/0.png\n", r"line 2 of .*ragged.csv must have 2 fields"),
         ("empty.csv", b"label\n", r"empty.csv holds no labels"),
-        ("twice.csv", b"image,label\nant/0.png,0\nant/0.png,1\n", r"names an image twice"),
+        ("twice.csv", b"image,label\nant/0.png,0\nant/0.png,1\n", r"names image 'ant/0\.png' twice: leave one line"),
         (
             "absent",
             b"ant/0.png 0\nwasp/0.png 1\n",

@@ -1,4 +1,4 @@
-"""Whether a preset for fine-tuning would be worth it: from pretrained weights, from scratch, against the defaults.
+"""Measures a preset for fine-tuning: from pretrained weights, from scratch, and against the defaults.
 
 A `small_cnn` is trained on the six animals of CIFAR-10 with clean labels, once. From its weights each contestant
 trains on a few images of the four vehicles with 40 % symmetric noise, which none of it has seen; the last epoch is

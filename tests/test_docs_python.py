@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.searches import run_script
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,14 +34,5 @@ def test_the_example_of_a_network_runs_as_a_script(tmp_path: Path) -> None:
     [block] = re.findall(r"^```python\n(import numpy.*?)^```$", (ROOT / "docs/plug-ins.md").read_text(), re.M | re.S)
     script = tmp_path / "birds.py"
     script.write_text(f"{block}\nassert mine.status().trials.finished, mine.status().trials\n")
-    ran = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "Traceback" not in ran.stderr
+    run_script(script, tmp_path, ROOT)
     assert (tmp_path / "results" / "mine" / "search.yaml").is_file()

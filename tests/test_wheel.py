@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.searches import run_script
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """\
@@ -42,16 +43,7 @@ def test_ten_lines_search_from_an_empty_folder_with_the_wheel_alone(tmp_path: Pa
     script.parent.mkdir()
     script.write_text(SCRIPT)
     assert len(SCRIPT.splitlines()) == 10
-    ran = subprocess.run(
-        [sys.executable, script],
-        cwd=empty,
-        env=os.environ | {"PYTHONPATH": str(installed)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "<Experiment 'mine': finished, best " in ran.stdout
-    assert str(installed) in ran.stdout
-    assert "Traceback" not in ran.stderr
+    printed = run_script(script, empty, installed)
+    assert "<Experiment 'mine': finished, best " in printed
+    assert str(installed) in printed
     assert [path.name for path in empty.iterdir()] == ["results"]

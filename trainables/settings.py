@@ -131,7 +131,7 @@ class DataSettings(Settings):
     Not set: all images must have one size already.
     """
     images_in: ImagesIn = "auto"
-    """Where the images are during training; `auto`: on disk from 2 GB, else in memory.
+    """Where images are kept during training; `auto`: on disk if they take 2 GB or more, decoded.
 
     Datasets `folder` and hf/NAME only; all others are in memory.
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.jobs_cluster import JobsCluster
+from tests.support.own_plugins import PARTS_SOURCE
 from tune_mentormix.experiment.experiment import read_experiment
 
 PATIENCE_SECONDS = 400.0
-SOURCE = """
+SOURCE = (
+    """
 import numpy as np
 import torch
 from birds_job.layers import HEAD
@@ -23,26 +25,15 @@ from torch import nn
 class Net(nn.Sequential):
     def __init__(self, num_classes, in_channels):
         super().__init__(nn.Flatten(), HEAD(64 * in_channels, num_classes))
-
-
-def load(split, data_dir):
-    labels = np.arange(240) % 3
-    images = np.zeros((240, 8, 8), np.uint8)
-    images[labels == 1, ::2], images[labels == 2, :, ::2] = 250, 250
-    return {"images": images, "labels": labels} if split == "train" else None
-
-
-def half(losses, differences, percent):
-    return torch.full_like(losses, 0.5)
-
-
-def darker(images, generator):
-    return images * torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+"""
+    + PARTS_SOURCE
+    + """
 
 
 def accuracy(labels, probabilities):
     return float((probabilities.argmax(axis=1) == labels).mean())
 """
+)
 OWN = [
     "--network",
     "birds_job.parts:Net",
@@ -82,7 +73,7 @@ def test_parts_of_every_kind_run_where_only_the_job_brings_their_code(cluster: J
     small = ["--epochs", "2", "--trials", "4", "--set", "batch_size=32", "--storage", str(storage)]
     sent = cluster.run("submit", "--name", "own", *OWN, *small, PYTHONPATH=str(package.parent))
     assert sent.returncode == 0, sent.stderr
-    package.rename(tmp_path / "gone")  # whoever finds it now has it from the job
+    package.rename(tmp_path / "gone")  # from now on only the job brings the code
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (state := state_of(cluster, storage)) != "finished":
         assert time.monotonic() < deadline, state

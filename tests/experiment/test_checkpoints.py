@@ -1,4 +1,4 @@
-"""What is read from checkpoints: nothing damaged, and nothing of another trial."""
+"""Arrays of checkpoints are not used if they are damaged, or belong to another trial."""
 
 from __future__ import annotations
 

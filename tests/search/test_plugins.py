@@ -11,6 +11,7 @@ import pytest
 from torch import Tensor, nn
 
 import tune_mentormix as tm
+from tests.support.own_plugins import PARTS_SOURCE
 from tests.support.searches import SearchRunner, quiet
 from trainables import plugins
 from tune_mentormix.cli.app import run
@@ -24,7 +25,8 @@ from tune_mentormix.service.settings import ServerSettings
 from tune_mentormix.storage.yaml_files import read_yaml
 
 NAME = "birds_plugin.nets:BirdNet"
-SOURCE = '''"""What a user brings."""
+SOURCE = (
+    '''"""What a user brings."""
 import numpy as np
 import torch
 from torch import nn
@@ -34,27 +36,16 @@ class BirdNet(nn.Sequential):
     def __init__(self, num_classes, in_channels):
         super().__init__(nn.Conv2d(in_channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                          nn.Linear(8, num_classes))
-
-
-def load(split, data_dir):
-    labels = np.arange(240) % 3
-    images = np.zeros((240, 8, 8), np.uint8)
-    images[labels == 1, ::2], images[labels == 2, :, ::2] = 250, 250
-    return {"images": images, "labels": labels} if split == "train" else None
-
-
-def half(losses, differences, percent):
-    return torch.full_like(losses, 0.5)
-
-
-def darker(images, generator):
-    return images * torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+'''
+    + PARTS_SOURCE
+    + """
 
 
 def worst_class(labels, probabilities):
     right = probabilities.argmax(axis=1) == labels
     return 1 + min(right[labels == label].mean() for label in np.unique(labels))
-'''
+"""
+)
 DATASET, MENTOR, AUGMENTATION, METRIC = (
     f"birds_plugin.nets:{name}" for name in ("load", "half", "darker", "worst_class")
 )

@@ -1,4 +1,4 @@
-"""What a search takes over from an earlier one: its results, or its best configurations."""
+"""A search with `start_from` takes over results of the earlier one, or tries its best configurations first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tune_mentormix.experiment.events import (
 )
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.experiment.provenance import Provenance
-from tune_mentormix.search.plan import new_request, read_space, stored_request
+from tune_mentormix.search.plan import SearchRequest, new_request, read_space, stored_request
 from tune_mentormix.search.study import SearchStudy
 from tune_mentormix.storage.journal import JOURNAL_FILE
 
@@ -94,13 +94,21 @@ def test_the_sampler_is_told_the_results_and_none_of_them_is_trained_again(
     assert told == {(2.0, complete, 0.1), (3.0, complete, 0.2), (4.0, pruned, 0.3), (5.0, pruned, 0.4)}
 
 
+def begun_and_earlier_deleted(
+    name: str, earlier: Earlier, small_settings: Callable[..., SearchSettings], tmp_path: Path
+) -> SearchRequest:
+    """Writes a search that starts from the earlier one, deletes that, and returns the request."""
+    request = new_request(small_settings(tmp_path, name=name, start_from=str(earlier())))
+    experiment = Experiment(tmp_path / name, request.settings, Provenance.collect(request.dataset))
+    with hold_new_experiment(experiment, request.dataset):
+        shutil.rmtree(tmp_path / "birds")
+    return request
+
+
 def test_a_search_goes_on_from_one_that_went_on_itself(
     earlier: Earlier, small_settings: Callable[..., SearchSettings], tmp_path: Path
 ) -> None:
-    request = new_request(small_settings(tmp_path, name="second", start_from=str(earlier())))
-    experiment = Experiment(tmp_path / "second", request.settings, Provenance.collect(request.dataset))
-    with hold_new_experiment(experiment, request.dataset):
-        shutil.rmtree(tmp_path / "birds")
+    request = begun_and_earlier_deleted("second", earlier, small_settings, tmp_path)
     third = new_request(small_settings(tmp_path, name="third", start_from=str(tmp_path / "second")))
     assert third.settings.earlier_results is not None
     assert third.settings.earlier_results.trials == request.settings.earlier_results.trials  # type: ignore[union-attr]
@@ -109,10 +117,7 @@ def test_a_search_goes_on_from_one_that_went_on_itself(
 def test_the_results_stay_known_when_the_earlier_search_is_deleted(
     earlier: Earlier, small_settings: Callable[..., SearchSettings], tmp_path: Path
 ) -> None:
-    request = new_request(small_settings(tmp_path, name="more", start_from=str(earlier())))
-    experiment = Experiment(tmp_path / "more", request.settings, Provenance.collect(request.dataset))
-    with hold_new_experiment(experiment, request.dataset):
-        shutil.rmtree(tmp_path / "birds")
+    request = begun_and_earlier_deleted("more", earlier, small_settings, tmp_path)
     again = stored_request(read_experiment(tmp_path, "more"), read_experiment(tmp_path, "more").settings)
     assert again.settings.earlier_results == request.settings.earlier_results
 

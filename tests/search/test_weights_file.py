@@ -1,4 +1,4 @@
-"""A search that starts from a weights file keeps its digest, and goes on with that file alone."""
+"""A search that starts from a weights file records its digest, and refuses to resume with another file."""
 
 from __future__ import annotations
 

@@ -12,6 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 GOOD = "tests.support.own_plugins:TinyNet"
+# A data set, a mentor and an augmentation, for the modules that tests write as users do.
+PARTS_SOURCE = """
+
+def load(split, data_dir):
+    labels = np.arange(240) % 3
+    images = np.zeros((240, 8, 8), np.uint8)
+    images[labels == 1, ::2], images[labels == 2, :, ::2] = 250, 250
+    return {"images": images, "labels": labels} if split == "train" else None
+
+
+def half(losses, differences, percent):
+    return torch.full_like(losses, 0.5)
+
+
+def darker(images, generator):
+    return images * torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+"""
 
 
 class TinyNet(nn.Module):

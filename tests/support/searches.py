@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,3 +46,17 @@ def confirmation_of(experiment: Experiment) -> Confirmation:
     confirmation = read_confirmation(experiment)
     assert confirmation is not None
     return confirmation
+
+
+def run_script(script: Path, folder: Path, code: Path) -> str:
+    """Runs a Python script in a folder, with the project's packages in `code`; returns what it printed.
+
+    Fails if it does, or if it shows a traceback.
+    """
+    environment = os.environ | {"PYTHONPATH": str(code)}
+    ran = subprocess.run(
+        [sys.executable, script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "Traceback" not in ran.stderr
+    return ran.stdout

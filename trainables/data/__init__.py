@@ -157,7 +157,7 @@ class Dataset:
 
     @property
     def is_prepared(self) -> bool:
-        """Whether this machine has all images decoded."""
+        """Whether all images on disk are decoded on this machine."""
         return all(images.is_prepared for images in self.images_on_disk)
 
     def prepare(self) -> str | None:

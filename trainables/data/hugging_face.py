@@ -61,7 +61,7 @@ def hugging_face_source(settings: DataSettings, split: Split) -> Source:
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a table comes from: enough to load it again on another machine."""
+    """Tells where a table comes from, so that another machine can load it too."""
 
     name: str  # without `hf/`
     data_dir: Path | None

@@ -194,7 +194,7 @@ class ImagesOnDisk:
 
     @property
     def is_prepared(self) -> bool:
-        """Whether this machine has all of them decoded."""
+        """Whether all of them are decoded on this machine."""
         return all(isinstance(source, np.ndarray) or source.cached.exists() for source in self.sources)
 
     def prepare(self) -> str | None:

@@ -224,13 +224,15 @@ def _quiet() -> Iterator[None]:
     """Has the library print nothing: neither bars, nor a warning at each of its attempts to reach the hub."""
     import datasets
 
-    had_bars, hub = not datasets.are_progress_bars_disabled(), logging.getLogger("huggingface_hub")
-    level = hub.level
+    had_bars = not datasets.are_progress_bars_disabled()
+    levels = {name: logging.getLogger(name).level for name in ("datasets", "huggingface_hub")}
     datasets.disable_progress_bars()
-    hub.setLevel(logging.CRITICAL)
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        hub.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
         if had_bars:
             datasets.enable_progress_bars()

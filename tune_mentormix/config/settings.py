@@ -449,7 +449,7 @@ def refuse_newer(document: YamlDocument) -> None:
 
 def default_name(settings: SearchSettings) -> str:
     """Returns the name of a search that was given none: the dataset and the time."""
-    dataset = settings.dataset.replace(":", "-").strip("_")  # of a plug-in
+    dataset = re.sub("[:/]", "-", settings.dataset).strip("_")  # of a plug-in, of hf/NAME
     return f"{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
 
 

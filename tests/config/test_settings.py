@@ -4,7 +4,7 @@ from typing import get_args
 import pytest
 
 from trainables.settings import PRESETS
-from tune_mentormix.config.settings import PresetName, SearchSettings, parse_duration, read_settings
+from tune_mentormix.config.settings import PresetName, SearchSettings, default_name, parse_duration, read_settings
 from tune_mentormix.errors import RequestError
 
 
@@ -175,3 +175,10 @@ def test_a_preset_gives_way_to_what_is_set_besides() -> None:
     common = read_settings(None, {"preset": "reference"}, ["batch_size=64"]).common_trial_settings()
     assert (common["mixing"], common["batch_size"]) == ("hard", 64)
     assert set(get_args(PresetName)) == set(PRESETS)
+
+
+@pytest.mark.parametrize("dataset", ["hf/parquet", "hf/owner/name", "my.data:load"])
+def test_the_name_made_for_a_search_is_one_that_a_search_may_have(dataset: str, tmp_path: Path) -> None:
+    data_dir = tmp_path if dataset == "hf/parquet" else None
+    name = default_name(SearchSettings(dataset=dataset, data_dir=data_dir))
+    assert SearchSettings(name=name).name == name

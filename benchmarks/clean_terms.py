@@ -26,7 +26,7 @@ from measurement import write_result
 
 from trainables.data import Dataset, load_dataset, load_test_split
 from trainables.inference import final_accuracy
-from tune_mentormix.config.settings import read_settings
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.experiment.checkpoints import newest_checkpoint
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment
 from tune_mentormix.experiment.schemas import CleanEstimate, NoiseEstimate

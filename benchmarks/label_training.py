@@ -28,7 +28,8 @@ from trainables.device import DeviceDataset, find_device
 from trainables.settings import TrialSettings
 from trainables.training import Trainer
 from tune_mentormix.config.controls import control_configs
-from tune_mentormix.config.settings import SearchSettings, read_settings
+from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.label_quality import label_scores
 from tune_mentormix.results.suspicious_labels import TrainingImages

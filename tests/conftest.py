@@ -21,7 +21,8 @@ from tests.support.object_store import ObjectStore
 from tests.support.searches import SEEDS, SMALL, TOP_K, SearchRunner, copy_of, quiet
 from tests.support.stand_in_head import StandInHead, stand_in_head
 from tune_mentormix.cluster.connection import start_ray
-from tune_mentormix.config.settings import SearchSettings, read_settings
+from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.search.confirm import confirm_search
 from tune_mentormix.search.run import start_search

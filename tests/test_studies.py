@@ -18,7 +18,8 @@ from trainables.device import DeviceDataset
 from trainables.settings import DatasetName, DataSettings, TrialSettings
 from trainables.training import Trainer
 from tune_mentormix.config.search_space import resolve_space
-from tune_mentormix.config.settings import SearchSettings, read_settings
+from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.search.plan import SearchRequest
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainables.errors import PluginError
 from trainables.plugins import plugin_name
-from tune_mentormix.config.settings import RESUMABLE, STORAGE, read_settings
+from tune_mentormix.config.settings import RESUMABLE, STORAGE
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.experiment.schemas import BestTrial, SearchStatus

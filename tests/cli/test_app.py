@@ -18,7 +18,7 @@ from tests.support.simulated_search import SimulatedFailures, simulate_search
 from tune_mentormix import __version__
 from tune_mentormix.cli.app import app, run, with_new_spellings
 from tune_mentormix.cli.console import print_end
-from tune_mentormix.config.settings import read_settings
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.errors import DONE, FAILED, WRONG_REQUEST
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.search.dry_run import DryRun

@@ -4,7 +4,13 @@ from typing import get_args
 import pytest
 
 from trainables.settings import PRESETS
-from tune_mentormix.config.settings import PresetName, SearchSettings, default_name, parse_duration, read_settings
+from tune_mentormix.config.settings import (
+    PresetName,
+    SearchSettings,
+    default_name,
+    parse_duration,
+)
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.errors import RequestError
 
 

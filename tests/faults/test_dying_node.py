@@ -21,7 +21,7 @@ import sys
 from tune_mentormix.cli.app import show_log
 from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.preflight import check_cluster
-from tune_mentormix.config.settings import read_settings
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.errors import RequestError
 
 show_log()

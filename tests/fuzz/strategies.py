@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tune_mentormix.cli.options import SEARCH_OPTIONS
-from tune_mentormix.config.settings import option_name, settings_schema
+from tune_mentormix.config.settings import option_name
+from tune_mentormix.config.settings_file import settings_schema
 from tune_mentormix.storage.yaml_files import parse_yaml
 
 WORDS = (  # as they stand in a YAML file

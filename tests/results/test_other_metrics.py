@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tune_mentormix.config.search_space import parse_space
-from tune_mentormix.config.settings import SearchSettings, read_settings
+from tune_mentormix.config.settings import SearchSettings
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import Event, Finished, Proposed, Report
 from tune_mentormix.experiment.experiment import Experiment

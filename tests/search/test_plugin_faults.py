@@ -16,7 +16,7 @@ from trainables.mentormix import failure_reason
 from trainables.plugins import PluginKind, allow_plugins, plugins_in
 from trainables.settings import DataSettings, TrialSettings
 from trainables.training import Trainer
-from tune_mentormix.config.settings import read_settings
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.search.plan import new_request
 

@@ -15,7 +15,7 @@ from tests.support.own_plugins import PARTS_SOURCE
 from tests.support.searches import SearchRunner, quiet
 from trainables import plugins
 from tune_mentormix.cli.app import run
-from tune_mentormix.config.settings import read_settings
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.search import plan

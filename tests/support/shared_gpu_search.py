@@ -14,7 +14,7 @@ import psutil
 import ray
 
 from tests.support.worker_processes import worker_processes
-from tune_mentormix.config.settings import read_settings
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.search.run import start_search
 

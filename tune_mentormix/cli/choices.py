@@ -13,7 +13,7 @@ from trainables.errors import one_line
 from trainables.settings import TIMM_PREFIX, TORCHVISION_PREFIX, OwnNetwork, TrialSettings
 from tune_mentormix.cli.console import print_facts, print_table, print_written, stdout
 from tune_mentormix.cli.options import Commands, path_option
-from tune_mentormix.config.settings import settings_schema
+from tune_mentormix.config.settings_file import settings_schema
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.yaml_files import read_yaml
 

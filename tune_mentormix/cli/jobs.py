@@ -11,7 +11,8 @@ import typer
 
 from tune_mentormix.cli import console, options
 from tune_mentormix.cli.options import AsJson, Dashboard, Insecure, Name, Storage, with_settings
-from tune_mentormix.config.settings import RESUMABLE, STORAGE, option_name, read_settings
+from tune_mentormix.config.settings import RESUMABLE, STORAGE, option_name
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.formatting import NOTHING
 

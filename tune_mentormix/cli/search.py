@@ -15,7 +15,8 @@ import typer
 from tune_mentormix.cli import console, options
 from tune_mentormix.cli.options import AsJson, Name, Storage, Verbose, option, with_settings
 from tune_mentormix.cli.progress import SearchProgress, long_work
-from tune_mentormix.config.settings import RESUMABLE, STORAGE, SearchSettings, read_settings
+from tune_mentormix.config.settings import RESUMABLE, STORAGE, SearchSettings
+from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.errors import INTERRUPTED, RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, list_experiments, read_experiment
 from tune_mentormix.experiment.schemas import unreadable_overview

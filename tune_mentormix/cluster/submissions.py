@@ -13,7 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trainables.errors import describe_value, one_line
-from tune_mentormix.config.settings import FORMAT, refuse_newer
+from tune_mentormix.config.settings import FORMAT
+from tune_mentormix.config.settings_file import refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import experiment_path
 from tune_mentormix.storage.listing import has_file, list_folder

@@ -17,8 +17,8 @@ from tune_mentormix.config.settings import (
     SCHEMA_FILE,
     SearchSettings,
     option_name,
-    settings_schema,
 )
+from tune_mentormix.config.settings_file import settings_schema
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment

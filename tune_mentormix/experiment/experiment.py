@@ -15,7 +15,14 @@ from pydantic import ValidationError
 
 from trainables.errors import describe_value
 from trainables.settings import MAX_COUNT, metric_key
-from tune_mentormix.config.settings import FORMAT, SEARCH_WIDE, SearchSettings, check_name, refuse_newer, with_storage
+from tune_mentormix.config.settings import (
+    FORMAT,
+    SEARCH_WIDE,
+    SearchSettings,
+    check_name,
+    with_storage,
+)
+from tune_mentormix.config.settings_file import refuse_newer
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment import events

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ValidationError
 
 from trainables.errors import describe_value, one_line
 from trainables.files import refuse_pipe
-from tune_mentormix.config.settings import FORMAT, refuse_newer
+from tune_mentormix.config.settings import FORMAT
+from tune_mentormix.config.settings_file import refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.provenance import git_commit, package_versions
 from tune_mentormix.storage.paths import write_atomically

@@ -14,7 +14,8 @@ from trainables.errors import DatasetError
 from trainables.files import user_path
 from trainables.plugins import plugins_in
 from trainables.settings import DataSettings, Settings, TrialSettings
-from tune_mentormix.config.settings import check_name, refuse_newer
+from tune_mentormix.config.settings import check_name
+from tune_mentormix.config.settings_file import refuse_newer
 from tune_mentormix.config.validation import describe, with_moved_files
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, read_experiment

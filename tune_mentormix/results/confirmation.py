@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from trainables.errors import describe_value
 from trainables.settings import Count, Seed
-from tune_mentormix.config.settings import refuse_newer
+from tune_mentormix.config.settings_file import refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import Eliminated, Event, replay
 from tune_mentormix.experiment.experiment import Experiment

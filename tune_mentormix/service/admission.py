@@ -20,9 +20,8 @@ from tune_mentormix.config.settings import (
     NO_RAY_GPU,
     RESUMABLE,
     SearchSettings,
-    settings_schema,
-    with_demonstration,
 )
+from tune_mentormix.config.settings_file import settings_schema, with_demonstration
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment

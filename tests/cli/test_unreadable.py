@@ -14,6 +14,7 @@ from tests.support.limited_user import Ran, run_limited
 from tests.support.simulated_search import simulate_search
 from tests.support.verifiable_search import made_up_search
 from tune_mentormix.cluster.submissions import record_submission
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import DONE, WRONG_REQUEST
 
 NO_CLUSTER = ("--dashboard", "http://127.0.0.1:9")
@@ -60,7 +61,7 @@ def storage(tmp_path: Path) -> Iterator[Path]:
     """Makes a storage of a good and a bad search, which was submitted too; afterwards opens it all again."""
     for name in ("good", "bad"):
         simulate_search(tmp_path / "storage", name, 4, epochs=10)
-    record_submission(tmp_path / "storage", "bad", "http://127.0.0.1:9", "search", {})
+    record_submission(tmp_path / "storage", "bad", "http://127.0.0.1:9", "search", SearchSettings(), {})
     yield tmp_path / "storage"
     for copy in tmp_path.iterdir():
         copy.chmod(0o700)

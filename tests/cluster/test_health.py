@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.searches import SMALL
 from tune_mentormix.cluster import health
 from tune_mentormix.cluster.health import RayWatch, _Listener
@@ -21,7 +22,6 @@ from tune_mentormix.experiment.experiment import read_experiment
 from tune_mentormix.storage.journal import JOURNAL_FILE
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE_SECONDS = 180.0
 
 
 @pytest.fixture(autouse=True)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.support.jobs_cluster import JobsCluster
+from tests.support.patience import PATIENCE_SECONDS
 from tune_mentormix.cluster.submissions import submitted_names
 from tune_mentormix.experiment.experiment import SEARCH_FILE, read_experiment
 
 SMALL = ["--epochs", "120", "--trials", "3", "--max-concurrent", "1"]
 SMALL += ["--set", "max_images=300", "--set", "checkpoint_every=10"]
-PATIENCE_SECONDS = 80.0
 
 pytestmark = pytest.mark.cluster
 

@@ -59,7 +59,7 @@ def test_a_search_on_its_way_to_the_cluster_is_not_sent_again(
 def test_what_the_cluster_never_came_to_know_can_be_submitted_again_after_a_while(
     head: StandInHead, jobs: ClusterJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record_submission(tmp_path / "storage", "birds", head.address, "search", {})
+    record_submission(tmp_path / "storage", "birds", head.address, "search", BIRDS, {})
     with pytest.raises(RequestError, match="a moment ago"):
         jobs.submit(BIRDS)
     monkeypatch.setattr(jobs_module, "IN_FLIGHT_SECONDS", 0.0)
@@ -70,7 +70,7 @@ def test_what_the_cluster_never_came_to_know_can_be_submitted_again_after_a_whil
 def test_a_search_that_ran_and_ended_is_gone_on_with_at_once_where_the_cluster_forgot_it(
     head: StandInHead, jobs: ClusterJobs, tmp_path: Path
 ) -> None:
-    record_submission(tmp_path / "storage", "birds", head.address, "search", {})
+    record_submission(tmp_path / "storage", "birds", head.address, "search", BIRDS, {})
     interrupted_search(tmp_path / "storage", ended=time.time())
     jobs.resume("birds", {})
     assert len(head.jobs) == 1
@@ -85,7 +85,7 @@ def test_whatever_runs_of_a_name_is_stopped_although_a_later_job_of_it_failed(
     storage = tmp_path / "storage"
     metadata = {"experiment": "birds", "storage": str(storage)}
     for status in ("RUNNING", "PENDING", "FAILED"):
-        submission = record_submission(storage, "birds", head.address, "search", {})
+        submission = record_submission(storage, "birds", head.address, "search", SearchSettings(), {})
         head.add(submission.submission_id, status, metadata)
     head.add("other-1", "RUNNING", metadata | {"experiment": "other"})
     head.add("birds-elsewhere", "RUNNING", metadata | {"storage": "/elsewhere"})
@@ -99,8 +99,8 @@ def test_whatever_runs_of_a_name_is_stopped_although_a_later_job_of_it_failed(
 
 
 def test_a_number_that_was_given_back_stops_no_later_submission(tmp_path: Path) -> None:
-    first, second = (record_submission(tmp_path, "birds", "http://a:1", "search", {}) for _ in range(2))
+    first, second = (record_submission(tmp_path, "birds", "http://a:1", "search", BIRDS, {}) for _ in range(2))
     delete_submission(tmp_path, first)
-    third = record_submission(tmp_path, "birds", "http://a:1", "search", {})
+    third = record_submission(tmp_path, "birds", "http://a:1", "search", BIRDS, {})
     assert (second.number, third.number) == (2, 3)
     assert latest_submission(tmp_path, "birds") == third

@@ -17,6 +17,7 @@ from tune_mentormix.cli.app import run
 from tune_mentormix.cluster.jobs import ClusterJobs
 from tune_mentormix.cluster.jobs_api import jobs_address
 from tune_mentormix.cluster.submissions import delete_submission, latest_submission, record_submission
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.storage.paths import RemotePath
 
 DEAD = "http://127.0.0.1:9"
@@ -145,7 +146,7 @@ def test_a_resume_changes_only_what_may_change(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_driver_that_sees_another_storage_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record_submission(tmp_path / "here", "birds", DEAD, "search", {})
+    record_submission(tmp_path / "here", "birds", DEAD, "search", SearchSettings(), {})
     said = refusal(["submitted", "birds", "1", "--storage", str(tmp_path / "there")], capsys)
     assert "sees another storage than the one that birds was submitted from" in said
 
@@ -156,7 +157,7 @@ def test_without_its_cluster_the_storage_tells_what_was_submitted(
 ) -> None:
     store: ObjectStore | None = request.getfixturevalue("object_store") if kind == "object store" else None
     storage = RemotePath(store.uri("submitted")) if store else tmp_path
-    records = [record_submission(storage, "birds", DEAD, "search", {"epochs": 7}) for _ in range(3)]
+    records = [record_submission(storage, "birds", DEAD, "search", SearchSettings(), {"epochs": 7}) for _ in range(3)]
     assert [record.number for record in records] == [1, 2, 3]
     delete_submission(storage, records[-1])
     assert latest_submission(storage, "birds") == records[1]

@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.jobs_cluster import JobsCluster
 from tests.support.own_plugins import PARTS_SOURCE
+from tests.support.patience import PATIENCE_SECONDS
 from tune_mentormix.experiment.experiment import read_experiment
 
-PATIENCE_SECONDS = 400.0
 SOURCE = (
     """
 import numpy as np

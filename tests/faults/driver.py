@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support.patience import PATIENCE_SECONDS
 from tune_mentormix.storage.journal import JOURNAL_FILE, read_events
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE_SECONDS = 180.0
 
 
 class Driver:

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.worker_processes import worker_processes
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import DONE, INTERRUPTED
@@ -30,7 +31,6 @@ SEARCH = {
     **{"noise": 0.4, "validation_fraction": 0.2, "max_images": 800},
     **{"epochs": 12, "num_samples": 4, "checkpoint_every": 2, "max_concurrent": 1},
 }
-PATIENCE_SECONDS = 120
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

@@ -162,7 +162,7 @@ def test_nothing_is_created_where_a_worker_cannot_use_the_network(
 def test_the_service_takes_no_plug_in(asked: dict[str, object]) -> None:
     server = ServerSettings()
     with pytest.raises(NotAllowedError, match=r"^\w+ [\w.]+:\w+ is a plug-in: the service runs no code but its own$"):
-        admit({"name": "own", **asked}, server)
+        admit({"name": "own", **asked}, "ann", server)
 
 
 def test_the_service_resumes_no_search_with_a_plug_in(tmp_path: Path) -> None:

@@ -19,7 +19,18 @@ from tune_mentormix.service.auth import Principal, Tokens
 from tune_mentormix.service.settings import ServerSettings
 from tune_mentormix.storage.paths import Location
 
-READ, RUN = "r" * 32, "w" * 32  # tokens
+READ, RUN, STRANGER, ADMIN = "r" * 32, "w" * 32, "s" * 32, "a" * 32  # tokens
+RUNNER = "runner"  # the owner of the searches and of the token RUN
+
+
+TOKENS = Tokens(
+    [
+        (Principal("reader", "read"), READ),
+        (Principal(RUNNER, "run"), RUN),
+        (Principal("stranger", "run"), STRANGER),
+        (Principal("boss", "admin"), ADMIN),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -58,8 +69,8 @@ def simulated_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three searches, which tests only read."""
     storage = tmp_path_factory.mktemp("served")
     failures = SimulatedFailures({1: "the loss became NaN", 2: "<script>alert(1)</script>"})
-    simulate_search(storage, "birds", 12, failures=failures)
-    simulate_search(storage, "cut", 6, failures=SimulatedFailures({}, unfinished=(4,)))
+    simulate_search(storage, "birds", 12, failures=failures, owner=RUNNER)
+    simulate_search(storage, "cut", 6, failures=SimulatedFailures({}, unfinished=(4,)), owner=RUNNER)
     damaged = storage / "damaged"
     damaged.mkdir()
     (damaged / "search.yaml").write_text("format: 1\nnum_samples: 2\n")
@@ -78,8 +89,7 @@ def serve(simulated_storage: Path) -> Iterator[Serve]:
     def start(storage: Location | None = None, cluster: ClusterJobs | None = None, **settings: object) -> Served:
         jobs = InMemoryJobs()
         chosen = ServerSettings.model_validate({"storage": storage or simulated_storage, "burst": 10_000} | settings)
-        tokens = Tokens([(Principal("reader", "read"), READ), (Principal("runner", "run"), RUN)])
-        client = TestClient(make_app(chosen, tokens, cluster or jobs), raise_server_exceptions=True)
+        client = TestClient(make_app(chosen, TOKENS, cluster or jobs), raise_server_exceptions=True)
         client.__enter__()
         clients.append(client)
         return Served(client, jobs, storage or simulated_storage)

@@ -13,11 +13,13 @@ import pytest
 from tests.service.conftest import READ, Serve, sign_in
 from tune_mentormix.cluster.jobs import Job, StateOf, stored_state
 from tune_mentormix.cluster.submissions import record_submission
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.service import jobs as service_jobs
 from tune_mentormix.service.admission import NotAllowedError
 from tune_mentormix.service.experiments import ExperimentCache
 from tune_mentormix.service.jobs import JobQueue, KnownJobs
+from tune_mentormix.service.settings import ServerSettings
 
 HTML = {"Accept": "text/html"}
 
@@ -28,7 +30,7 @@ def test_searches_are_listed_with_what_the_storage_knows_where_the_cluster_is_go
     storage = tmp_path / "results"
     shutil.copytree(simulated_storage / "cut", storage / "cut")
     for name in ("cut", "lost"):
-        record_submission(storage, name, "http://head:8265", "search", {})
+        record_submission(storage, name, "http://head:8265", "search", SearchSettings(), {})
     served = serve(storage)
 
     def gone(state_of: StateOf = stored_state) -> Sequence[Job]:
@@ -66,9 +68,9 @@ def test_a_cluster_that_hangs_delays_a_page_once_and_a_little(serve: Serve, monk
 
 
 def test_without_a_cluster_searches_can_be_looked_at_only(tmp_path: Path) -> None:
-    jobs = JobQueue(None, ExperimentCache(tmp_path), max_jobs=8)
+    jobs = JobQueue(None, ExperimentCache(tmp_path), ServerSettings())
     assert jobs.known() == KnownJobs([], None)
-    for ask in (lambda: jobs.stop("a"), lambda: jobs.resume("a", {}), lambda: jobs.logs("a")):
+    for ask in (lambda: jobs.stop("a"), lambda: jobs.resume(SearchSettings(name="a"), {}), lambda: jobs.logs("a")):
         with pytest.raises(RequestError, match="has no cluster: set `address`") as refused:
             ask()
         assert not isinstance(refused.value, NotAllowedError)

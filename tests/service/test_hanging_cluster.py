@@ -16,6 +16,7 @@ from tests.support.stand_in_head import StandInHead
 from tune_mentormix.cluster import jobs_api
 from tune_mentormix.cluster.jobs import ClusterJobs, Job, StateOf, stored_state
 from tune_mentormix.cluster.submissions import latest_submission, record_submission, submitted_names
+from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.service import jobs as service_jobs
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ MORE_THAN_THREADS = 60  # that a server has for requests
 def served(serve: Serve, head: StandInHead, simulated_storage: Path, tmp_path: Path) -> Served:
     """A service that talked to its cluster before."""
     shutil.copytree(simulated_storage / "cut", tmp_path / "cut")
-    submission = record_submission(tmp_path, "cut", head.address, "search", {})
+    submission = record_submission(tmp_path, "cut", head.address, "search", SearchSettings(), {})
     head.add(submission.submission_id, "RUNNING", {})
     served = serve(tmp_path, ClusterJobs(head.address, tmp_path))
     assert served.get("/api/v1/jobs").json()["trouble"] is None

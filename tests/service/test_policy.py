@@ -26,7 +26,9 @@ SERVER = ServerSettings.model_validate(
 
 
 def test_what_is_allowed_is_bounded_and_goes_to_the_servers_storage() -> None:
-    settings = admit({"name": "a", "dataset": "folder", "data_dir": "/data/birds", "num_samples": "50"}, SERVER)
+    settings = admit(
+        {"name": "a", "dataset": "folder", "data_dir": "/data/birds", "num_samples": "50"}, "ann", SERVER
+    )
     assert (settings.num_samples, settings.max_concurrent, settings.time_budget) == (50, 4, 7200.0)
     assert str(settings.storage) == "/shared/results"
     assert settings.address is None
@@ -68,13 +70,13 @@ def test_what_is_allowed_is_bounded_and_goes_to_the_servers_storage() -> None:
 )
 def test_what_is_not_allowed_is_refused_in_words(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(NotAllowedError) as refused:
-        admit({"name": "a"} | wrong, SERVER)
+        admit({"name": "a"} | wrong, "ann", SERVER)
     assert said in str(refused.value)
 
 
 def test_a_resume_is_bounded_like_a_new_search(simulated_storage: Path) -> None:
     experiment = read_experiment(simulated_storage, "birds")
-    assert admit_changes(experiment, {"num_samples": 40}, SERVER) == {
+    assert admit_changes(experiment, {"num_samples": 40}, SERVER)[1] == {
         "num_samples": 40,
         "max_concurrent": 4,
         "time_budget": 7200.0,
@@ -93,22 +95,22 @@ def test_a_resume_is_bounded_like_a_new_search(simulated_storage: Path) -> None:
 @pytest.mark.parametrize("most", [0.0, 0.25])
 def test_a_fraction_of_a_gpu_is_the_maximum_where_a_search_sets_none(most: float, simulated_storage: Path) -> None:
     server = SERVER.model_copy(update={"max_gpus_per_trial": most})
-    assert admit({"name": "a"}, server).gpus_per_trial == most
+    assert admit({"name": "a"}, "ann", server).gpus_per_trial == most
     experiment = read_experiment(simulated_storage, "birds")
     assert experiment.settings.gpus_per_trial is None
-    assert admit_changes(experiment, {"num_samples": 40}, server)["gpus_per_trial"] == most
+    assert admit_changes(experiment, {"num_samples": 40}, server)[1]["gpus_per_trial"] == most
     with pytest.raises(NotAllowedError, match="gpus_per_trial must be at most"):
         admit_changes(experiment, {"gpus_per_trial": 0.5}, server)
-    assert admit({"name": "a", "gpus_per_trial": 0}, server).gpus_per_trial == 0
-    assert admit({"name": "a"}, SERVER).gpus_per_trial is None, "a whole one is what it would get"
+    assert admit({"name": "a", "gpus_per_trial": 0}, "ann", server).gpus_per_trial == 0
+    assert admit({"name": "a"}, "ann", SERVER).gpus_per_trial is None, "a whole one is what it would get"
 
 
 def test_a_device_is_admitted_if_the_server_has_it_for_trials() -> None:
     none = SERVER.model_copy(update={"max_gpus_per_trial": 0})
-    assert admit({"name": "a", "device": "cuda"}, SERVER).device == "cuda"
-    assert admit({"name": "a", "device": "cpu"}, none).gpus_per_trial is None, "no GPU is what it takes anyway"
+    assert admit({"name": "a", "device": "cuda"}, "ann", SERVER).device == "cuda"
+    assert admit({"name": "a", "device": "cpu"}, "ann", none).gpus_per_trial is None, "no GPU is what it takes anyway"
     with pytest.raises(NotAllowedError, match=r"^device must be auto or cpu here, got cuda$"):
-        admit({"name": "a", "device": "cuda"}, none)
+        admit({"name": "a", "device": "cuda"}, "ann", none)
 
 
 def test_a_search_begun_elsewhere_on_other_data_is_not_gone_on_with(simulated_storage: Path) -> None:

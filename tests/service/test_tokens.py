@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_a_file_and_the_environment_name_owners_and_roles(tmp_path: Path) -> Non
     tokens = read_tokens(file, {"TUNE_MENTORMIX_READ_TOKEN": "e" * 30})
     assert tokens.principal(TOKEN) == Principal("alice", "run")
     assert tokens.principal("b" * 30) == Principal("bob", "read")
-    assert tokens.principal("e" * 30) == Principal("read-environment", "read")
+    assert tokens.principal("e" * 30) == Principal(getpass.getuser(), "read")
     assert tokens.principal("") is None
     assert tokens.principal(TOKEN[:-1]) is None
 
@@ -37,7 +38,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> No
         read_tokens(tokens_file(tmp_path, f"run alice {TOKEN}\n", mode), {})
 
 
-@pytest.mark.parametrize("line", ["run alice short", f"admin alice {TOKEN}", f"run {TOKEN}", f"run a b {TOKEN}"])
+@pytest.mark.parametrize("line", ["run alice short", f"owner alice {TOKEN}", f"run {TOKEN}", f"run a b {TOKEN}"])
 def test_a_wrong_line_is_named_without_its_token(tmp_path: Path, line: str) -> None:
     with pytest.raises(RequestError) as refused:
         read_tokens(tokens_file(tmp_path, line + "\n"), {})
@@ -50,7 +51,8 @@ def test_made_tokens_are_the_owners_alone_and_stay(tmp_path: Path) -> None:
     make_tokens(file)
     assert file.stat().st_mode & 0o777 == 0o600
     written = file.read_text()
-    assert len(read_tokens(file, {})) == 2
+    principals = [read_tokens(file, {}).principal(line.split()[2]) for line in written.splitlines()[1:]]
+    assert principals == [Principal(getpass.getuser(), role) for role in ("read", "run", "admin")]
     make_tokens(file)
     assert file.read_text() == written
 
@@ -59,13 +61,13 @@ def test_made_tokens_are_the_owners_alone_and_stay(tmp_path: Path) -> None:
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A user without tokens."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    for role in ("READ", "RUN"):
+    for role in ("READ", "RUN", "ADMIN"):
         monkeypatch.delenv(f"TUNE_MENTORMIX_{role}_TOKEN", raising=False)
     return tmp_path
 
 
 def test_on_loopback_tokens_are_made_where_there_are_none(nobody: Path) -> None:
-    assert len(load_tokens(BindAddress("127.0.0.1", 1), None)) == 2
+    assert len(load_tokens(BindAddress("127.0.0.1", 1), None)) == 3
     assert (nobody / ".config/tune-mentormix/tokens").exists()
 
 

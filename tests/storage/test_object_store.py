@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.object_store import ObjectStore
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.searches import SMALL
 from tune_mentormix.cli.app import run
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
@@ -27,7 +28,6 @@ pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[2]
 KILLED_AFTER, OUTAGE_AFTER = 7, 12  # reports
 OUTAGE_SECONDS = 2.0
-PATIENCE_SECONDS = 120
 
 
 def kill_after(reports: int, command: list[str], journal: RemotePath) -> None:

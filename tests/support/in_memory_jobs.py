@@ -24,7 +24,7 @@ class InMemoryJobs(ClusterJobs):
         if settings.name in self.known:
             raise RequestError(f"{settings.name} exists already; choose another --name")
         self.submitted.append(settings)
-        return self._begin(settings.name)
+        return self._begin(settings.name, settings.owner)
 
     def resume(self, name: str, changes: dict[str, Any]) -> Job:
         self.changes.append((name, changes))
@@ -43,6 +43,11 @@ class InMemoryJobs(ClusterJobs):
             raise RequestError(f"{name} was never submitted")
         return f"the log of {name}\n"
 
-    def _begin(self, name: str) -> Job:
-        self.known[name] = Job(name, f"{name}-1", "pending", time.time(), None, "", alive=True)
+    def owner(self, name: str) -> str | None:
+        if name not in self.known:
+            raise RequestError(f"{name} was never submitted")
+        return self.known[name].owner
+
+    def _begin(self, name: str, owner: str | None = None) -> Job:
+        self.known[name] = Job(name, f"{name}-1", "pending", time.time(), None, "", alive=True, owner=owner)
         return self.known[name]

@@ -18,9 +18,10 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tests.support.patience import PATIENCE_SECONDS
+
 REPOSITORY = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
-START_SECONDS = 180.0  # of a busy machine
 OBJECT_STORE_BYTES = 80_000_000
 QUIET_PORTS = range(20_000, 32_000)  # Ray's workers take lower ones, outgoing connections higher ones
 
@@ -118,7 +119,7 @@ class JobsCluster:
             )
 
     def _wait_until_jobs_run(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             assert self._processes[0].poll() is None, (self._folders[-1] / "output").read_text()
             try:

@@ -16,8 +16,8 @@ import httpx2 as httpx
 import psutil
 
 from tests.service.conftest import READ, RUN, bearer
+from tests.support.patience import PATIENCE_SECONDS
 
-START_SECONDS = 30.0
 _CODE = """
 import json, sys, uvicorn
 from tests.support.in_memory_jobs import InMemoryJobs
@@ -70,7 +70,7 @@ def served_process(storage: Path, log: Path, **settings: object) -> Iterator[Ser
 
 
 def _wait_for(served: ServedProcess, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         assert process.poll() is None, "the service ended"
         try:

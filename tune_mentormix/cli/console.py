@@ -149,9 +149,10 @@ def print_list(experiments: list[Experiment], unreadable: dict[str, str], storag
         if counts["failed"]:
             trials += f", {counts['failed']} failed"
         state = state_in_words(experiment)
-        rows.append((experiment.name, started, state, trials, accuracy, experiment.labels_kind, on_clean))
-    rows += [(name, NOTHING, "unreadable", *[NOTHING] * 4) for name in unreadable]
-    print_table(("name", "started", "state", "trials", "best", "labels", "best, on clean labels"), rows)
+        owner = experiment.settings.owner or NOTHING
+        rows.append((experiment.name, owner, started, state, trials, accuracy, experiment.labels_kind, on_clean))
+    rows += [(name, NOTHING, NOTHING, "unreadable", *[NOTHING] * 4) for name in unreadable]
+    print_table(("name", "owner", "started", "state", "trials", "best", "labels", "best, on clean labels"), rows)
     print_unreadable(unreadable)
 
 

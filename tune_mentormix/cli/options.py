@@ -40,7 +40,17 @@ PANELS = {  # the settings that have an option, in the order of --help; all othe
         *("validation_fraction", "validation_labels", "clean_validation", "verified", "data_seed", "cache_dir"),
     ),
     "Method": ("network", "preset", "epochs", "precision", "seed"),
-    "Search": ("name", "space", "start_from", "metric", "sampler", "scheduler", "grace_period", "reduction_factor"),
+    "Search": (
+        "name",
+        "owner",
+        "space",
+        "start_from",
+        "metric",
+        "sampler",
+        "scheduler",
+        "grace_period",
+        "reduction_factor",
+    ),
     "Budget": ("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
     "Resources": (
         *("cpus_per_trial", "gpus_per_trial", "device", "max_concurrent", "checkpoint_every", "max_restarts"),

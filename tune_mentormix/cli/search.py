@@ -182,10 +182,16 @@ def trials(
             console.stdout.print(note)
 
 
-@app.with_examples("list", "list --storage s3://bucket/folder --json", name="list")
-def list_(storage: Storage = STORAGE, as_json: AsJson = False) -> None:
+@app.with_examples("list", "list --owner ann", "list --storage s3://bucket/folder --json", name="list")
+def list_(
+    owner: Annotated[str | None, option("Only the searches of this owner.", metavar="<name>")] = None,
+    storage: Storage = STORAGE,
+    as_json: AsJson = False,
+) -> None:
     """Show all searches of a storage folder, the newest first."""
     found, unreadable = list_experiments(storage)
+    if owner is not None:
+        found, unreadable = [each for each in found if each.settings.owner == owner], {}
     found.sort(key=lambda experiment: experiment.provenance.started, reverse=True)
     if as_json:
         listed = [search_status(experiment).model_dump(exclude={"settings"}) for experiment in found]

@@ -27,7 +27,7 @@ from tune_mentormix.cluster.submissions import (
     record_submission,
     submitted_names,
 )
-from tune_mentormix.config.settings import ENVIRONMENT, SearchSettings, default_name, with_storage
+from tune_mentormix.config.settings import ENVIRONMENT, SearchSettings, default_name, default_owner, with_storage
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.create import changed_settings, resumed_settings
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, read_experiment
@@ -61,6 +61,8 @@ class Job:
     ended: float | None  # where Ray remembers it
     message: str  # why it failed or cannot be read, else empty
     alive: bool  # whether it runs, or waits on the cluster to be run
+    owner: str | None = None  # of the search
+    gpus: float = 0.0  # at most, of all its trials together
 
 
 def stored_state(storage: Location, name: str) -> SearchState | None:
@@ -112,8 +114,9 @@ class ClusterJobs:
         if path.exists():
             resume = self.command(f"resume {name} --submit")
             raise RequestError(f"{path} exists already; choose another --name, or resume it: {resume}")
-        sent = settings.model_copy(update={"name": name, "storage": self.storage, "address": None})
-        return self._send(name, "search", sent.model_dump(mode="json"), _code_of_plugins(sent))
+        owner = settings.owner or default_owner()
+        sent = settings.model_copy(update={"name": name, "owner": owner, "storage": self.storage, "address": None})
+        return self._send(name, sent, "search", sent.model_dump(mode="json"))
 
     def resume(self, name: str, changes: dict[str, Any]) -> Job:
         """Resumes a search, however it ended, with changed settings; one whose driver never started is sent again.
@@ -124,13 +127,13 @@ class ClusterJobs:
         if has_file(path / SEARCH_FILE):
             experiment = read_experiment(self.storage, name)
             Lease(path).check_free()
-            resumed_settings(experiment, self.storage, changes)
-            return self._send(name, "resume", changes, _code_of_plugins(experiment.settings), experiment.last_event)
+            settings = resumed_settings(experiment, self.storage, changes)
+            return self._send(name, settings, "resume", changes, experiment.last_event)
         submission = self._latest(name)
         if submission.action != "search":
             raise RequestError(f"{name} is gone from {self.storage}: submit it again")
         settings = changed_settings(submission.settings, changes)
-        return self._send(name, "search", settings.model_dump(mode="json"), _code_of_plugins(settings))
+        return self._send(name, settings, "search", settings.model_dump(mode="json"))
 
     def stop(self, name: str, wait: bool = True) -> None:
         """Interrupts a search so that it can be resumed, and waits until its driver has ended or was killed.
@@ -153,6 +156,10 @@ class ClusterJobs:
                 raise RequestError(f"{name} was asked to stop, and has not yet: look at it with: {logs}")
             time.sleep(POLL_SECONDS)
 
+    def owner(self, name: str) -> str | None:
+        """Returns the owner of a submitted search. Raises RequestError if it was never submitted."""
+        return self._latest(name).owner
+
     def jobs(self, state_of: StateOf = stored_state) -> list[Job]:
         """Returns every search that was submitted into the storage, by name. Raises ClusterError."""
         return recorded_jobs(self.storage, state_of, self._known_jobs())
@@ -171,10 +178,12 @@ class ClusterJobs:
                 yield lines
 
     def _send(
-        self, name: str, action: Action, settings: dict[str, Any], code: Sequence[Path], last_event: float = 0.0
+        self, name: str, settings: SearchSettings, action: Action, recorded: dict[str, Any], last_event: float = 0.0
     ) -> Job:
+        """Sends what runs with these settings, of which all or the changed ones are recorded."""
+        code = _code_of_plugins(settings)
         self._check_inactive(name, last_event)
-        submission = record_submission(self.storage, name, self.address, action, settings)
+        submission = record_submission(self.storage, name, self.address, action, settings, recorded)
         try:
             self._submit_job(submission, code)
         except NoAnswerError:
@@ -182,7 +191,7 @@ class ClusterJobs:
         except BaseException:
             delete_submission(self.storage, submission)
             raise
-        return Job(name, submission.submission_id, "pending", submission.submitted, None, "", alive=True)
+        return replace(_job(submission, None, None), state="pending", alive=True)
 
     def _submit_job(self, submission: Submission, code: Sequence[Path]) -> None:
         record = ["submitted", submission.name, str(submission.number), "--storage", str(self.storage)]
@@ -316,7 +325,17 @@ def _job(submission: Submission, stored: SearchState | None, known: JobDetails |
     state = _state(stored or "interrupted", known)
     message = _reason(known.message) if known and state == "failed" else ""
     alive = state == "running" or (known is not None and known.status in ACTIVE)
-    return Job(submission.name, submission.submission_id, state, submission.submitted, ended, message, alive)
+    return Job(
+        submission.name,
+        submission.submission_id,
+        state,
+        submission.submitted,
+        ended,
+        message,
+        alive,
+        submission.owner,
+        submission.gpus,
+    )
 
 
 def _state(state: SearchState, known: JobDetails | None) -> JobState:

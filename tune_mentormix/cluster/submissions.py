@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trainables.errors import describe_value, one_line
-from tune_mentormix.config.settings import FORMAT
+from tune_mentormix.config.settings import FORMAT, SearchSettings
 from tune_mentormix.config.settings_file import refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import experiment_path
@@ -36,13 +36,17 @@ class Submission(BaseModel):
     submitted: float  # Unix seconds
     address: str  # of the cluster's Jobs API
     action: Action
+    owner: str | None = None  # of the search
+    gpus: float = 0.0  # at most, of all its trials together
     settings: dict[str, Any]  # of a search all of them, of a resume those that it changes
 
 
 def record_submission(
-    storage: Location, name: str, address: str, action: Action, settings: dict[str, Any]
+    storage: Location, name: str, address: str, action: Action, settings: SearchSettings, recorded: dict[str, Any]
 ) -> Submission:
     """Writes the record of what is about to be sent; on a disk, only one process can take a number.
+
+    The search will run with `settings`, of which `recorded` are those that its driver reads.
 
     Raises RequestError if another process submits the same name at this moment, or the storage cannot be written.
     """
@@ -54,7 +58,9 @@ def record_submission(
         submitted=time.time(),
         address=address,
         action=action,
-        settings=settings,
+        owner=settings.owner,
+        gpus=settings.most_gpus(),
+        settings=recorded,
     )
     path = _path(storage, name, number)
     try:

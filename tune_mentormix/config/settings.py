@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import shlex
@@ -44,6 +45,7 @@ from tune_mentormix.config.validation import describe
 from tune_mentormix.storage.paths import Location, as_location
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+OWNER_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}"  # a user name, or an e-mail address
 FORMAT = 1  # of search.yaml, the journal and exported configurations; a newer one is refused
 BUDGETS = ("time_budget", "epoch_budget", "patience")  # of the search, not of what is trained after it
 # What may change between two runs of one search, besides the cluster that it runs on.
@@ -55,7 +57,7 @@ RESUMABLE = (
 CHANGEABLE = frozenset(
     (
         *RESUMABLE,
-        *("name", "storage", "address", "tracker", "checkpoint_every", "max_restarts"),
+        *("name", "owner", "storage", "address", "tracker", "checkpoint_every", "max_restarts"),
         *("data_dir", "labels_file", "clean_validation", "verified", "cache_dir", "start_from"),
     )
 )
@@ -98,6 +100,15 @@ def check_name(name: str) -> str:
     if not re.fullmatch(NAME_PATTERN, name):
         raise ValueError(f"must be up to 64 letters, digits and '._-', the first a letter or a digit, got {name!r}")
     return name
+
+
+def check_owner(owner: str | None) -> str | None:
+    """Returns a name that an owner can have. Raises ValueError for any other."""
+    if owner is not None and not re.fullmatch(OWNER_PATTERN, owner):
+        raise ValueError(
+            f"must be up to 64 letters, digits and '._@+-', the first a letter or a digit, got {owner!r}"
+        )
+    return owner
 
 
 Seconds = Annotated[
@@ -167,6 +178,11 @@ class SearchSettings(DataSettings):
     """Experiment name. Not set: the dataset and the time.
 
     Up to 64 letters, digits and `._-`, starting with a letter or a digit. It becomes the experiment's folder.
+    """
+    owner: Annotated[str | None, AfterValidator(check_owner)] = None
+    """Who the search belongs to. Not set: the user who starts it.
+
+    `list --owner NAME` shows an owner's searches; see [Who may do what](service.md#who-may-do-what).
     """
     space: str | dict[str, Any] = "default"
     """Search space: by name, or a YAML file.
@@ -347,6 +363,12 @@ class SearchSettings(DataSettings):
         """Returns the GPUs of one trial, once `gpus_per_trial` was decided."""
         return self.gpus_per_trial or 0.0
 
+    def most_gpus(self) -> float:
+        """Returns the largest number of GPUs that its trials may take at the same time."""
+        default = 0.0 if self.device in NO_RAY_GPU else 1.0
+        each = default if self.gpus_per_trial is None else self.gpus_per_trial
+        return each * min(self.max_concurrent or self.num_samples, self.num_samples)
+
     def threads(self) -> int:
         """Returns the number of threads that torch uses in a trial on a CPU."""
         return max(1, int(self.cpus_per_trial))
@@ -365,6 +387,15 @@ def default_name(settings: SearchSettings) -> str:
     """Returns the name of a search that was given none: the dataset and the time."""
     dataset = re.sub("[:/]", "-", settings.dataset).strip("_")  # of a plug-in, of hf/NAME
     return f"{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def default_owner() -> str | None:
+    """Returns the name of the user of this process; None where it has none, as in some containers."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        return None
+    return re.sub(r"[^A-Za-z0-9._@+-]", "-", name).lstrip("._@+-")[:64] or None
 
 
 def with_storage(words: str, storage: Location) -> str:

@@ -246,6 +246,7 @@ class Experiment:
             )
         return SearchStatus(
             name=self.name,
+            owner=self.settings.owner,
             state=state,
             waiting=self.waiting() if state == "running" else None,
             ended=self.ended,

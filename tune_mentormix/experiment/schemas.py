@@ -91,6 +91,8 @@ class SearchOverview(BaseModel):
     """One search, as `list` shows it."""
 
     name: str
+    owner: str | None = None
+    """None where an earlier version started it."""
     state: ListedState
     error: str | None = None
     """Why it cannot be read."""

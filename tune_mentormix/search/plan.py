@@ -23,7 +23,7 @@ from trainables.plugins import PluginKind, allow_plugins, is_plugin, within_time
 from trainables.settings import LIBRARY_PREFIXES, TrialSettings, metric_key
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import SearchSpace, resolve_space
-from tune_mentormix.config.settings import SearchSettings, default_name, with_storage
+from tune_mentormix.config.settings import SearchSettings, default_name, default_owner, with_storage
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError, how_to_install
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path
@@ -86,7 +86,9 @@ def new_request(settings: SearchSettings) -> SearchRequest:
         resume = with_storage(f"resume {path.name}", path.parent)
         raise RequestError(f"{path} exists already; choose another --name, or resume it: {resume}")
     check_new(path)
-    request = check_request(settings.model_copy(update={"name": path.name}))
+    request = check_request(
+        settings.model_copy(update={"name": path.name, "owner": settings.owner or default_owner()})
+    )
     start = settle_start(request.settings, request.space, request.dataset.fingerprint)
     request = replace(request, settings=start)
     _check_sizes(request)

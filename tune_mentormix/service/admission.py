@@ -77,8 +77,8 @@ class Field:
     step: str = "any"
 
 
-def admit(submitted: Mapping[str, Any], server: ServerSettings) -> SearchSettings:
-    """Returns the search that was asked for, bounded by what the server allows. Raises NotAllowedError."""
+def admit(submitted: Mapping[str, Any], owner: str, server: ServerSettings) -> SearchSettings:
+    """Returns the search that its owner asks for, bounded by what the server allows. Raises NotAllowedError."""
     for key in submitted:
         if key not in ALLOWED:
             known = f"{key} is the server's to set" if key in SearchSettings.model_fields else f"unknown key {key!r}"
@@ -89,22 +89,24 @@ def admit(submitted: Mapping[str, Any], server: ServerSettings) -> SearchSetting
     for key in ("trial", "space"):
         if isinstance(submitted.get(key), Mapping) and "weights" in submitted[key]:
             raise NotAllowedError("weights cannot be set through the service")
-    settings = _bounded(with_demonstration(dict(submitted)), server)
+    settings = _bounded(with_demonstration(dict(submitted)) | {"owner": owner}, server)
     _refuse_plugins(settings)
     return settings
 
 
-def admit_changes(experiment: Experiment, changes: Mapping[str, Any], server: ServerSettings) -> dict[str, Any]:
-    """Returns what a resume changes, with the bounds that the server sets. Raises NotAllowedError."""
+def admit_changes(
+    experiment: Experiment, changes: Mapping[str, Any], server: ServerSettings
+) -> tuple[SearchSettings, dict[str, Any]]:
+    """Returns the settings of a resumed search, and which of them change, as allowed. Raises NotAllowedError."""
     for key in changes:
         if key not in RESUMABLE:
             raise NotAllowedError(f"{key} cannot change in a resume; these may: {', '.join(RESUMABLE)}")
     _refuse_plugins(experiment.settings)
     given = {key: value for key, value in changes.items() if value is not None}
     stored = experiment.settings.model_dump(mode="json", warnings=False)
-    settings = _bounded(stored | {"num_samples": experiment.num_samples} | given, server)
+    settings = _bounded(stored | {"name": experiment.name, "num_samples": experiment.num_samples} | given, server)
     chosen = {key: getattr(settings, key) for key in (*given, "gpus_per_trial", "max_concurrent", "time_budget")}
-    return {key: value for key, value in chosen.items() if value is not None}
+    return settings, {key: value for key, value in chosen.items() if value is not None}
 
 
 def search_schema(names: Iterable[str]) -> dict[str, Any]:

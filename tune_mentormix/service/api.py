@@ -23,7 +23,16 @@ from tune_mentormix.results.summary import search_overview, search_status
 from tune_mentormix.service import schemas
 from tune_mentormix.service.admission import ALLOWED, admit, admit_changes, search_schema
 from tune_mentormix.service.artifacts import Kind
-from tune_mentormix.service.dependencies import Service, Shared, authorize, json_body, read_body, require_bearer
+from tune_mentormix.service.dependencies import (
+    Authenticated,
+    Service,
+    Shared,
+    authorize,
+    check_owner,
+    json_body,
+    read_body,
+    require_bearer,
+)
 from tune_mentormix.service.experiments import NotFoundError, Snapshot
 from tune_mentormix.service.jobs import KnownJobs
 from tune_mentormix.service.sse import EventStream
@@ -39,6 +48,7 @@ PROGRESS: dict[str, Any] = {  # what event streams show of a search's status
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
 
 Name = Annotated[str, PathParameter(pattern=f"^{NAME_PATTERN}$", description="The experiment's name.")]
+Owner = Annotated[str, Query(max_length=64, description="Only the searches of this owner.")]
 Limit = Annotated[int, Field(ge=1, le=1_000, description="How many at most.")]
 Offset = Annotated[int, Field(ge=0, le=1_000_000_000, description="How many to leave out first.")]
 JsonBody = Annotated[dict[str, Any], Depends(json_body)]
@@ -100,9 +110,11 @@ class TrialPageQuery(TrialQuery):
 
 
 @router.get("/experiments")
-def list_searches(service: Shared, limit: Limit = 100, offset: Offset = 0) -> schemas.SearchList:
-    """All searches, by name."""
-    found = service.experiments.snapshots()
+def list_searches(
+    service: Shared, owner: Owner | None = None, limit: Limit = 100, offset: Offset = 0
+) -> schemas.SearchList:
+    """All searches, or those of an owner, by name."""
+    found = service.experiments.snapshots(owner)
     shown = [snapshot.status for snapshot in found[offset : offset + limit]]
     return schemas.SearchList(total=len(found), experiments=shown)
 
@@ -214,25 +226,27 @@ def logs(service: Shared, name: Name) -> PlainTextResponse:
 
 
 @changes.post("/experiments", status_code=202, openapi_extra=_json_body("Submission", ALLOWED))
-def submit(service: Shared, settings: JsonBody) -> schemas.Accepted:
-    """Starts a search on the cluster."""
-    job = service.jobs.submit(admit(settings, service.server))
+def submit(service: Shared, principal: Authenticated, settings: JsonBody) -> schemas.Accepted:
+    """Starts a search on the cluster; it belongs to the owner of the token."""
+    job = service.jobs.submit(admit(settings, principal.owner, service.server))
     return schemas.Accepted(name=job.name, state=job.state)
 
 
 @changes.post("/experiments/{name}/stop", status_code=202)
-def stop(service: Shared, name: Name) -> schemas.Accepted:
+def stop(service: Shared, principal: Authenticated, name: Name) -> schemas.Accepted:
     """Interrupts a search cleanly; it can be resumed."""
+    check_owner(service, principal, name)
     service.jobs.stop(name)
     return schemas.Accepted(name=name, state="stopping")
 
 
 @changes.post("/experiments/{name}/resume", status_code=202, openapi_extra=_json_body("Changes", RESUMABLE))
-def resume(service: Shared, name: Name, settings: JsonBody) -> schemas.Accepted:
+def resume(service: Shared, principal: Authenticated, name: Name, settings: JsonBody) -> schemas.Accepted:
     """Resumes a search, or extends a finished one."""
+    check_owner(service, principal, name)
     with service.experiments.open(name) as cached:
-        changes = admit_changes(cached.experiment, settings, service.server)
-    job = service.jobs.resume(name, changes)
+        resumed, changes = admit_changes(cached.experiment, settings, service.server)
+    job = service.jobs.resume(resumed, changes)
     return schemas.Accepted(name=job.name, state=job.state)
 
 

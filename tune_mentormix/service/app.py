@@ -42,7 +42,7 @@ def make_app(server: ServerSettings, tokens: Tokens, cluster: ClusterJobs | None
         server=server,
         tokens=tokens,
         experiments=experiments,
-        jobs=JobQueue(cluster, experiments, server.max_jobs),
+        jobs=JobQueue(cluster, experiments, server),
         sessions=Sessions(server.session_time),
         broadcaster=Broadcaster(server.max_streams),
         artifacts=Artifacts(server.storage),

@@ -1,4 +1,4 @@
-"""Authentication: tokens of two roles, browser sessions, and rate limits.
+"""Authentication: tokens of three roles, browser sessions, and rate limits.
 
 Tokens come from a file that only its owner can read, or from the environment. They are kept as digests and compared
 in constant time; no message, log line or page holds one.
@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from cachetools import TTLCache
 from limits import RateLimitItemPerSecond
@@ -26,23 +26,33 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from trainables.errors import one_line
+from tune_mentormix.config.settings import OWNER_PATTERN, default_owner
 from tune_mentormix.errors import RequestError
 
-Role = Literal["read", "run"]  # run may read, too
+Role = Literal["read", "run", "admin"]  # each may do what those before it may
 MIN_TOKEN_LENGTH = 24  # characters
 MAX_SESSIONS = 1_000  # of one server; the oldest is signed out for one more
 DEFAULT_FILE = Path("~/.config/tune-mentormix/tokens")
 COOKIE = "session"
 IPV6_SITE_BITS = 64  # within such a network, anybody takes any address
-_LINE = re.compile(r"(?P<role>read|run)\s+(?P<owner>[A-Za-z0-9._-]{1,40})\s+(?P<token>\S+)")
+_LINE = re.compile(rf"(?P<role>{'|'.join(get_args(Role))})\s+(?P<owner>{OWNER_PATTERN})\s+(?P<token>\S+)")
 
 
 @dataclass(frozen=True)
 class Principal:
-    """The owner of a token, who sends a request: a name, for logs and limits, and a role."""
+    """The owner of a token, who sends a request: a name, which searches, logs and limits have too, and a role."""
 
     owner: str
     role: Role
+
+    @property
+    def may_run(self) -> bool:
+        """Whether it may start searches."""
+        return self.role != "read"
+
+    def may_change(self, owner: str | None) -> bool:
+        """Tells whether it may stop, resume and delete the searches of this owner; None where it is not known."""
+        return self.role == "admin" or (self.may_run and owner == self.owner)
 
 
 class Tokens:
@@ -140,7 +150,7 @@ def _site(address: str) -> str:
 
 
 def read_tokens(file: Path | None, environment: Mapping[str, str]) -> Tokens:
-    """Reads the tokens of a file, if one is given, and of the environment.
+    """Reads the tokens of a file, if one is given, and of the environment, whose owner is the user of this process.
 
     Raises RequestError if the file is missing, others may read it, or a token is too short; the token is not shown.
     """
@@ -148,14 +158,15 @@ def read_tokens(file: Path | None, environment: Mapping[str, str]) -> Tokens:
     for role in get_args(Role):
         name = f"TUNE_MENTORMIX_{role.upper()}_TOKEN"
         if environment.get(name):
-            tokens.append((Principal(f"{role}-environment", role), _long_enough(environment[name], name)))
+            owner = default_owner() or f"{role}-environment"
+            tokens.append((Principal(owner, role), _long_enough(environment[name], name)))
     return Tokens(tokens)
 
 
 def make_tokens(file: Path) -> None:
-    """Writes a file with one new token of each role, readable for its owner only; an existing file stays."""
+    """Writes a file with one new token of each role for this user, who alone can read it; an existing file stays."""
     text = "# role  owner  token\n" + "".join(
-        f"{role} {role}-default {secrets.token_urlsafe(32)}\n" for role in get_args(Role)
+        f"{role} {default_owner() or f'{role}-default'} {secrets.token_urlsafe(32)}\n" for role in get_args(Role)
     )
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -185,8 +196,8 @@ def _file_tokens(file: Path) -> list[tuple[Principal, str]]:
             continue
         place, match = f"{file}, line {number}", _LINE.fullmatch(line.strip())
         if not match:
-            raise RequestError(f"{place} must read `ROLE OWNER TOKEN`, with role read or run (--tokens)")
-        role: Role = "run" if match["role"] == "run" else "read"
+            raise RequestError(f"{place} must read `ROLE OWNER TOKEN`, with role read, run or admin (--tokens)")
+        role = cast("Role", match["role"])
         tokens.append((Principal(match["owner"], role), _long_enough(match["token"], place)))
     return tokens
 

@@ -1,7 +1,7 @@
 """Dependencies of routes: the parts of the service, who asks, and what was sent. Routers name the guards among them.
 
-Nothing is read from a request before its sender is known, a change takes the role `run`, and a browser's session
-changes things only through our own forms, each with its CSRF token.
+Nothing is read from a request before its sender is known, a change takes the role `run` or `admin`, and a browser's
+session changes things only through our own forms, each with its CSRF token.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from tune_mentormix.service.answer_logs import AnswerLogs
 from tune_mentormix.service.artifacts import Artifacts
 from tune_mentormix.service.auth import COOKIE, FailedLogins, Principal, RateLimiter, Session, Sessions, Tokens
-from tune_mentormix.service.experiments import ExperimentCache
+from tune_mentormix.service.experiments import ExperimentCache, NotFoundError
 from tune_mentormix.service.jobs import JobQueue
 from tune_mentormix.service.settings import ServerSettings
 from tune_mentormix.service.sse import Broadcaster
@@ -84,7 +84,7 @@ Authenticated = Annotated[Principal, Depends(authenticate)]
 
 async def authorize(request: Request, principal: Authenticated) -> None:
     """Raises HTTPException as `authenticate` does, and 403 for a change with a token that may read only."""
-    if request.method not in SAFE_METHODS and principal.role != "run":
+    if request.method not in SAFE_METHODS and not principal.may_run:
         raise HTTPException(403, READ_ONLY)
 
 
@@ -92,6 +92,18 @@ async def require_bearer(request: Request, _: Authenticated) -> None:
     """Raises HTTPException 403 for a browser's session: another site could use it."""
     if session_of(request):
         raise HTTPException(403, "changes through the API take a token: send Authorization: Bearer TOKEN")
+
+
+def check_owner(service: Service, principal: Principal, name: str) -> None:
+    """Raises HTTPException 403 if a search is another owner's and its sender no admin; else as a look at it does."""
+    try:
+        owner = service.experiments.snapshot(name).status.owner
+    except NotFoundError:
+        owner = service.jobs.owner(name)  # its driver has not started
+    if not principal.may_change(owner):
+        whose = f"belongs to {owner}" if owner else "has no owner on record"
+        needed = f"the token of {owner}, or one" if owner else "a token"
+        raise HTTPException(403, f"{name} {whose}: this takes {needed} with the role admin")
 
 
 def session_of(request: Request) -> Session | None:

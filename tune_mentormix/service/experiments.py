@@ -287,8 +287,8 @@ class ExperimentCache:
         with self.open(name):
             return self._snapshots[name].with_holder(self.holder(name))
 
-    def snapshots(self) -> list[Snapshot]:
-        """Returns those of all experiments, by name; one that cannot be read has the reason."""
+    def snapshots(self, owner: str | None = None) -> list[Snapshot]:
+        """Returns those of all experiments, or of an owner, by name; one that cannot be read has the reason."""
         found = []
         for name in self.names():
             try:
@@ -298,7 +298,7 @@ class ExperimentCache:
             except RequestError as error:
                 listed = unreadable_overview(name, str(error))
                 found.append(Snapshot(SearchSummary.model_validate(listed, from_attributes=True)))
-        return found
+        return [snapshot for snapshot in found if owner in (None, snapshot.status.owner)]
 
     def state(self, name: str) -> SearchState:
         """Returns the state of one experiment. Raises as `open` does."""

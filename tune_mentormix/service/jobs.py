@@ -18,6 +18,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.schemas import SearchState
 from tune_mentormix.service.experiments import ExperimentCache, NotFoundError
 from tune_mentormix.service.request_logging import LOGGER
+from tune_mentormix.service.settings import ServerSettings
 from tune_mentormix.storage.paths import Location, StorageError
 
 MAX_READS = 8  # requests that wait for the cluster at a time, so that others find a thread
@@ -38,11 +39,11 @@ class KnownJobs:
 class JobQueue:
     """Starts and stops searches on the cluster, and remembers its jobs for a moment."""
 
-    def __init__(self, cluster: ClusterJobs | None, experiments: ExperimentCache, max_jobs: int) -> None:
-        """Without a cluster nothing can be started or stopped; at most `max_jobs` searches run or wait at once."""
+    def __init__(self, cluster: ClusterJobs | None, experiments: ExperimentCache, quotas: ServerSettings) -> None:
+        """Without a cluster nothing can be started or stopped; with one, as much at once as the quotas allow."""
         self._cluster = cluster
         self._experiments = experiments
-        self._max_jobs = max_jobs
+        self._quotas = quotas
         self._reads = threading.BoundedSemaphore(MAX_READS)
         self._changes = threading.BoundedSemaphore(MAX_CHANGES)
         self._sending = threading.Lock()  # what was checked before a search is sent still holds when it is
@@ -56,14 +57,19 @@ class JobQueue:
         from tune_mentormix.config.search_space import resolve_space  # imports Optuna
 
         with self._slot(self._changes) as cluster, self._sending:
-            self._check_number_of_jobs(cluster)
+            self._check_quotas(cluster, settings)
             return cluster.submit(resolve_space(settings)[0])
 
-    def resume(self, name: str, changes: dict[str, Any]) -> Job:
-        """Resumes a search. Raises RequestError."""
+    def resume(self, settings: SearchSettings, changes: dict[str, Any]) -> Job:
+        """Resumes a search, which runs with these settings, changes among them. Raises RequestError."""
         with self._slot(self._changes) as cluster, self._sending:
-            self._check_number_of_jobs(cluster)
-            return cluster.resume(name, changes)
+            self._check_quotas(cluster, settings)
+            return cluster.resume(str(settings.name), changes)
+
+    def owner(self, name: str) -> str | None:
+        """Returns the owner of a submitted search. Raises RequestError if it was never submitted."""
+        with self._slot(self._reads) as cluster:
+            return cluster.owner(name)
 
     def stop(self, name: str) -> None:
         """Asks a search to stop, and does not wait for it. Raises RequestError if it does not run on the cluster."""
@@ -115,10 +121,25 @@ class JobQueue:
         except NotFoundError:
             return None
 
-    def _check_number_of_jobs(self, cluster: ClusterJobs) -> None:
-        alive = sum(job.alive for job in cluster.jobs(self._state_of))
-        if alive >= self._max_jobs:
-            raise RequestError(f"{alive} of at most {self._max_jobs} searches run or wait already: stop one first")
+    def _check_quotas(self, cluster: ClusterJobs, settings: SearchSettings) -> None:
+        alive = [job for job in cluster.jobs(self._state_of) if job.alive]
+        quotas, owner = self._quotas, settings.owner
+        if len(alive) >= quotas.max_jobs:
+            raise RequestError(
+                f"{len(alive)} of at most {quotas.max_jobs} searches run or wait already: stop one first"
+            )
+        own = [job for job in alive if job.owner == owner]
+        if quotas.max_jobs_per_owner is not None and len(own) >= quotas.max_jobs_per_owner:
+            raise RequestError(
+                f"{len(own)} of at most {quotas.max_jobs_per_owner} searches of {owner} run or wait already: "
+                "stop one first"
+            )
+        held, gpus = sum(job.gpus for job in own), settings.most_gpus()
+        if quotas.max_gpus_per_owner is not None and held + gpus > quotas.max_gpus_per_owner:
+            raise RequestError(
+                f"this search may take {gpus:g} GPUs at once and the others of {owner} take {held:g}, of at most "
+                f"{quotas.max_gpus_per_owner:g}: set max_concurrent lower, or stop one first"
+            )
 
     @contextmanager
     def _slot(self, slots: threading.BoundedSemaphore) -> Iterator[ClusterJobs]:

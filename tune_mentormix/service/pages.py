@@ -21,7 +21,16 @@ from tune_mentormix.service.admission import form_settings, resume_form, submit_
 from tune_mentormix.service.api import COLUMNS, Name, TrialQuery, progress_of, progress_of_all
 from tune_mentormix.service.artifacts import Kind
 from tune_mentormix.service.auth import COOKIE
-from tune_mentormix.service.dependencies import Form, OwnForm, Service, Shared, authorize, own_form, session_of
+from tune_mentormix.service.dependencies import (
+    Authenticated,
+    Form,
+    OwnForm,
+    Service,
+    Shared,
+    authorize,
+    own_form,
+    session_of,
+)
 from tune_mentormix.service.error_handlers import status_of
 from tune_mentormix.service.request_logging import log
 from tune_mentormix.storage.yaml_files import dump_yaml
@@ -59,7 +68,7 @@ class SearchPageQuery(TrialQuery):
 def render(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Returns a page for the user who asks."""
     session = session_of(request)
-    may_run = session is not None and session.principal.role == "run"
+    may_run = session is not None and session.principal.may_run
     text = _environment.get_template(template).render(session=session, may_run=may_run, **values)
     return HTMLResponse(text, status)
 
@@ -122,27 +131,38 @@ async def logout(request: Request, service: Shared) -> Response:
 
 
 @router.get("/")
-def searches(request: Request, service: Shared, flash: str = "", page: PageNumber = 1) -> Response:
-    """All searches."""
-    snapshots = service.experiments.snapshots()
+def searches(
+    request: Request, service: Shared, owner: api.Owner = "", flash: str = "", page: PageNumber = 1
+) -> Response:
+    """All searches, or those of an owner."""
+    everything = service.experiments.snapshots()
+    snapshots = [snapshot for snapshot in everything if owner in ("", snapshot.status.owner)]
     known = service.jobs.known()
-    names = {snapshot.status.name for snapshot in snapshots}
+    names = {snapshot.status.name for snapshot in everything}
     return render(
         request,
         "searches.html",
         searches=[snapshot.status for snapshot in snapshots[(page - 1) * ROWS : page * ROWS]],
         pages=(page, len(snapshots), ROWS),
-        waiting=[job for job in known.jobs if job.name not in names],
+        owner=owner,
+        owners=sorted({snapshot.status.owner for snapshot in everything if snapshot.status.owner}),
+        waiting=[job for job in known.jobs if job.name not in names and owner in ("", job.owner)],
         failed_jobs={job.name: job.message for job in known.jobs if job.state == "failed"},
         error=known.error,
         storage=str(service.server.storage),
-        now=progress_of_all(snapshots, known),
+        now=progress_of_all(everything, known),
         flash=FLASH_MESSAGES.get(flash),
     )
 
 
 @router.get("/searches/{name}")
-def search(request: Request, service: Shared, name: Name, query: Annotated[SearchPageQuery, Query()]) -> Response:
+def search(
+    request: Request,
+    service: Shared,
+    principal: Authenticated,
+    name: Name,
+    query: Annotated[SearchPageQuery, Query()],
+) -> Response:
     """One search."""
     job = next((job for job in service.jobs.known().jobs if job.name == name), None)
     now = progress_of(service, name)  # before: the page is at least as new
@@ -155,6 +175,7 @@ def search(request: Request, service: Shared, name: Name, query: Annotated[Searc
             request,
             "search.html",
             experiment=experiment,
+            may_change=principal.may_change(experiment.settings.owner),
             snapshot=cached.snapshot().with_holder(service.experiments.holder(name)),
             finding=summarize(experiment),
             job=job,
@@ -196,26 +217,26 @@ def submit_page(request: Request, service: Shared) -> Response:
 
 
 @forms.post("/submit")
-def submit(request: Request, service: Shared, form: OwnForm) -> Response:
+def submit(request: Request, service: Shared, principal: Authenticated, form: OwnForm) -> Response:
     """Sends the search; an error is shown above the form, which keeps what was entered."""
     try:
-        api.submit(service, form_settings(form))
+        api.submit(service, principal, form_settings(form))
     except RequestError as error:
         return _submit_page(request, service, form, str(error), status_of(error))
     return RedirectResponse("/?flash=submitted", 303)
 
 
 @forms.post("/searches/{name}/stop")
-def stop(service: Shared, name: Name) -> Response:
+def stop(service: Shared, principal: Authenticated, name: Name) -> Response:
     """Interrupts the search."""
-    api.stop(service, name)
+    api.stop(service, principal, name)
     return RedirectResponse(f"/searches/{name}?flash=stopping", 303)
 
 
 @forms.post("/searches/{name}/resume")
-def resume(service: Shared, name: Name, form: OwnForm) -> Response:
+def resume(service: Shared, principal: Authenticated, name: Name, form: OwnForm) -> Response:
     """Resumes the search."""
-    api.resume(service, name, form_settings(form))
+    api.resume(service, principal, name, form_settings(form))
     return RedirectResponse(f"/searches/{name}?flash=resumed", 303)
 
 

@@ -43,6 +43,8 @@ class ServerSettings(Settings):
     max_cpus_per_trial: Annotated[float, Field(gt=0)] = 8.0
     max_gpus_per_trial: Annotated[float, Field(ge=0)] = 1.0
     max_jobs: Count = 8  # searches that run or wait at once
+    max_jobs_per_owner: Count | None = None  # the same of one owner; None: as many as max_jobs
+    max_gpus_per_owner: Annotated[float, Field(ge=0)] | None = None  # of all trials of one owner's searches at once
     max_body: Count = 256_000  # bytes of a request
     max_streams: Count = 256  # event streams, all together
     requests_per_second: Rate = 20.0  # of one token, on average

@@ -36,7 +36,7 @@ PAGE_POLICY = (
 @router.get("/searches/{name}/verify")
 async def verify_page(request: Request, service: Shared, name: Name, principal: Authenticated) -> Response:
     """The page, which takes the role `run`: it picks the images, and keeps which they are."""
-    if principal.role != "run":
+    if not principal.may_run:
         raise HTTPException(403, READ_ONLY)
     response = await pages.artifact_page(request, service, "verify", name)
     session, path = session_of(request), getattr(response, "path", None)

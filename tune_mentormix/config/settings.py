@@ -129,7 +129,8 @@ def _at_most_one(gpus: float) -> float:
     return gpus
 
 
-def _list_of_one(value: Any) -> Any:
+def list_of_one(value: Any) -> Any:
+    """Returns a text as a list of it, and anything else as it is."""
     return [value] if isinstance(value, str) else value
 
 
@@ -271,7 +272,7 @@ class SearchSettings(DataSettings):
     """Epochs between checkpoints. Not set: a tenth of a trial."""
     max_restarts: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 3
     """Restarts of a trial whose worker died, without a new epoch in between."""
-    tracker: Annotated[list[TrackerName], BeforeValidator(_list_of_one)] = Field(default_factory=list)
+    tracker: Annotated[list[TrackerName], BeforeValidator(list_of_one)] = Field(default_factory=list)
     """Experiment tracker to write curves to, besides TensorBoard.
 
     `make install EXTRAS=wandb` or `EXTRAS=mlflow` installs it; its own environment variables configure it.

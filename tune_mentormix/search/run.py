@@ -24,6 +24,7 @@ from tune_mentormix.search.searcher import Run
 from tune_mentormix.search.stopper import Plateau
 from tune_mentormix.search.study import SearchStudy
 from tune_mentormix.search.tune_run import Progress, run_experiment
+from tune_mentormix.search.watching import Watch, watching
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location
@@ -36,14 +37,14 @@ def start_search(asked: SearchSettings | SearchRequest, progress: Progress, verb
     the search cannot run with these settings.
     """
     request = asked if isinstance(asked, SearchRequest) else new_request(asked)
-    with connection(request.settings, verbose):
+    with watching() as watch, connection(request.settings, verbose):
         settings = decide_gpus(request.settings)
         check_cluster(settings)
         prepare_images(settings, request.dataset)
         path = experiment_path(settings.storage, str(settings.name))
         experiment = Experiment(path, settings, Provenance.collect(request.dataset, settings))
         with hold_new_experiment(experiment, request.dataset):
-            return _run(experiment, replace(request, settings=settings), progress)
+            return _run(experiment, replace(request, settings=settings), progress, watch)
 
 
 def resume_search(
@@ -58,16 +59,16 @@ def resume_search(
     lease = Lease(experiment.path)
     lease.check_free()
     request = stored_request(experiment, resumed_settings(experiment, storage, changes))
-    with connection(request.settings, verbose):
+    with watching() as watch, connection(request.settings, verbose):
         check_cluster(request.settings)
         prepare_images(request.settings, request.dataset)
         with lease.acquire():
             experiment = read_experiment(storage, name)  # again: from here on, this process is the only writer
             settings = resumed_settings(experiment, storage, changes)  # it may have more trials by now
-            return _run(experiment, replace(request, settings=settings), progress)
+            return _run(experiment, replace(request, settings=settings), progress, watch)
 
 
-def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> Experiment:
+def _run(experiment: Experiment, request: SearchRequest, progress: Progress, watch: Watch) -> Experiment:
     settings = request.settings
     experiment = Experiment(experiment.path, experiment.settings, experiment.provenance)
     study = SearchStudy(request.space, settings.sampler, settings.seed, experiment.metric, settings.earlier_results)
@@ -81,14 +82,17 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress) -> 
             return "patience" if plateau.is_reached else "exhausted"
         return reason
 
-    run_experiment(
-        experiment,
-        settings,
-        request.dataset,
-        lambda run: search_proposals(run, study, request.space, plateau),
-        early_stopping,
-        handlers,
-        progress,
-        finish,
-    )
+    try:
+        run_experiment(
+            experiment,
+            settings,
+            request.dataset,
+            lambda run: search_proposals(run, study, request.space, plateau),
+            early_stopping,
+            handlers,
+            watch.begin(experiment, progress),
+            finish,
+        )
+    finally:
+        watch.end(experiment)
     return experiment

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from tune_mentormix import __version__
 from tune_mentormix.cluster.jobs import ClusterJobs
+from tune_mentormix.results.notifications import Notifier
 from tune_mentormix.service import api, labels, metrics, pages, verification
 from tune_mentormix.service.answer_logs import AnswerLogs
 from tune_mentormix.service.artifacts import Artifacts
@@ -21,6 +22,7 @@ from tune_mentormix.service.dependencies import Service
 from tune_mentormix.service.error_handlers import add_error_handlers
 from tune_mentormix.service.experiments import ExperimentCache, log_event, poll, refresh_all
 from tune_mentormix.service.jobs import JobQueue
+from tune_mentormix.service.newsroom import Newsroom
 from tune_mentormix.service.request_logging import RequestLog
 from tune_mentormix.service.settings import ServerSettings
 from tune_mentormix.service.sse import Broadcaster
@@ -35,7 +37,9 @@ ASSETS = {
 public = APIRouter(include_in_schema=False)  # without a token, as is `pages.public`
 
 
-def make_app(server: ServerSettings, tokens: Tokens, cluster: ClusterJobs | None) -> RequestLog:
+def make_app(
+    server: ServerSettings, tokens: Tokens, cluster: ClusterJobs | None, notifier: Notifier | None = None
+) -> RequestLog:
     """Makes the service as an ASGI application; without a cluster, nothing can be started or stopped."""
     experiments = ExperimentCache(server.storage, log_event)
     service = Service(
@@ -58,6 +62,7 @@ def make_app(server: ServerSettings, tokens: Tokens, cluster: ClusterJobs | None
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.newsroom = Newsroom(experiments, notifier) if notifier else None
     own_pages = (public, *pages.ROUTERS, *verification.ROUTERS, *labels.ROUTERS)
     for router in (*own_pages, api.router, api.changes, metrics.router):
         app.include_router(router)
@@ -90,12 +95,16 @@ def openapi(request: Request) -> JSONResponse:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    first = asyncio.create_task(refresh_all(service.experiments))
+    newsroom: Newsroom | None = app.state.newsroom
+    refresh = newsroom.look if newsroom else service.experiments.snapshots
+    first = asyncio.create_task(refresh_all(refresh))
     await asyncio.wait([first], timeout=WARM_SECONDS)  # so that the first page is as quick as any
-    poller = asyncio.create_task(poll(service.experiments))
+    poller = asyncio.create_task(poll(refresh))
     yield
     poller.cancel()
     with suppress(asyncio.CancelledError):
         await poller
     service.artifacts.close()
     service.answers.close()
+    if newsroom:
+        newsroom.close()

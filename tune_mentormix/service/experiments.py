@@ -357,18 +357,18 @@ def log_event(name: str, event: Event, node: str | None) -> None:
         log(kind.replace("_", " "), level, **about, node=node, reason=event.get("error") or event.get("reason"))
 
 
-async def refresh_all(experiments: ExperimentCache) -> None:
-    """Reads what is new; errors are logged, and may be over at the next time."""
+async def refresh_all(refresh: Callable[[], object]) -> None:
+    """Reads what is new by calling `refresh`; errors are logged, and may be over at the next time."""
     try:
-        await asyncio.to_thread(experiments.snapshots)
+        await asyncio.to_thread(refresh)
     except OSError as error:
         log(f"the storage cannot be read: {error}", logging.WARNING)
     except Exception:
         LOGGER.exception("refreshing the experiments failed")
 
 
-async def poll(experiments: ExperimentCache) -> None:
-    """Refreshes all experiments every few seconds until it is cancelled, so that events are logged as they happen."""
+async def poll(refresh: Callable[[], object]) -> None:
+    """Calls this every few seconds until it is cancelled, so that events are logged and told as they happen."""
     while True:
         await asyncio.sleep(POLL_SECONDS)
-        await refresh_all(experiments)
+        await refresh_all(refresh)

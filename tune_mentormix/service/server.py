@@ -15,6 +15,7 @@ import uvicorn
 from trainables.errors import one_line
 from tune_mentormix.cluster.jobs import ClusterJobs
 from tune_mentormix.errors import RequestError
+from tune_mentormix.results.notifications import Notifier
 from tune_mentormix.service.app import make_app
 from tune_mentormix.service.auth import DEFAULT_FILE, Tokens, make_tokens, read_tokens
 from tune_mentormix.service.request_logging import log, log_as_json
@@ -94,6 +95,7 @@ def serve(server: ServerSettings, address: BindAddress, tokens_file: Path | None
     cluster = ClusterJobs(server.address, server.storage, server.insecure) if server.address is not None else None
     tokens = load_tokens(address, tokens_file)
     _check_free(address)
+    notifier = Notifier(server.notify, server.notify_on, "notify") if server.notify else None
     https = server.https or address.certificate is not None
     if not address.is_loopback and not https:
         log("tokens travel unencrypted: give --certificate and --key, or put a proxy with HTTPS in front")
@@ -101,7 +103,7 @@ def serve(server: ServerSettings, address: BindAddress, tokens_file: Path | None
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # the terminal was closed; uvicorn knows the others
         signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
     uvicorn.run(
-        make_app(server.model_copy(update={"https": https}), tokens, cluster),
+        make_app(server.model_copy(update={"https": https}), tokens, cluster, notifier),
         host=address.host,
         port=address.port,
         ssl_certfile=address.certificate,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import stat
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from trainables.settings import DatasetName, HuggingFaceName, Settings, UserPath
-from tune_mentormix.config.settings import SECONDS_PER_UNIT, Seconds, StorageSetting
+from tune_mentormix.config.settings import SECONDS_PER_UNIT, Seconds, StorageSetting, list_of_one
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
+from tune_mentormix.results.news import NewsKind
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 Count = Annotated[int, Field(ge=1)]
@@ -51,6 +53,8 @@ class ServerSettings(Settings):
     burst: Count = 100  # of one token, at once
     logins_per_minute: Rate = 10.0  # failed ones, from one address
     session_time: Seconds = 12.0 * SECONDS_PER_UNIT["h"]  # until a browser has to sign in again
+    notify: Annotated[list[str], BeforeValidator(list_of_one)] = Field(default_factory=list)  # addresses for Apprise
+    notify_on: list[NewsKind] = Field(default_factory=lambda: list(get_args(NewsKind)))  # what is told there
     https: bool = False  # a proxy in front speaks HTTPS: cookies are sent over nothing else
     # addresses or networks of the proxies in front: their X-Forwarded-For tells whom a request is from, no other's
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = Field(default_factory=list)
@@ -59,14 +63,20 @@ class ServerSettings(Settings):
 def read_server_settings(path: Path | None, options: dict[str, Any]) -> ServerSettings:
     """Merges the YAML file (if any) with the command's options by key (None: not given); options win.
 
-    Raises RequestError, which names the key, its value, what is allowed, and the line or option.
+    Raises RequestError, which names the key, its value, what is allowed, and the line or option; also if others may
+    read addresses to notify, which hold passwords.
     """
     document = read_yaml(path) if path else YamlDocument({}, "the options")
     given = {key: value for key, value in options.items() if value is not None}
     try:
-        return ServerSettings.model_validate(document.values | given)
+        settings = ServerSettings.model_validate(document.values | given)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
         place = f"--{key.replace('_', '-')}" if key in given else document.place(key)
         raise RequestError(f"{describe(first, ServerSettings)} ({place})") from error
+    if path and settings.notify and (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+        raise RequestError(
+            f"{path} names addresses in notify and has mode {mode:o}, others may read it: chmod 600 {path}"
+        )
+    return settings

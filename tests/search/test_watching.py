@@ -1,0 +1,38 @@
+"""A search whose environment names an address tells there how it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.searches import SearchRunner
+from tests.support.listener import listening
+from tune_mentormix.errors import RequestError
+from tune_mentormix.search import watching
+
+
+def test_a_search_tells_of_a_new_best_and_of_its_end(
+    run_search: SearchRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listening() as listener:
+        monkeypatch.setenv("TUNE_MENTORMIX_NOTIFY", listener.address)
+        monkeypatch.setattr(watching, "UPDATE_SECONDS", 0.0)
+        experiment = run_search(tmp_path, name="told", num_samples=2)
+        titles = listener.titles(2)
+    assert titles[0] == "told: a new best"
+    assert titles[-1] == "told ended (finished)"
+    best = experiment.best()
+    assert best is not None
+    assert f"{best.val_accuracy:.4f} on noisy validation labels" in listener.received[-1]["message"]
+    kept = [path for path in (tmp_path / "told").iterdir() if path.suffix in (".yaml", ".jsonl")]
+    assert "hunter2" not in "".join(path.read_text() for path in kept)
+
+
+def test_a_wrong_address_is_refused_before_anything_is_made(
+    run_search: SearchRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNE_MENTORMIX_NOTIFY", "nothing")
+    with pytest.raises(RequestError, match="Apprise does not understand address 1"):
+        run_search(tmp_path, name="told")
+    assert not (tmp_path / "told").exists()

@@ -1,0 +1,70 @@
+"""Tells people of a search while it runs, where the environment names whom to tell."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tune_mentormix.config.settings import with_storage
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.experiment.schemas import SearchOverview, SearchState
+from tune_mentormix.formatting import command
+from tune_mentormix.results.news import Message, SearchNews
+from tune_mentormix.results.notifications import Notifier, notifier_of_environment
+from tune_mentormix.search.tune_run import Progress
+
+UPDATE_SECONDS = 1.0  # between two looks at the search
+
+
+class Watch:
+    """Looks at a search after its events, and sends what is new; without a notifier, nothing."""
+
+    def __init__(self, notifier: Notifier | None) -> None:
+        self._notifier = notifier
+        self._news: SearchNews | None = None
+        self._looked = 0.0
+
+    def begin(self, experiment: Experiment, progress: Progress) -> Progress:
+        """Remembers the search as it is before it goes on; returns a `progress` that also looks at it."""
+        if self._notifier is None:
+            return progress
+        storage = experiment.path.parent
+        self._news = SearchNews(storage, _overview(experiment, "running"))
+        again = command(with_storage(f"resume {experiment.name}", storage))
+        self._notifier.expect_end(
+            Message("failed", f"{experiment.name} failed: its driver died", f"What was stored is safe: {again}")
+        )
+
+        def watched(experiment: Experiment) -> None:
+            progress(experiment)
+            if time.monotonic() - self._looked >= UPDATE_SECONDS:
+                self._looked = time.monotonic()
+                self._send(experiment, "running")
+
+        return watched
+
+    def end(self, experiment: Experiment) -> None:
+        """Sends how the search ended."""
+        self._send(experiment, experiment.left_as())
+
+    def _send(self, experiment: Experiment, state: SearchState) -> None:
+        if self._notifier is not None and self._news is not None:
+            for message in self._news.update(_overview(experiment, state)):
+                self._notifier.send(message)
+
+
+def _overview(experiment: Experiment, state: SearchState) -> SearchOverview:
+    return experiment.status().model_copy(update={"state": state})
+
+
+@contextmanager
+def watching() -> Iterator[Watch]:
+    """Yields what looks at a search. Raises RequestError if the environment names a wrong address."""
+    notifier = notifier_of_environment(os.environ)
+    try:
+        yield Watch(notifier)
+    finally:
+        if notifier is not None:
+            notifier.close()

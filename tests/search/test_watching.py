@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.searches import SearchRunner
 from tests.support.listener import listening
+from tests.support.searches import SearchRunner
 from tune_mentormix.errors import RequestError
 from tune_mentormix.search import watching
 

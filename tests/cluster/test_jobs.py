@@ -15,6 +15,7 @@ from tests.support.jobs_cluster import JobsCluster
 from tests.support.patience import PATIENCE_SECONDS
 from tune_mentormix.cluster.submissions import submitted_names
 from tune_mentormix.experiment.experiment import SEARCH_FILE, read_experiment
+from tune_mentormix.results.confirmation import read_confirmation
 
 SMALL = ["--epochs", "120", "--trials", "3", "--max-concurrent", "1"]
 SMALL += ["--set", "max_images=300", "--set", "checkpoint_every=10"]
@@ -115,3 +116,16 @@ def test_a_wrong_token_and_none_are_refused_in_one_line(
     done = cluster.run("submit", "--name", "nobody", "--storage", str(storage), **changes)
     assert "refuses the token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in refused(done)
     assert "nobody" not in submitted_names(storage)
+
+
+def test_a_search_is_confirmed_as_a_job(cluster: JobsCluster, storage: Path) -> None:
+    tiny = ("--epochs", "4", "--trials", "3", "--set", "max_images=300")
+    asked(cluster, storage, "submit", "fish", *tiny)
+    wait_until(lambda: jobs_of(cluster, storage)["fish"]["state"] == "finished")
+    asked(cluster, storage, "confirm", "fish", "--submit", "--top-k", "1", "--seeds", "2")
+    wait_until(lambda: jobs_of(cluster, storage)["fish"]["state"] == "finished")
+    assert jobs_of(cluster, storage)["fish"]["action"] == "confirm"
+    confirmation = read_confirmation(read_experiment(storage, "fish"))
+    assert confirmation is not None
+    assert confirmation.test_evaluation is not None
+    assert "winner" in asked(cluster, storage, "logs", "fish")

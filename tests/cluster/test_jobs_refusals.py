@@ -163,7 +163,7 @@ def test_without_its_cluster_the_storage_tells_what_was_submitted(
     assert latest_submission(storage, "birds") == records[1]
     assert run(["jobs", "--dashboard", DEAD, "--storage", str(storage)]) == 0
     said = capsys.readouterr()
-    assert "birds  interrupted" in said.out
+    assert "birds  search  interrupted" in said.out
     assert "showing what is recorded in the storage" in said.err
     assert run(["list", "--json", "--storage", str(storage)]) == 0
     assert json.loads(capsys.readouterr().out) == [], "there is no experiment yet"

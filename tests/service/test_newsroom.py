@@ -33,9 +33,7 @@ def append(path: Path, **event: object) -> None:
         journal.write(json.dumps({"time": 1.0} | event) + "\n")
 
 
-def test_ends_are_told_and_what_had_ended_before_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ends_are_told_and_what_had_ended_before_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiments, "NAMES_SECONDS", 0.0)
     simulate_search(tmp_path, "old", 4)
     simulate_search(tmp_path, "birds", 6, failures=SimulatedFailures({}, unfinished=(4,)))

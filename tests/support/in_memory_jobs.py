@@ -30,6 +30,10 @@ class InMemoryJobs(ClusterJobs):
         self.changes.append((name, changes))
         return self._begin(name)
 
+    def confirm(self, name: str, options: dict[str, Any], changes: dict[str, Any]) -> Job:
+        self.changes.append((name, options | changes))
+        return self._begin(name)
+
     def stop(self, name: str, wait: bool = True) -> None:
         if name not in self.known:
             raise RequestError(f"{name} was never submitted")

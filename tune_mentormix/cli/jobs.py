@@ -18,6 +18,7 @@ from tune_mentormix.formatting import NOTHING
 
 if TYPE_CHECKING:
     from tune_mentormix.cluster.jobs import ClusterJobs, Job
+    from tune_mentormix.storage.paths import Location
 
 app = options.Commands("Cluster")
 
@@ -34,17 +35,28 @@ def submit(
     config: options.Config = None,
     assignments: options.Assignments = options.NOTHING_SET,
     resume: Annotated[str | None, typer.Option(hidden=True)] = None,
+    confirm: Annotated[str | None, options.option("Confirm this search, as confirm NAME --submit does.")] = None,
     dashboard: Dashboard = None,
     insecure: Insecure = False,
 ) -> None:
     """Run a search as a job of a Ray cluster. It continues when this machine is switched off.
 
-    To resume one: resume NAME --submit.
+    To resume one: resume NAME --submit. To confirm one: confirm NAME --submit.
     """
     from tune_mentormix.cluster.jobs import ClusterJobs  # imports NumPy
 
     if experiment is not None and settings.setdefault("name", experiment) != experiment:
         raise RequestError(f"two names are given, {experiment} and --name {settings['name']}: leave one out")
+    if confirm is not None:
+        others = {"NAME": experiment, "--config": config, "--set": assignments}
+        given_too = [*map(option_name, settings), *(name for name, value in others.items() if value)]
+        allowed = {option_name(key) for key in (*options.RESOURCE_OPTIONS, "storage")}
+        for wrong in given_too:
+            if wrong not in allowed:
+                raise RequestError(f"{wrong} cannot be given with --confirm: leave it out; see confirm --help")
+        storage = options.parse_storage(settings.pop("storage", STORAGE))
+        submit_confirmation(confirm, {}, settings, storage, dashboard, insecure)
+        return
     if resume is not None:  # the spelling of earlier versions
         jobs = ClusterJobs(dashboard, options.parse_storage(settings.pop("storage", STORAGE)), insecure)
         others = {"--config": config, "--set": assignments}
@@ -82,8 +94,9 @@ def jobs_(
         for job in found:
             started = console.format_time(datetime.fromtimestamp(job.started)) if job.started else NOTHING
             note = NOTHING if job.state == "unreadable" else job.message or NOTHING
-            rows.append((job.name, job.state, started, job.submission_id, note))
-        console.print_table(("name", "state", "submitted", "job", "note"), rows)
+            what = "confirm" if job.action == "confirm" else "search"
+            rows.append((job.name, what, job.state, started, job.submission_id, note))
+        console.print_table(("name", "what", "state", "submitted", "job", "note"), rows)
         console.print_unreadable({job.name: job.message or "" for job in found if job.state == "unreadable"})
 
 
@@ -123,6 +136,22 @@ def stop(name: Name, storage: Storage = STORAGE, dashboard: Dashboard = None, in
     else:
         resume = console.command_line(f"resume {name} --submit{jobs.options()}", jobs.storage)
         console.print_note(f"{name} is stopped; to continue: {resume}")
+
+
+def submit_confirmation(
+    name: str,
+    asked: dict[str, Any],
+    settings: dict[str, Any],
+    storage: Location,
+    dashboard: str | None,
+    insecure: bool,
+) -> None:
+    """Sends a confirmation to a cluster; `asked` are the options of `confirm`."""
+    from tune_mentormix.cluster.jobs import ClusterJobs  # imports NumPy
+
+    jobs = ClusterJobs(dashboard, storage, insecure)
+    given = {key: value for key, value in asked.items() if value}
+    print_sent(jobs.confirm(name, given, settings), jobs)
 
 
 def print_sent(job: Job, jobs: ClusterJobs) -> None:

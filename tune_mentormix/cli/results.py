@@ -11,6 +11,8 @@ import typer
 from tune_mentormix.cli import console, options
 from tune_mentormix.cli.options import (
     AsJson,
+    Dashboard,
+    Insecure,
     Name,
     PlugIns,
     Storage,
@@ -29,6 +31,7 @@ from tune_mentormix.storage.lease import Lease
 
 if TYPE_CHECKING:
     from tune_mentormix.results.confirmation import Confirmation
+    from tune_mentormix.storage.paths import Location
 
 REPORT_HELP = (
     "HTML file to write. Not set: report.html in the experiment's folder; NAME-report.html for a remote one."
@@ -48,7 +51,12 @@ Fix = Literal["replace", "drop"]
 app = options.Commands("Results")
 
 
-@app.with_examples("confirm birds", "confirm birds --top-k 3 --seeds 10 --time-budget 4h", "confirm birds --ablate")
+@app.with_examples(
+    "confirm birds",
+    "confirm birds --top-k 3 --seeds 10 --time-budget 4h",
+    "confirm birds --ablate",
+    "confirm birds --submit",
+)
 @with_settings(options.RESOURCE_OPTIONS, defaults=False)
 def confirm(
     settings: dict[str, Any],
@@ -56,7 +64,10 @@ def confirm(
     top_k: Annotated[int | None, option(f"How many of the best configurations to train. {AS_BEFORE}")] = None,
     seeds: Annotated[int | None, option(f"How many fresh seeds, the same for all. {AS_BEFORE}")] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help=ABLATE_HELP)] = False,
+    submit: Annotated[bool, typer.Option("--submit", help="Confirm as a job of a Ray cluster; see submit.")] = False,
     storage: Storage = STORAGE,
+    dashboard: Dashboard = None,
+    insecure: Insecure = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -66,6 +77,26 @@ def confirm(
 
     The resources are those of the search where none are given; its budgets do not apply.
     """
+    if submit:
+        from tune_mentormix.cli.jobs import submit_confirmation
+
+        asked = {"top_k": top_k, "seeds": seeds, "ablate": ablate}
+        submit_confirmation(name, asked, settings, storage, dashboard, insecure)
+        return
+    confirm_here(storage, name, top_k, seeds, settings, ablate, as_json, verbose)
+
+
+def confirm_here(
+    storage: Location,
+    name: str,
+    top_k: int | None,
+    seeds: int | None,
+    settings: dict[str, Any],
+    ablate: bool,
+    as_json: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Confirms a search in this process, and prints what was found."""
     Lease(read_experiment(storage, name).path).check_free()  # reported at once, before torch and Ray are imported
     from tune_mentormix.cli.tables import leader_so_far, print_confirmation
     from tune_mentormix.results.confirmation_summary import check_confirmation

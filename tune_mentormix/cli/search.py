@@ -117,6 +117,13 @@ def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage
     os.chdir(tempfile.gettempdir())  # Ray may unpack the job's folder again while the job runs
     from tune_mentormix.search.run import start_search  # imports torch and Ray
 
+    if submission.action == "confirm":
+        from tune_mentormix.cli.results import confirm_here
+
+        changes = submission.settings | {"address": os.environ.get("RAY_ADDRESS")}
+        top_k, seeds, ablate = (changes.pop(key, None) for key in ("top_k", "seeds", "ablate"))
+        confirm_here(storage, name, top_k, seeds, changes, bool(ablate))
+        return
     if submission.action == "resume":  # on this cluster, not the one that it was started on
         _resume(storage, name, submission.settings | {"address": os.environ.get("RAY_ADDRESS")})
         return

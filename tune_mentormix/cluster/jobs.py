@@ -29,9 +29,10 @@ from tune_mentormix.cluster.submissions import (
 )
 from tune_mentormix.config.settings import ENVIRONMENT, SearchSettings, default_name, default_owner, with_storage
 from tune_mentormix.errors import RequestError
-from tune_mentormix.experiment.create import changed_settings, resumed_settings
+from tune_mentormix.experiment.create import changed_settings, resumed_settings, retraining_settings
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, read_experiment
 from tune_mentormix.experiment.schemas import SearchState
+from tune_mentormix.results.confirmation import check_can_confirm, check_counts, confirmation_state
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.listing import has_file
 from tune_mentormix.storage.paths import Location
@@ -63,6 +64,7 @@ class Job:
     alive: bool  # whether it runs, or waits on the cluster to be run
     owner: str | None = None  # of the search
     gpus: float = 0.0  # at most, of all its trials together
+    action: Action = "search"
 
 
 def stored_state(storage: Location, name: str) -> SearchState | None:
@@ -135,6 +137,19 @@ class ClusterJobs:
         settings = changed_settings(submission.settings, changes)
         return self._send(name, settings, "search", settings.model_dump(mode="json"))
 
+    def confirm(self, name: str, options: dict[str, Any], changes: dict[str, Any]) -> Job:
+        """Confirms a search, or resumes its confirmation, with changed settings and the `options` of `confirm`.
+
+        Raises RequestError if there is no such search, or nothing in it to confirm, or a driver runs it, or the
+        changes are not allowed.
+        """
+        check_counts(options.get("top_k"), options.get("seeds"))
+        experiment = read_experiment(self.storage, name)
+        Lease(experiment.path).check_free()
+        check_can_confirm(experiment)
+        settings = retraining_settings(experiment, changes)
+        return self._send(name, settings, "confirm", changes | options, experiment.last_event)
+
     def stop(self, name: str, wait: bool = True) -> None:
         """Interrupts a search so that it can be resumed, and waits until its driver has ended or was killed.
 
@@ -144,7 +159,8 @@ class ClusterJobs:
         known = self._known_jobs()
         active = self._active_ids(submission, known)
         if not active:
-            state = _job(submission, stored_state(self.storage, name), known.get(submission.submission_id)).state
+            job = _recorded_job(self.storage, name, stored_state, known)
+            state = job.state if job else "unknown"
             raise RequestError(f"{name} does not run as a job of {self.address}: it is {state}")
         with self._api.client() as client:
             for submission_id in active:
@@ -279,7 +295,8 @@ def _recorded_job(storage: Location, name: str, state_of: StateOf, known: dict[s
         submission = latest_submission(storage, name)
         if submission is None:
             return None
-        return _job(submission, state_of(storage, name), known.get(submission.submission_id))
+        stored = confirmation_state(storage, name) if submission.action == "confirm" else state_of(storage, name)
+        return _job(submission, stored, known.get(submission.submission_id))
     except RequestError as error:
         if submission is None:
             return Job(name, "", "unreadable", None, None, str(error), alive=False)
@@ -335,6 +352,7 @@ def _job(submission: Submission, stored: SearchState | None, known: JobDetails |
         alive,
         submission.owner,
         submission.gpus,
+        submission.action,
     )
 
 

@@ -21,7 +21,7 @@ from tune_mentormix.storage.listing import has_file, list_folder
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, write_exclusively
 from tune_mentormix.storage.yaml_files import dump_yaml, read_yaml
 
-Action = Literal["search", "resume"]
+Action = Literal["search", "resume", "confirm"]
 
 
 class Submission(BaseModel):
@@ -38,7 +38,7 @@ class Submission(BaseModel):
     action: Action
     owner: str | None = None  # of the search
     gpus: float = 0.0  # at most, of all its trials together
-    settings: dict[str, Any]  # of a search all of them, of a resume those that it changes
+    settings: dict[str, Any]  # of a search all of them; else those that it changes, and the options of `confirm`
 
 
 def record_submission(

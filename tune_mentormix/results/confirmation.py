@@ -10,12 +10,13 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from trainables.errors import describe_value
-from trainables.settings import Count, Seed
+from trainables.settings import MAX_COUNT, Count, Seed
+from tune_mentormix.config.settings import with_storage
 from tune_mentormix.config.settings_file import refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import Eliminated, Event, replay
-from tune_mentormix.experiment.experiment import Experiment
-from tune_mentormix.experiment.schemas import CleanEstimate
+from tune_mentormix.experiment.experiment import Experiment, experiment_path, read_experiment
+from tune_mentormix.experiment.schemas import CleanEstimate, SearchState
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.formatting import format_value
 from tune_mentormix.results.candidates import Ablation, Candidate
@@ -31,6 +32,8 @@ CONFIRMATION_FOLDER = "confirmation"
 REQUEST_FILE = "confirmation.yaml"
 ABLATION_RUNS = 10_000  # the first run number of ablations
 TOP_K, SEEDS = 5, 5  # where nothing else is asked for
+MIN_SEEDS = 2  # one seed has no spread
+MAX_SEEDS = 10_000  # a slip of the keyboard
 
 Accuracies = dict[int, float]  # by seed
 
@@ -296,6 +299,33 @@ def read_confirmation(experiment: Experiment) -> Confirmation | None:
     replay(path / JOURNAL_FILE, confirmation.apply)
     confirmation.runs.num_samples = confirmation.planned()
     return confirmation
+
+
+def check_counts(top_k: int | None, seeds: int | None) -> None:
+    """Raises RequestError if the options of a confirmation are out of range; None: not given."""
+    for option, value, least, most in (("top-k", top_k, 1, MAX_COUNT), ("seeds", seeds, MIN_SEEDS, MAX_SEEDS)):
+        if value is not None and not least <= value <= most:
+            bound = f"at least {least}" if value < least else f"at most {most:,}"
+            raise RequestError(
+                f"{option.replace('-', '_')} must be a whole number of {bound}, got {value} (--{option})"
+            )
+
+
+def check_can_confirm(experiment: Experiment) -> None:
+    """Raises RequestError if nothing of a search can be confirmed, as no trial ran to its end."""
+    if not (experiment.path / CONFIRMATION_FOLDER).exists() and not experiment.ranked_trials():
+        status = with_storage(f"status {experiment.name}", experiment.path.parent)
+        raise RequestError(
+            f"{experiment.name} has no trial that ran to the end yet, so nothing can be confirmed: see {status}"
+        )
+
+
+def confirmation_state(storage: Location, name: str) -> SearchState | None:
+    """Returns the state of a search's confirmation; None before it begins."""
+    if not has_file(experiment_path(storage, name) / CONFIRMATION_FOLDER / REQUEST_FILE):
+        return None
+    confirmation = read_confirmation(read_experiment(storage, name))
+    return confirmation.runs.state() if confirmation else None
 
 
 def _interval(values: Iterable[float]) -> ConfidenceInterval | None:

@@ -13,11 +13,10 @@ from trainables.data import Dataset, load_test_split
 from trainables.errors import DatasetError
 from trainables.inference import final_accuracy
 from trainables.plugins import with_plugins
-from trainables.settings import MAX_COUNT
 from tune_mentormix.cluster.connection import connection
 from tune_mentormix.cluster.images import prepare_images
 from tune_mentormix.cluster.preflight import check_cluster
-from tune_mentormix.config.settings import FORMAT, SearchSettings, with_storage
+from tune_mentormix.config.settings import FORMAT, SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.checkpoints import newest_checkpoint
 from tune_mentormix.experiment.create import retraining_settings
@@ -33,6 +32,8 @@ from tune_mentormix.results.confirmation import (
     SEEDS,
     TOP_K,
     Confirmation,
+    check_can_confirm,
+    check_counts,
     read_confirmation,
 )
 from tune_mentormix.results.evaluation_log import record_evaluation, record_results
@@ -44,9 +45,6 @@ from tune_mentormix.search.tune_run import run_experiment
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import write_yaml
-
-MIN_SEEDS = 2  # one seed has no spread
-MAX_SEEDS = 10_000  # a slip of the keyboard
 
 Progress = Callable[[Confirmation], None]
 
@@ -71,7 +69,7 @@ def confirm_search(
     remembered. Raises RequestError if there is nothing to confirm, the data changed, a driver runs the search or its
     confirmation, or if the candidates differ from, or the seeds are fewer than, those of the confirmation.
     """
-    _check_counts(top_k, seeds)
+    check_counts(top_k, seeds)
     experiment = read_experiment(storage, name)
     Lease(experiment.path).check_free()
     settings = retraining_settings(experiment, changes | {"storage": storage})
@@ -83,9 +81,8 @@ def confirm_search(
         is_extended = len(confirmation.seeds) != (seeds or len(confirmation.seeds))
         if confirmation.test_evaluation and not is_extended and not confirmation.has_ablations_left:
             return confirmation
-    elif not experiment.ranked_trials():
-        status = with_storage(f"status {name}", storage)
-        raise RequestError(f"{name} has no trial that ran to the end yet, so nothing can be confirmed: see {status}")
+    else:
+        check_can_confirm(experiment)
     request = stored_request(experiment, settings)
     with connection(request.settings, verbose):
         check_cluster(settings)
@@ -96,15 +93,6 @@ def confirm_search(
             confirmation = _begin_or_extend(experiment, request, top_k, seeds, ablate)
             _run(confirmation, request, progress)
     return confirmation
-
-
-def _check_counts(top_k: int | None, seeds: int | None) -> None:
-    for option, value, least, most in (("top-k", top_k, 1, MAX_COUNT), ("seeds", seeds, MIN_SEEDS, MAX_SEEDS)):
-        if value is not None and not least <= value <= most:
-            bound = f"at least {least}" if value < least else f"at most {most:,}"
-            raise RequestError(
-                f"{option.replace('-', '_')} must be a whole number of {bound}, got {value} (--{option})"
-            )
 
 
 def _check_extension(confirmation: Confirmation, top_k: int | None, seeds: int | None) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from search_spaces import shipped_spaces
 from trainables.errors import shorten
+from trainables.settings import MAX_COUNT, Settings
 from tune_mentormix.config.settings import (
     NAME_PATTERN,
     NO_RAY_GPU,
@@ -25,6 +26,7 @@ from tune_mentormix.config.settings_file import settings_schema, with_demonstrat
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.results.confirmation import MAX_SEEDS, MIN_SEEDS, SEEDS, TOP_K
 from tune_mentormix.service.settings import ServerSettings
 from tune_mentormix.storage.yaml_files import YamlDocument
 
@@ -38,6 +40,7 @@ MORE = (
     *("checkpoint_every", "max_restarts"),
 )
 ALLOWED = (*MAIN, *MORE, "trial")
+CONFIRMATION_CHANGES = ("time_budget", "cpus_per_trial", "gpus_per_trial", "device", "max_concurrent")
 FILES = ("labels_file", "clean_validation", "verified")  # which name one of the files that the server allows
 UPPER_BOUNDS = {  # setting → server setting
     "num_samples": "max_trials",
@@ -60,12 +63,26 @@ PLACEHOLDERS = {  # where the value that holds is no default of the settings
 TRIAL = "trial."  # before the names of what all trials share
 
 
+class ConfirmationOptions(Settings):
+    """What a confirmation trains; where nothing is set, as before, or as the command does."""
+
+    top_k: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = None
+    """How many of the best configurations."""
+    seeds: Annotated[int, Field(ge=MIN_SEEDS, le=MAX_SEEDS)] | None = None
+    """How many fresh seeds, the same for all."""
+    ablate: bool = False
+    """Then train the winner with one hyperparameter at a time set back to its published value."""
+
+
+CONFIRMATION_OPTIONS = tuple(ConfirmationOptions.model_fields)
+
+
 class NotAllowedError(RequestError):
     """A setting is wrong, or not allowed here; the message names it and what is allowed."""
 
 
 @dataclass(frozen=True)
-class Field:
+class FormField:
     """One input of a form."""
 
     name: str
@@ -101,12 +118,43 @@ def admit_changes(
     for key in changes:
         if key not in RESUMABLE:
             raise NotAllowedError(f"{key} cannot change in a resume; these may: {', '.join(RESUMABLE)}")
+    return _admit_run(experiment, changes, server)
+
+
+def _admit_run(
+    experiment: Experiment, changes: Mapping[str, Any], server: ServerSettings
+) -> tuple[SearchSettings, dict[str, Any]]:
     _refuse_plugins(experiment.settings)
     given = {key: value for key, value in changes.items() if value is not None}
     stored = experiment.settings.model_dump(mode="json", warnings=False)
     settings = _bounded(stored | {"name": experiment.name, "num_samples": experiment.num_samples} | given, server)
     chosen = {key: getattr(settings, key) for key in (*given, "gpus_per_trial", "max_concurrent", "time_budget")}
     return settings, {key: value for key, value in chosen.items() if value is not None}
+
+
+def admit_confirmation(
+    experiment: Experiment, asked: Mapping[str, Any], server: ServerSettings
+) -> tuple[SearchSettings, dict[str, Any], dict[str, Any]]:
+    """Returns the settings that a confirmation runs with, its options, and which settings change, as allowed.
+
+    Raises NotAllowedError, also if it would train more often than a search may.
+    """
+    changes = {key: value for key, value in asked.items() if key not in CONFIRMATION_OPTIONS}
+    for key in changes:
+        if key not in CONFIRMATION_CHANGES:
+            allowed = ", ".join((*CONFIRMATION_OPTIONS, *CONFIRMATION_CHANGES))
+            raise NotAllowedError(f"{key} cannot be set for a confirmation; these may: {allowed}")
+    try:
+        options = ConfirmationOptions.model_validate({key: asked[key] for key in asked.keys() - changes.keys()})
+    except ValidationError as error:
+        raise NotAllowedError(describe(error.errors()[0], ConfirmationOptions)) from error
+    trainings = ((options.top_k or TOP_K) + len(experiment.settings.controls)) * (options.seeds or SEEDS)
+    if trainings > server.max_trials:
+        raise NotAllowedError(
+            f"{trainings} trainings are more than the {server.max_trials} allowed here: set top_k or seeds lower"
+        )
+    settings, changes = _admit_run(experiment, changes, server)
+    return settings, options.model_dump(exclude_defaults=True), changes
 
 
 def search_schema(names: Iterable[str]) -> dict[str, Any]:
@@ -118,7 +166,7 @@ def search_schema(names: Iterable[str]) -> dict[str, Any]:
     return {"type": "object", "properties": chosen, "additionalProperties": False} | required
 
 
-def submit_form(server: ServerSettings) -> dict[str, list[Field]]:
+def submit_form(server: ServerSettings) -> dict[str, list[FormField]]:
     """Returns the fields of a new search by the heading of their group."""
     properties = search_schema(ALLOWED)["properties"]
     of_trials = properties["trial"]["properties"].items()
@@ -131,10 +179,19 @@ def submit_form(server: ServerSettings) -> dict[str, list[Field]]:
     }
 
 
-def resume_form(server: ServerSettings) -> list[Field]:
+def resume_form(server: ServerSettings) -> list[FormField]:
     """Returns the fields of what may change in a resume."""
     fields = [_field(name, schema, server) for name, schema in search_schema(RESUMABLE)["properties"].items()]
     return [replace(field, placeholder="as before") for field in fields]
+
+
+def confirm_form(server: ServerSettings) -> list[FormField]:
+    """Returns the fields of a confirmation."""
+    properties = ConfirmationOptions.model_json_schema()["properties"]
+    properties |= search_schema(CONFIRMATION_CHANGES)["properties"]
+    fields = [_field(name, schema, server) for name, schema in properties.items()]
+    shown = {"top_k": str(TOP_K), "seeds": str(SEEDS)}
+    return [replace(field, placeholder=shown.get(field.name, "as in the search")) for field in fields]
 
 
 def form_settings(form: dict[str, str]) -> dict[str, Any]:
@@ -203,7 +260,7 @@ def _listed(values: Iterable[object]) -> str:
     return ", ".join(map(str, values)) or "none, by the server's configuration"
 
 
-def _field(name: str, schema: dict[str, Any], server: ServerSettings) -> Field:
+def _field(name: str, schema: dict[str, Any], server: ServerSettings) -> FormField:
     """Makes an input from a setting's schema, with what the server allows."""
     parts = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
     default = schema.get("default")
@@ -218,18 +275,18 @@ def _field(name: str, schema: dict[str, Any], server: ServerSettings) -> Field:
         choices[name] = ("true", "false")
     options = choices.get(name, [option for part in parts for option in part.get("enum", ())])
     if name in choices or options:
-        return Field(name, "select", tuple(map(str, options)), shown)
+        return FormField(name, "select", tuple(map(str, options)), shown)
     if name == "space":
-        return Field(name, "text", tuple(shipped_spaces()), shown)
+        return FormField(name, "text", tuple(shipped_spaces()), shown)
     if types <= {"integer", "number"}:
         low = parts[0].get("minimum", parts[0].get("exclusiveMinimum"))
         high = parts[0].get("maximum", parts[0].get("exclusiveMaximum"))
         if name in UPPER_BOUNDS:
             high = getattr(server, UPPER_BOUNDS[name])
-        return Field(name, "number", (), shown, low, high, "1" if "integer" in types else "any")
+        return FormField(name, "number", (), shown, low, high, "1" if "integer" in types else "any")
     if types == {"object"}:
-        return Field(name, "json", (), shown or "JSON")
-    return Field(name, "text", (), shown)
+        return FormField(name, "json", (), shown or "JSON")
+    return FormField(name, "text", (), shown)
 
 
 def _value(name: str, text: str) -> Any:

@@ -21,7 +21,15 @@ from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.clean_terms import clean_estimates
 from tune_mentormix.results.summary import search_overview, search_status
 from tune_mentormix.service import schemas
-from tune_mentormix.service.admission import ALLOWED, admit, admit_changes, search_schema
+from tune_mentormix.service.admission import (
+    ALLOWED,
+    CONFIRMATION_CHANGES,
+    ConfirmationOptions,
+    admit,
+    admit_changes,
+    admit_confirmation,
+    search_schema,
+)
 from tune_mentormix.service.artifacts import Kind
 from tune_mentormix.service.dependencies import (
     Authenticated,
@@ -41,7 +49,7 @@ COLUMNS = ("trial", "state", "epoch", "val_accuracy", "restarts")  # to sort by,
 MAX_LOG = 200_000  # characters, the last ones
 RETRY_SECONDS = "5"
 PROGRESS: dict[str, Any] = {  # what event streams show of a search's status
-    **dict.fromkeys(("state", "trials", "num_samples", "epochs_run"), True),
+    **dict.fromkeys(("state", "trials", "num_samples", "epochs_run", "confirmation"), True),
     "best": {"trial_id", "val_accuracy", "epoch"},
 }
 # A report is other people's text, and its styles stand in it: it may do nothing, not even run as of this origin.
@@ -59,6 +67,13 @@ def _json_body(title: str, names: Iterable[str]) -> dict[str, Any]:
     """Documents a body of settings that `json_body` reads: once its sender is known, unlike a body parameter."""
     schema = search_schema(names) | {"title": title}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _confirmation_body() -> dict[str, Any]:
+    body = _json_body("Confirmation", CONFIRMATION_CHANGES)
+    schema = body["requestBody"]["content"]["application/json"]["schema"]
+    schema["properties"] |= ConfirmationOptions.model_json_schema()["properties"]
+    return body
 
 
 def media(media_type: str, **schema: str) -> Responses:
@@ -123,7 +138,8 @@ def list_searches(
 def status(service: Shared, name: Name) -> schemas.SearchStatus:
     """The state of one search."""
     with service.experiments.open(name) as cached:
-        return schemas.SearchStatus.model_validate(search_status(cached.experiment), from_attributes=True)
+        shown = schemas.SearchStatus.model_validate(search_status(cached.experiment), from_attributes=True)
+        return shown.model_copy(update={"confirmation": cached.snapshot().status.confirmation})
 
 
 @router.get("/experiments/{name}/trials")
@@ -247,6 +263,16 @@ def resume(service: Shared, principal: Authenticated, name: Name, settings: Json
     with service.experiments.open(name) as cached:
         resumed, changes = admit_changes(cached.experiment, settings, service.server)
     job = service.jobs.resume(resumed, changes)
+    return schemas.Accepted(name=job.name, state=job.state)
+
+
+@changes.post("/experiments/{name}/confirm", status_code=202, openapi_extra=_confirmation_body())
+def confirm(service: Shared, principal: Authenticated, name: Name, settings: JsonBody) -> schemas.Accepted:
+    """Trains its best configurations and the controls on fresh seeds, then measures them on the test set."""
+    check_owner(service, principal, name)
+    with service.experiments.open(name) as cached:
+        admitted = admit_confirmation(cached.experiment, settings, service.server)
+    job = service.jobs.confirm(*admitted)
     return schemas.Accepted(name=job.name, state=job.state)
 
 

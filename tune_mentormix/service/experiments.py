@@ -27,12 +27,13 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import parse_event, repair_advice
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, experiment_path, open_experiment
 from tune_mentormix.experiment.schemas import SearchState, unreadable_overview
-from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER
+from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER, read_confirmation
+from tune_mentormix.results.confirmation_summary import verdicts
 from tune_mentormix.results.evaluation_log import EVALUATION_LOG
 from tune_mentormix.results.summary import search_overview
 from tune_mentormix.results.verified_labels import VERIFICATION_FOLDER
 from tune_mentormix.service.request_logging import LOGGER, log
-from tune_mentormix.service.schemas import SearchSummary
+from tune_mentormix.service.schemas import ConfirmationSummary, SearchSummary
 from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.storage.lease import LEASE_FILE, Lease
 from tune_mentormix.storage.listing import folders_holding, has_file, list_folder, sizes_below
@@ -104,6 +105,8 @@ class CachedExperiment:
         self._events = 0
         self._returned: tuple[Event | None, int] | None = None  # the first event, and how many `refresh` has returned
         self._report_times: deque[float] = deque(maxlen=100_000)
+        self._confirmed_version: Version = ()
+        self._confirmed: ConfirmationSummary | None = None
 
     def refresh(self) -> list[Event]:
         """Reads what was appended, and returns those events; none when an experiment is read for the first time.
@@ -164,15 +167,27 @@ class CachedExperiment:
         since = time.time() - RATE_SECONDS
         while self._report_times and self._report_times[0] < since:
             self._report_times.popleft()
-        version = (self.read_version or (), self.confirmation_version(), self.answers_version())
+        confirmed = self.confirmation_version()
+        version = (self.read_version or (), confirmed, self.answers_version())
         status = SearchSummary.model_validate(search_overview(self.experiment), from_attributes=True)
         gpus, run = self.experiment.settings.gpus(), self.experiment.last_run
         return Snapshot(
-            status.model_copy(update={"state": self.experiment.left_as()}),
+            status.model_copy(
+                update={"state": self.experiment.left_as(), "confirmation": self._confirmation(confirmed)}
+            ),
             version,
             epochs_per_second=len(self._report_times) / RATE_SECONDS,
             gpus_held=status.trials.running * (gpus if run.gpus_per_trial is None else run.gpus_per_trial),
         )
+
+    def _confirmation(self, version: Version) -> ConfirmationSummary | None:
+        """Describes the confirmation, which is read again if it is another version."""
+        if version != self._confirmed_version:
+            self._confirmed_version, self._confirmed = version, _read_confirmation(self.experiment)
+        confirmed = self._confirmed
+        if confirmed and confirmed.state == "interrupted" and Lease(self.path / CONFIRMATION_FOLDER).holder():
+            return confirmed.model_copy(update={"state": "running"})
+        return confirmed
 
     def _slim(self, event: dict[str, Any]) -> Event:
         """Returns an event with as much of a report as is shown, the metric of the search among it."""
@@ -218,6 +233,22 @@ class CachedExperiment:
         self._offset = self._events = 0
         self._first = None
         self._report_times.clear()
+
+
+def _read_confirmation(experiment: Experiment) -> ConfirmationSummary | None:
+    try:
+        confirmation = read_confirmation(experiment)
+        if confirmation is None:
+            return None
+        winner = confirmation.winner() if confirmation.test_evaluation else None
+        return ConfirmationSummary(
+            state=confirmation.runs.left_as(),
+            runs=sum(run.has_ended for run in confirmation.runs.trials.values()),
+            planned=confirmation.planned(),
+            verdicts=verdicts(confirmation, winner) if winner else [],
+        )
+    except RequestError as error:
+        return ConfirmationSummary(state="unreadable", error=str(error))
 
 
 class ExperimentCache:

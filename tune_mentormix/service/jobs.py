@@ -66,6 +66,12 @@ class JobQueue:
             self._check_quotas(cluster, settings)
             return cluster.resume(str(settings.name), changes)
 
+    def confirm(self, settings: SearchSettings, options: dict[str, Any], changes: dict[str, Any]) -> Job:
+        """Confirms a search, which trains with these settings, changes among them. Raises RequestError."""
+        with self._slot(self._changes) as cluster, self._sending:
+            self._check_quotas(cluster, settings)
+            return cluster.confirm(str(settings.name), options, changes)
+
     def owner(self, name: str) -> str | None:
         """Returns the owner of a submitted search. Raises RequestError if it was never submitted."""
         with self._slot(self._reads) as cluster:

@@ -17,7 +17,7 @@ from tune_mentormix.formatting import templates_of
 from tune_mentormix.results.clean_terms import clean_estimates
 from tune_mentormix.results.summary import summarize
 from tune_mentormix.service import api
-from tune_mentormix.service.admission import form_settings, resume_form, submit_form
+from tune_mentormix.service.admission import confirm_form, form_settings, resume_form, submit_form
 from tune_mentormix.service.api import COLUMNS, Name, TrialQuery, progress_of, progress_of_all
 from tune_mentormix.service.artifacts import Kind
 from tune_mentormix.service.auth import COOKIE
@@ -47,6 +47,7 @@ TICK_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)  # of accuracies
 FLASH_MESSAGES = {
     "submitted": "The search was sent to the cluster: it appears here once its driver has started.",
     "stopping": "The search was asked to stop. It ends cleanly, which can take half a minute.",
+    "confirming": "The confirmation was sent to the cluster: its progress appears here once its driver has started.",
     "resumed": "The search was sent to the cluster again, and resumes where it was.",
 }
 PageNumber = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -192,6 +193,7 @@ def search(
             failed_count=len(failed),
             settings=dump_yaml(experiment.settings_record()),
             resume_fields=resume_form(service.server),
+            confirm_fields=confirm_form(service.server),
         )
 
 
@@ -238,6 +240,13 @@ def resume(service: Shared, principal: Authenticated, name: Name, form: OwnForm)
     """Resumes the search."""
     api.resume(service, principal, name, form_settings(form))
     return RedirectResponse(f"/searches/{name}?flash=resumed", 303)
+
+
+@forms.post("/searches/{name}/confirm")
+def confirm(service: Shared, principal: Authenticated, name: Name, form: OwnForm) -> Response:
+    """Confirms the search."""
+    api.confirm(service, principal, name, form_settings(form))
+    return RedirectResponse(f"/searches/{name}?flash=confirming", 303)
 
 
 @router.get("/favicon.ico")

@@ -6,7 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tune_mentormix.experiment.schemas import BestTrial, CleanEstimate, SearchOverview, TrialState, Verdict
+from tune_mentormix.experiment.schemas import (
+    BestTrial,
+    CleanEstimate,
+    ListedState,
+    SearchOverview,
+    TrialState,
+    Verdict,
+)
 
 
 class Problem(BaseModel):
@@ -15,8 +22,24 @@ class Problem(BaseModel):
     detail: str
 
 
+class ConfirmationSummary(BaseModel):
+    """The confirmation of a search."""
+
+    state: ListedState
+    runs: int = 0
+    """How many trainings have ended."""
+    planned: int = 0
+    """How many there will be, if no more candidates are ruled out."""
+    verdicts: list[str] = []
+    """What it found, in sentences; empty before the test set was opened."""
+    error: str | None = None
+    """Why it cannot be read."""
+
+
 class SearchSummary(SearchOverview):
     """One search, as the list shows it."""
+
+    confirmation: ConfirmationSummary | None = None
 
 
 class SearchStatus(SearchSummary):

@@ -6,7 +6,8 @@ measured on the clean test images of the vehicles. All use the published values 
 Settings were chosen on seed 0 (`--choose`), and the others are reported. Seeds are paired: images, noise and split
 change with the seed, and are the same for all contestants.
 
-    python benchmarks/fine_tuning.py --cifar DIR --work DIR [--seeds 1-5] [--choose] [--json FILE]
+    python benchmarks/fine_tuning.py --cifar DIR --work DIR [--seeds 1-10] [--images 300 600 1250] [--choose]
+        [--json FILE]
 
 `--cifar` is a folder with `train/` and `test/` (class folders); `--work` keeps the pretrained weights.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ import torch
 from measurement import write_result
 
 from trainables.data import load_dataset, load_test_split
-from trainables.settings import DataSettings, TrialSettings
+from trainables.settings import PRESETS, DataSettings, TrialSettings
 from trainables.training import Trainer, begin_training
 from tune_mentormix.config.controls import control_configs, published_setting
 from tune_mentormix.results.statistics import confidence_interval
@@ -32,7 +34,7 @@ from tune_mentormix.results.statistics import confidence_interval
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 VEHICLES = ("airplane", "automobile", "ship", "truck")
 NOISE = 0.4
-IMAGES = 1_250  # of the vehicles; a fifth is held out, as in a search
+IMAGES = [300, 600, 1_250]  # of the vehicles; a fifth is held out, as in a search
 EPOCHS = 15
 PRETRAINING: dict[str, Any] = {
     "network": "small_cnn",
@@ -43,18 +45,13 @@ PRETRAINING: dict[str, Any] = {
 PRETRAINING_IMAGES = 20_000
 SIZE = 16  # pixels a side, to which images are resized
 
-FINETUNE: dict[str, Any] = {
-    "optimizer": "sgd",
-    "learning_rate": 0.03,
-    "lr_schedule": "cosine",
-    "warm_up_epochs": 1.0,
-    "head_lr_factor": 10.0,
-    "batch_size": 64,
-}
+FINETUNE = PRESETS["finetune"]
 CANDIDATES: dict[str, dict[str, Any]] = {
     "sgd 0.003": {"learning_rate": 0.003},
     "sgd 0.01": {"learning_rate": 0.01},
     "sgd 0.03": {},
+    "sgd 0.03, never frozen": {"freeze_backbone_epochs": 0},
+    "sgd 0.03, flips": {"augmentation": "crop_flip"},
     "sgd 0.01, one rate": {"learning_rate": 0.01, "head_lr_factor": 1.0},
     "adamw 0.001": {"optimizer": "adamw", "learning_rate": 1e-3, "head_lr_factor": 1.0},
 }
@@ -103,7 +100,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cifar", type=Path, required=True, help="CIFAR-10 as folders")
     parser.add_argument("--work", type=Path, required=True, help="keeps weights, links and decoded images")
-    parser.add_argument("--seeds", default="1-5", help="first and last, of images, noise, split and training")
+    parser.add_argument("--seeds", default="1-10", help="first and last, of images, noise, split and training")
+    parser.add_argument("--images", type=int, nargs="+", default=IMAGES, help="sizes of the training set")
     parser.add_argument("--choose", nargs="*", help="compare candidates on seed 0 instead: all, or these")
     parser.add_argument("--processes", type=int, default=1, help="trainings at the same time")
     parser.add_argument("--json", type=Path, help="write the result to this file")
@@ -125,40 +123,53 @@ def main() -> None:
         "dataset": "folder",
         "data_dir": folder_of(VEHICLES, arguments.cifar, arguments.work),
         "image_size": SIZE,
-        "max_images": IMAGES,
         "noise": NOISE,
         "cache_dir": arguments.work / "cache",
     }
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
-        asked = [(seed, name) for seed in range(first, last + 1) for name in contestants]
-        for row in pool.map(fine_tune, *zip(*((data, *each, contestants[each[1]]) for each in asked), strict=True)):
+        asked = list(product(arguments.images, range(first, last + 1), contestants))
+        for row in pool.map(fine_tune, *zip(*((data, *each, contestants[each[2]]) for each in asked), strict=True)):
             rows.append(row)
             print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     if arguments.choose is None:
-        report(rows, list(contestants), last - first + 1, arguments.json)
+        report(rows, list(contestants), arguments.images, last - first + 1, arguments.json)
 
 
-def fine_tune(data: dict[str, Any], seed: int, name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Trains one contestant with one seed; returns its row of the table."""
+def fine_tune(data: dict[str, Any], images: int, seed: int, name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Trains one contestant on so many images with one seed; returns its row of the table."""
     common = {"network": PRETRAINING["network"], "epochs": EPOCHS} | published_setting(NOISE, len(VEHICLES))
     trainer, accuracy = train(
-        TrialSettings(**(common | {"seed": seed} | values)), DataSettings(**data, data_seed=seed)
+        TrialSettings(**(common | {"seed": seed} | values)), DataSettings(**data, max_images=images, data_seed=seed)
     )
     noisy = trainer.metrics["val_accuracy"]
-    return {"contestant": name, "seed": seed, "noisy_val_accuracy": noisy, "test_accuracy": accuracy}
+    about = {"contestant": name, "images": images, "seed": seed}
+    return about | {"noisy_val_accuracy": noisy, "test_accuracy": accuracy}
 
 
-def report(rows: list[dict[str, Any]], contestants: list[str], seeds: int, file: Path | None) -> None:
+def report(
+    rows: list[dict[str, Any]], contestants: list[str], sizes: list[int], seeds: int, file: Path | None
+) -> None:
     """Print how far the first contestant is ahead of each other one, with 95 % intervals, and write the JSON."""
-    accuracies = {name: [row["test_accuracy"] for row in rows if row["contestant"] == name] for name in contestants}
     ahead, *others = contestants
-    ratios = {f"test_accuracy/{name}": sum(values) / seeds for name, values in accuracies.items()}
-    for name in others:
-        interval = confidence_interval([a - b for a, b in zip(accuracies[ahead], accuracies[name], strict=True)])
-        print(f"{ahead} − {name}: {interval.in_points()} points (95 %, n = {interval.n})")
-        figures = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-        ratios |= {f"gain_over/{name}/{key}": value for key, value in figures.items() if value is not None}
+    ratios: dict[str, float] = {}
+    for images in sizes:
+        of_size = [row for row in rows if row["images"] == images]
+        accuracies = {
+            name: [row["test_accuracy"] for row in of_size if row["contestant"] == name] for name in contestants
+        }
+        for name, values in accuracies.items():
+            ratios[f"test_accuracy/{images} images/{name}"] = sum(values) / seeds
+            print(f"{images} images, {name}: {sum(values) / seeds:.4f}")
+        for name in others:
+            interval = confidence_interval([a - b for a, b in zip(accuracies[ahead], accuracies[name], strict=True)])
+            print(f"{images} images, {ahead} − {name}: {interval.in_points()} points (95 %, n = {interval.n})")
+            figures = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+            ratios |= {
+                f"gain_over/{images} images/{name}/{key}": value
+                for key, value in figures.items()
+                if value is not None
+            }
     if file:
         write_result(file, "fine_tuning", torch.device("cpu"), seeds, rows, ratios)
 

@@ -341,5 +341,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mixing": "interpolated",
         "decay_under_second_reweight": True,
     },
+    "finetune": {  # for pretrained weights, of which large steps leave little; measured in benchmarks/fine_tuning.py
+        "optimizer": "sgd",
+        "learning_rate": 0.03,
+        "lr_schedule": "cosine",
+        "warm_up_epochs": 1.0,
+        "head_lr_factor": 10.0,
+        "freeze_backbone_epochs": 2,
+        "batch_size": 64,
+    },
 }
 """Name → keys of `TrialSettings`; what a search space or an option sets as well wins."""

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from trainables.schedules import burn_in_end
-from trainables.settings import TrialSettings
+from trainables.settings import PRESETS, TrialSettings
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import check_grid, grid_points, grid_values, load_space, parse_space
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.yaml_files import YamlDocument, parse_yaml
 
-SHIPPED = ("default", "published", "wide")
+SHIPPED = {"default": {}, "published": {}, "wide": {}, "finetune": PRESETS["finetune"]}  # with the preset it is for
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -20,8 +20,8 @@ SHIPPED = ("default", "published", "wide")
 @pytest.mark.parametrize("classes", [10, 100])
 def test_every_shipped_space_holds_every_published_setting(name: str, noise: float, classes: int) -> None:
     space = parse_space(load_space(name))
-    published = TrialSettings(**control_configs(["published"], classes, noise)["published"]).model_dump()
-    assert space.searched_values(published) is not None
+    published = TrialSettings(**SHIPPED[name], **control_configs(["published"], classes, noise)["published"])
+    assert space.searched_values(published.model_dump()) is not None
 
 
 @pytest.mark.parametrize("name", SHIPPED)

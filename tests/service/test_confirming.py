@@ -71,7 +71,8 @@ def test_progress_and_verdict_are_shown(serve: Serve, confirmed: Experiment) -> 
 
 
 def test_a_damaged_confirmation_hides_no_search(serve: Serve, tmp_path: Path) -> None:
-    folder = simulate_search(tmp_path, "birds", 4, owner=RUNNER).path / "confirmation"
+    simulate_search(tmp_path, "birds", 4, owner=RUNNER)
+    folder = tmp_path / "birds" / "confirmation"
     folder.mkdir()
     (folder / "confirmation.yaml").write_text("top_k: many\n")
     shown = serve(tmp_path).get("/api/v1/experiments/birds").json()

@@ -13,12 +13,19 @@ DEPENDS_ON_THE_NOISE = {"mixup_alpha", "loss_p_percentile", "burn_in", "second_r
 DEPENDS_ON_THE_BUDGET = {"network", "pretrained", "weights", "epochs", "precision", "compile", "seed"}
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_settles_every_rule_and_leaves_the_search_its_own(name: str) -> None:
+@pytest.mark.parametrize("name", ["reference", "paper"])
+def test_a_preset_of_a_source_settles_every_rule_and_leaves_the_search_its_own(name: str) -> None:
     TrialSettings(**PRESETS[name])
 
     rules = set(TrialSettings.model_fields) - DEPENDS_ON_THE_NOISE - DEPENDS_ON_THE_BUDGET
     assert set(PRESETS[name]) == rules
+
+
+def test_the_preset_for_fine_tuning_leaves_the_rules_of_mentormix() -> None:
+    settings = TrialSettings(**PRESETS["finetune"])
+    of_a_source = {"mentor", "mixing", "partner_temperature", "augmentation", "weight_decay", "ema"}
+    assert not PRESETS["finetune"].keys() & (DEPENDS_ON_THE_NOISE | DEPENDS_ON_THE_BUDGET | of_a_source)
+    assert settings.learning_rate < TrialSettings().learning_rate
 
 
 def test_the_presets_differ_where_the_paper_and_the_reference_do() -> None:

@@ -65,7 +65,7 @@ SCHEMA_FILE = "search.schema.json"  # of `settings_schema`, beside the experimen
 RECORD_KEYS = ("format", "provenance")  # what an experiment's own search.yaml holds besides settings
 SEARCH_WIDE = frozenset({"network", "epochs", "seed"})  # of the trial's settings: one for the whole search
 TrackerName = Literal["wandb", "mlflow"]
-PresetName = Literal["reference", "paper"]
+PresetName = Literal["reference", "paper", "finetune"]
 SamplerName = Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"]
 SchedulerName = Literal["asha", "none"]
 StorageSetting = Annotated[
@@ -198,9 +198,9 @@ class SearchSettings(DataSettings):
     epochs: Count = 60
     """Epochs of a trial that is not stopped early. Not set: 40 for dataset `digits`, otherwise 60."""
     preset: PresetName | None = None
-    """Rules of MentorMix from one source; `trial` and the space win over them.
+    """Rules of MentorMix from one source, or of fine-tuning; `trial` and the space win over them.
 
-    See [Two presets](method.md#two-presets).
+    See [Two presets](method.md#two-presets) and [Fine-tuning](method.md#fine-tuning).
     """
     trial: dict[str, Any] = Field(default_factory=dict)
     """Other hyperparameters that all trials share, such as `{batch_size: 64}`.

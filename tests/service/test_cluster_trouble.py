@@ -45,7 +45,7 @@ def test_searches_are_listed_with_what_the_storage_knows_where_the_cluster_is_go
     assert "no Ray cluster answers" in answer["trouble"]
     sign_in(served.client, READ)
     page = served.client.get("/", headers=HTML).text
-    assert "The cluster does not answer: no Ray cluster answers" in page
+    assert "The cluster does not answer (no Ray cluster answers" in page
     assert "the cluster forgot it before it started" in page
     assert served.client.get("/searches/cut", headers=HTML).status_code == 200
 

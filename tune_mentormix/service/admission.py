@@ -190,7 +190,7 @@ def confirm_form(server: ServerSettings) -> list[FormField]:
     properties = ConfirmationOptions.model_json_schema()["properties"]
     properties |= search_schema(CONFIRMATION_CHANGES)["properties"]
     fields = [_field(name, schema, server) for name, schema in properties.items()]
-    shown = {"top_k": str(TOP_K), "seeds": str(SEEDS)}
+    shown = {"top_k": str(TOP_K), "seeds": str(SEEDS), "ablate": "false"}
     return [replace(field, placeholder=shown.get(field.name, "as in the search")) for field in fields]
 
 

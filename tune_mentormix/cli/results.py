@@ -77,26 +77,24 @@ def confirm(
 
     The resources are those of the search where none are given; its budgets do not apply.
     """
+    asked = {"top_k": top_k, "seeds": seeds, "ablate": ablate}
     if submit:
         from tune_mentormix.cli.jobs import submit_confirmation
 
-        asked = {"top_k": top_k, "seeds": seeds, "ablate": ablate}
         submit_confirmation(name, asked, settings, storage, dashboard, insecure)
-        return
-    confirm_here(storage, name, top_k, seeds, settings, ablate, as_json, verbose)
+    else:
+        confirm_here(storage, name, asked, settings, as_json, verbose)
 
 
 def confirm_here(
     storage: Location,
     name: str,
-    top_k: int | None,
-    seeds: int | None,
+    asked: dict[str, Any],
     settings: dict[str, Any],
-    ablate: bool,
     as_json: bool = False,
     verbose: bool = False,
 ) -> None:
-    """Confirms a search in this process, and prints what was found."""
+    """Confirms a search in this process, and prints what was found; `asked` are top_k, seeds and ablate."""
     Lease(read_experiment(storage, name).path).check_free()  # reported at once, before torch and Ray are imported
     from tune_mentormix.cli.tables import leader_so_far, print_confirmation
     from tune_mentormix.results.confirmation_summary import check_confirmation
@@ -107,7 +105,7 @@ def confirm_here(
         def show(confirmation: Confirmation) -> None:
             progress(confirmation.runs, partial(leader_so_far, confirmation))
 
-        confirmation = confirm_search(storage, name, top_k, seeds, settings, show, verbose, ablate)
+        confirmation = confirm_search(storage, name, changes=settings, progress=show, verbose=verbose, **asked)
     print_confirmation(confirmation, read_experiment(storage, name), as_json)
     check_confirmation(confirmation)
     if confirmation.runs.ended == "interrupted":

@@ -121,8 +121,9 @@ def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage
         from tune_mentormix.cli.results import confirm_here
 
         changes = submission.settings | {"address": os.environ.get("RAY_ADDRESS")}
-        top_k, seeds, ablate = (changes.pop(key, None) for key in ("top_k", "seeds", "ablate"))
-        confirm_here(storage, name, top_k, seeds, changes, bool(ablate))
+        asked = {"top_k": None, "seeds": None, "ablate": False}
+        asked |= {key: changes.pop(key) for key in asked.keys() & changes.keys()}
+        confirm_here(storage, name, asked, changes)
         return
     if submission.action == "resume":  # on this cluster, not the one that it was started on
         _resume(storage, name, submission.settings | {"address": os.environ.get("RAY_ADDRESS")})

@@ -69,7 +69,7 @@ def settle_start(settings: SearchSettings, space: SearchSpace, fingerprint: str)
         )
         return settings.model_copy(update={"first_trials": first, "earlier_results": None})
     left_out = len(earlier.trials) - len(told)
-    others = f"; {left_out} others lie outside the space or have other settings" if left_out else ""
+    others = f"; it is not told {left_out} that lie outside the space or have other settings" if left_out else ""
     logger.warning(
         "start_from %s: the sampler is told %s, and trains no configuration of it again%s",
         earlier.name,

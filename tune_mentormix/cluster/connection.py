@@ -28,7 +28,7 @@ from tune_mentormix.errors import RequestError, SearchFailedError
 
 logger = logging.getLogger(__name__)
 
-START_ATTEMPTS = 3  # to start Ray on this machine
+START_ATTEMPTS = 6  # of half a minute each, which is fixed in Ray
 CONNECT_SECONDS = 5.0  # in which a cluster's port accepts a connection
 _TOO_SLOW = "timed out during startup"  # in Ray's words; its half minute cannot be changed (2.60)
 _JOIN_ATTEMPTS = "RAY_gcs_server_port_wait_time_s"  # of half a minute each, 20 by default
@@ -116,7 +116,7 @@ def _connect(address: str | None, verbose: bool, code: list[Path]) -> None:
 
 
 def start_ray(**arguments: Any) -> None:
-    """Calls `ray.init`, up to three times if Ray's own processes do not come up in the half minute it gives them."""
+    """Calls `ray.init`, up to six times if Ray's own processes do not come up in the half minute it gives them."""
     for attempt in range(1, START_ATTEMPTS + 1):
         before = set(psutil.Process().children(recursive=True))
         try:

@@ -26,7 +26,7 @@ from tune_mentormix.errors import RequestError
 
 show_log()
 settings = read_settings(None, {"address": sys.argv[1], "storage": sys.argv[2]})
-with connection(settings.address, verbose=False):
+with connection(settings, verbose=False):
     print("joined", flush=True)
     sys.stdin.readline()
     try:

@@ -73,8 +73,9 @@ async def authenticate(request: Request, service: Shared, credentials: Credentia
             {"WWW-Authenticate": "Bearer"},
         )
     request.state.principal, request.state.session = principal, session
-    if not service.requests.hit(principal.owner):
-        wait = str(service.requests.retry_after(principal.owner))
+    token = f"{principal.role} {principal.owner}"  # one person may have a token of each role
+    if not service.requests.hit(token):
+        wait = str(service.requests.retry_after(token))
         raise HTTPException(429, f"too many requests with this token: try again in {wait} s", {"Retry-After": wait})
     return principal
 

@@ -121,7 +121,7 @@ def cluster_of(document: dict[str, Any]) -> dict[str, Any]:
 def test_enough_commands_are_shown_to_check() -> None:
     shown = [name for name, _ in shown_commands()]
     assert {name: shown.count(name) for name in ("rayjob.yaml", "slurm.sh")} == {"rayjob.yaml": 1, "slurm.sh": 2}
-    assert shown.count("cluster.md") == 6
+    assert shown.count("cluster.md") == 7
     assert shown.count("README.md") >= 10
 
 

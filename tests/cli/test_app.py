@@ -389,14 +389,15 @@ def test_every_command_that_the_end_of_a_search_advises_works(
 
 def test_searches_are_listed_with_the_newest_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, started in (("a", "2026-01-01T10:00:00+00:00"), ("b", "2026-03-01T10:00:00+00:00"), ("c", "")):
-        simulate_search(tmp_path, name, 3, epochs=4)
+        simulate_search(tmp_path, name, 3, epochs=4, owner="ann")
         path = tmp_path / name / "search.yaml"
         record = yaml.safe_load(path.read_text())
         record["provenance"]["started"] = started
         path.write_text(yaml.safe_dump(record))
     assert run(["list", "--storage", str(tmp_path)]) == DONE
     lines = capsys.readouterr().out.splitlines()[1:]
-    assert [line.split()[:2] for line in lines] == [["b", "2026-03-01"], ["a", "2026-01-01"], ["c", "–"]]
+    expected = [["b", "ann", "2026-03-01"], ["a", "ann", "2026-01-01"], ["c", "ann", "–"]]
+    assert [line.split()[:3] for line in lines] == expected
 
 
 def test_delete_removes_an_experiment_only_when_that_is_confirmed(

@@ -14,11 +14,12 @@ from tests.support.simulated_search import SimulatedFailures, simulate_search
 from tune_mentormix.errors import RequestError
 from tune_mentormix.results.notifications import Notifier
 from tune_mentormix.service import experiments
-from tune_mentormix.service.experiments import ExperimentCache
+from tune_mentormix.service.experiments import ExperimentCache, Snapshot
 from tune_mentormix.service.newsroom import Newsroom
 from tune_mentormix.service.settings import read_server_settings
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
+from tune_mentormix.storage.paths import StorageError
 
 
 @contextmanager
@@ -26,6 +27,11 @@ def driven(path: Path) -> Iterator[None]:
     """The search as if a driver ran it."""
     with Lease(path).acquire():
         yield
+
+
+def unreachable() -> list[Snapshot]:
+    """The experiments of a storage that is away."""
+    raise StorageError("the storage cannot be read")
 
 
 def append(path: Path, **event: object) -> None:
@@ -49,6 +55,17 @@ def test_ends_are_told_and_what_had_ended_before_is_not(tmp_path: Path, monkeypa
             append(tmp_path / "birds", event="run_started", run=3, num_samples=6)
             newsroom.look()
             append(tmp_path / "birds", event="run_ended", run=3, reason="interrupted", signal="SIGTERM")
+        newsroom.look()
+        for _ in range(2):  # the storage is away, and then a search cannot be read: none of it is news later
+            with monkeypatch.context() as away:
+                away.setattr(newsroom._experiments, "snapshots", unreachable)
+                with pytest.raises(StorageError):
+                    newsroom.look()
+            newsroom.look()
+        journal = (tmp_path / "old" / JOURNAL_FILE).read_text()
+        (tmp_path / "old" / JOURNAL_FILE).write_text("no event\n")
+        newsroom.look()
+        (tmp_path / "old" / JOURNAL_FILE).write_text(journal)
         newsroom.look()
         simulate_search(tmp_path, "late", 4)  # began and ended between two looks
         newsroom.look()

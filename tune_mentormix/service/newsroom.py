@@ -20,19 +20,17 @@ class Newsroom:
 
     def look(self) -> None:
         """Looks at all searches. Raises StorageError if the storage cannot be read."""
+        overviews = [self._overview(snapshot) for snapshot in self._experiments.snapshots()]
         is_first, known = self._news is None, self._news or {}
-        self._news = {}
-        for snapshot in self._experiments.snapshots():
-            now = self._overview(snapshot)
+        for now in overviews:
             if now.state == "unreadable":
-                continue
-            news = known.get(now.name)
-            if news is None:
+                continue  # what was known of it still is
+            if now.name not in known:
                 begins = now.model_copy(update={"state": "running", "best": None})
-                news = SearchNews(self._experiments.storage, now if is_first else begins)
-            self._news[now.name] = news
-            for message in news.update(now):
+                known[now.name] = SearchNews(self._experiments.storage, now if is_first else begins)
+            for message in known[now.name].update(now):
                 self._notifier.send(message)
+        self._news = {now.name: known[now.name] for now in overviews if now.name in known}
 
     def close(self) -> None:
         """Lets the last messages be sent."""

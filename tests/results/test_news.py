@@ -1,4 +1,4 @@
-"""What is news of a search, and what is not."""
+"""Which changes of a search people are told of, and which not."""
 
 from __future__ import annotations
 

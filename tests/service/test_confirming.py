@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.service.conftest import READ, RUN, RUNNER, STRANGER, Serve, Served, sign_in
+from tests.service.conftest import ADMIN, READ, RUN, RUNNER, STRANGER, Serve, Served, sign_in
+from tests.support.searches import copy_of
 from tests.support.simulated_search import simulate_search
 from tests.support.stand_in_head import StandInHead
 from tune_mentormix.cli.app import run
 from tune_mentormix.cluster.jobs import ClusterJobs
 from tune_mentormix.cluster.submissions import latest_submission
 from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.storage.lease import Lease
 
 CONFIRM = "/api/v1/experiments/birds/confirm"
 
@@ -68,6 +70,23 @@ def test_progress_and_verdict_are_shown(serve: Serve, confirmed: Experiment) -> 
     page = served.get(f"/searches/{confirmed.name}").text
     assert "trainings ended" in page
     assert "<h2>Confirmation</h2>" in page
+
+
+def test_a_running_confirmation_can_be_stopped_and_the_search_not_be_resumed(
+    serve: Serve, confirmed: Experiment, tmp_path: Path
+) -> None:
+    storage = copy_of(confirmed, tmp_path)
+    folder = storage / confirmed.name / "confirmation"
+    lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    (folder / "journal.jsonl").write_text("".join(lines[: len(lines) // 2]))
+    served = serve(storage)
+    sign_in(served.client, ADMIN)
+    with Lease(folder).acquire():
+        page = served.client.get(f"/searches/{confirmed.name}").text
+    assert f'action="/searches/{confirmed.name}/stop"' in page
+    assert "Ends the confirmation cleanly" in page
+    assert f'action="/searches/{confirmed.name}/resume"' not in page
+    assert f'action="/searches/{confirmed.name}/confirm"' not in page
 
 
 def test_a_damaged_confirmation_hides_no_search(serve: Serve, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.support.patience import PATIENCE_SECONDS
 
 
 class Listener:
-    """What was posted, in order, and the address to post to."""
+    """Keeps what is posted to its address, in order."""
 
     def __init__(self, status: int) -> None:
         received = self.received = []  # type: list[dict[str, Any]]

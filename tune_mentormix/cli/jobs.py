@@ -125,17 +125,18 @@ def logs(
 
 @app.with_examples("stop birds", "resume birds --submit")
 def stop(name: Name, storage: Storage = STORAGE, dashboard: Dashboard = None, insecure: Insecure = False) -> None:
-    """Interrupt a submitted search. `resume NAME --submit` continues it."""
+    """Interrupt a submitted search or confirmation, which can be continued: resume or confirm NAME --submit."""
     from tune_mentormix.cluster.jobs import ClusterJobs, recorded_jobs
 
     jobs = ClusterJobs(dashboard, storage, insecure)
     jobs.stop(name)
-    states = {job.name: job.state for job in recorded_jobs(jobs.storage)}
-    if states[name] == "finished":  # it may have come to its end first
+    job = {job.name: job for job in recorded_jobs(jobs.storage)}[name]
+    if job.state == "finished":  # it may have come to its end first
         console.print_note(f"{name} had finished")
     else:
-        resume = console.command_line(f"resume {name} --submit{jobs.options()}", jobs.storage)
-        console.print_note(f"{name} is stopped; to continue: {resume}")
+        verb = "confirm" if job.action == "confirm" else "resume"
+        again = console.command_line(f"{verb} {name} --submit{jobs.options()}", jobs.storage)
+        console.print_note(f"{name} is stopped; to continue: {again}")
 
 
 def submit_confirmation(

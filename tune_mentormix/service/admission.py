@@ -64,7 +64,7 @@ TRIAL = "trial."  # before the names of what all trials share
 
 
 class ConfirmationOptions(Settings):
-    """What a confirmation trains; where nothing is set, as before, or as the command does."""
+    """The options of a confirmation; one that is not set is as in its earlier run, or as the command's default."""
 
     top_k: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = None
     """How many of the best configurations."""

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import ray
 import torch
 from ray.experimental.internal_kv import (
     _internal_kv_del,
@@ -58,9 +59,9 @@ class MentorMixTrainable(Trainable):
     checkpoint to continue from, or None; `fold`, as `Dataset.fold` takes it (none: 0); and `trial` and `attempt`, its
     numbers, which its checkpoints get.
 
-    A result is `Trainer.train_epoch`'s metrics, with `device` (`cuda`, `cpu` or `mps`), `done` after the last epoch,
-    `val_correct` (see `pack_answers`) and `val_images`, how many these are. A trial that fails reports `failure`, the
-    reason in one line, with `done`, `epoch`, and a `val_accuracy` of NaN.
+    A result is `Trainer.train_epoch`'s metrics, with `device` (`cuda`, `cpu` or `mps`), Ray's `node_id`, `done` after
+    the last epoch, `val_correct` (see `pack_answers`) and `val_images`, how many these are. A trial that fails
+    reports `failure`, the reason in one line, with `done`, `epoch`, and a `val_accuracy` of NaN.
     """
 
     _data: DeviceDataset | None
@@ -107,6 +108,8 @@ class MentorMixTrainable(Trainable):
             return {"failure": self._failure, "done": True, "epoch": self._epoch, "val_accuracy": float("nan")}
         self._epoch = self._trainer.epoch
         result: dict[str, Any] = {**self._trainer.metrics, "device": self._trainer.data.device.type}
+        if ray.is_initialized():
+            result["node_id"] = ray.get_runtime_context().get_node_id()
         if self._trainer.validation is not None:
             correct = self._trainer.validation.correct
             result |= {"val_images": len(correct), "val_correct": pack_answers(correct)}

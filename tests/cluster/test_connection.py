@@ -5,15 +5,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
 from tune_mentormix.cluster import resources
 from tune_mentormix.cluster.connection import check_reachable, connection
-from tune_mentormix.cluster.resources import check_resources, decide_gpus, max_concurrent_trials
+from tune_mentormix.cluster.resources import check_resources, decide_gpus, trials_that_fit
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import FAILED, WRONG_REQUEST, RequestError
 
@@ -111,8 +112,23 @@ def test_on_a_busy_machine_ray_is_started_once_more_and_what_had_started_is_ende
     assert "trying once more" in caplog.text
 
 
+def nodes_with(*nodes: dict[str, float]) -> Callable[[], list[dict[str, Any]]]:
+    """Returns what stands in for `live_nodes`."""
+    return lambda: [{"Resources": node} for node in nodes]
+
+
 def test_a_trial_that_no_single_node_has_room_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "_nodes", lambda: [{"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}])
+    monkeypatch.setattr(
+        resources,
+        "live_nodes",
+        lambda: [
+            {"Resources": node}
+            for node in (
+                {"CPU": 64.0},
+                {"CPU": 4.0, "GPU": 1.0},
+            )
+        ],
+    )
     check_resources(SearchSettings(cpus_per_trial=4, gpus_per_trial=1))
     with pytest.raises(RequestError, match="no single node has CPUs × 8 and GPUs × 1 for a trial"):
         check_resources(SearchSettings(cpus_per_trial=8, gpus_per_trial=1))
@@ -121,10 +137,12 @@ def test_a_trial_that_no_single_node_has_room_for_is_refused(monkeypatch: pytest
 def test_a_device_decides_how_many_gpus_a_trial_takes_and_cuda_needs_a_node_with_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resources, "_nodes", lambda: [{"CPU": 4.0, "GPU": 2.0}])
+    monkeypatch.setattr(
+        resources, "live_nodes", lambda: [{"Resources": node} for node in ({"CPU": 4.0, "GPU": 2.0},)]
+    )
     taken = [decide_gpus(SearchSettings(device=device)).gpus() for device in ("auto", "cuda", "cpu", "mps")]
     assert taken == [1, 1, 0, 0]
-    monkeypatch.setattr(resources, "_nodes", lambda: [{"CPU": 4.0}])
+    monkeypatch.setattr(resources, "live_nodes", nodes_with({"CPU": 4.0}))
     assert decide_gpus(SearchSettings()).gpus() == 0
     with pytest.raises(RequestError, match=r"^device cuda needs a GPU, which no node has: .* \(--device\)$"):
         check_resources(decide_gpus(SearchSettings(device="cuda")))
@@ -132,9 +150,8 @@ def test_a_device_decides_how_many_gpus_a_trial_takes_and_cuda_needs_a_node_with
 
 def test_nodes_that_come_later_make_room_for_more_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"CPU": 2.0}]
-    monkeypatch.setattr(resources, "_nodes", lambda: list(nodes))
-    monkeypatch.setattr(resources, "REFRESH_SECONDS", 1e-9)
+    monkeypatch.setattr(resources, "live_nodes", lambda: [{"Resources": node} for node in nodes])
     any_number, one = SearchSettings(), SearchSettings(max_concurrent=1)
-    assert (max_concurrent_trials(any_number), max_concurrent_trials(one)) == (2, 1)
+    assert (trials_that_fit(any_number), trials_that_fit(one)) == (2, 1)
     nodes.append({"CPU": 4.0})
-    assert (max_concurrent_trials(any_number), max_concurrent_trials(one)) == (6, 1)
+    assert (trials_that_fit(any_number), trials_that_fit(one)) == (6, 1)

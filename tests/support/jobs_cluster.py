@@ -36,6 +36,7 @@ class JobsCluster:
         self._port, self._dashboard_port, *self._others = free_ports(5)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._folders: list[Path] = []
+        self._node_environment: dict[str, str] = {}
         try:
             self.start()
         except BaseException:
@@ -78,6 +79,7 @@ class JobsCluster:
             f"--dashboard-agent-listen-port={listen}",
             f"--dashboard-agent-grpc-port={grpc}",
             f"--num-cpus={self._cpus}",
+            *self._head_options(),
             own_folder=True,
         )
         self._wait_until_jobs_run()
@@ -85,6 +87,10 @@ class JobsCluster:
             listen, grpc = free_ports(2)
             agent = (f"--dashboard-agent-listen-port={listen}", f"--dashboard-agent-grpc-port={grpc}")
             self._ray_start(f"--address={LOOPBACK}:{self._port}", "--num-cpus=1", *agent)
+
+    def _head_options(self) -> list[str]:
+        """Returns further options of `ray start` for the head."""
+        return []
 
     def kill(self) -> None:
         """Ends all processes of the cluster, and with them all that Ray knows."""
@@ -113,6 +119,7 @@ class JobsCluster:
         if own_folder:
             command.append(f"--temp-dir={folder}")
         environment = {n: v for n, v in self.environment().items() if n != "RAY_API_SERVER_ADDRESS"}
+        environment |= self._node_environment
         with (folder / "output").open("wb") as output:
             self._processes.append(
                 subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)

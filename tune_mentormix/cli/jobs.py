@@ -1,8 +1,9 @@
-"""The commands for searches that run as jobs of a shared Ray cluster: submit, jobs, logs, stop."""
+"""The commands for a shared Ray cluster: submit, jobs, logs, stop; and drain, for a node that goes."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +12,10 @@ import typer
 
 from tune_mentormix.cli import console, options
 from tune_mentormix.cli.options import AsJson, Dashboard, Insecure, Name, Storage, with_settings
-from tune_mentormix.config.settings import RESUMABLE, STORAGE, option_name
+from tune_mentormix.config.settings import RESUMABLE, STORAGE, option_name, parse_duration
 from tune_mentormix.config.settings_file import read_settings
-from tune_mentormix.errors import RequestError
-from tune_mentormix.formatting import NOTHING
+from tune_mentormix.errors import RequestError, SearchFailedError
+from tune_mentormix.formatting import NOTHING, format_duration
 
 if TYPE_CHECKING:
     from tune_mentormix.cluster.jobs import ClusterJobs, Job
@@ -137,6 +138,31 @@ def stop(name: Name, storage: Storage = STORAGE, dashboard: Dashboard = None, in
         verb = "confirm" if job.action == "confirm" else "resume"
         again = console.command_line(f"{verb} {name} --submit{jobs.options()}", jobs.storage)
         console.print_note(f"{name} is stopped; to continue: {again}")
+
+
+@app.with_examples("drain --in 2m")
+@with_settings(("address",))
+def drain(
+    settings: dict[str, Any],
+    seconds: Annotated[str, typer.Option("--in", help="Time until the machine goes.", metavar="<time>")] = "30s",
+    node_id: Annotated[str | None, options.option("Ray's ID of another node that goes, instead of this one.")] = None,
+) -> None:
+    """Move the trials of this machine to other nodes of its Ray cluster, because it is about to go.
+
+    For the shutdown hook of a machine that may be taken away, such as a spot instance. It waits until the trials have
+    left: each writes a checkpoint after the epoch that it is in.
+    """
+    from tune_mentormix.cluster.draining import drain_node  # imports Ray
+
+    address = settings.get("address") or os.environ.get("RAY_ADDRESS", "auto")
+    try:
+        duration = parse_duration(seconds)
+    except ValueError as error:
+        raise RequestError(f"{error} (--in)") from error
+    if not drain_node(address, node_id, duration):
+        lost = "they lose what they did since their last checkpoints"
+        raise SearchFailedError(f"trials still run there after {format_duration(duration)}: {lost}")
+    console.print_note("no trial runs there any more")
 
 
 def submit_confirmation(

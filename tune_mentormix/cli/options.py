@@ -53,8 +53,8 @@ PANELS = {  # the settings that have an option, in the order of --help; all othe
     ),
     "Budget": ("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
     "Resources": (
-        *("cpus_per_trial", "gpus_per_trial", "device", "max_concurrent", "checkpoint_every", "max_restarts"),
-        "address",
+        *("cpus_per_trial", "gpus_per_trial", "device", "max_concurrent", "wait_for_nodes"),
+        *("checkpoint_every", "max_restarts", "address"),
     ),
     "Storage": ("storage", "tracker"),
 }
@@ -62,7 +62,7 @@ SEARCH_OPTIONS = tuple(name for names in PANELS.values() for name in names)
 SUBMIT_OPTIONS = tuple(name for name in SEARCH_OPTIONS if name != "address")
 RESUME_OPTIONS = (*RESUMABLE, "address")
 RESOURCE_OPTIONS = (  # of `confirm`
-    *("time_budget", "cpus_per_trial", "gpus_per_trial", "device", "max_concurrent", "address"),
+    *("time_budget", "cpus_per_trial", "gpus_per_trial", "device", "max_concurrent", "wait_for_nodes", "address"),
 )
 FIELDS = {**SearchSettings.model_fields, "precision": TrialSettings.model_fields["precision"]}
 SCHEMAS = TrialSettings.model_json_schema()["properties"] | SearchSettings.model_json_schema()["properties"]
@@ -72,7 +72,7 @@ PATHS = ("data_dir", "labels_file", "clean_validation", "verified", "cache_dir",
 NUMBERS = {"integer": "<int>", "number": "<float>"}  # options whose value is a number
 METAVARS = {
     **dict.fromkeys(PATHS, "<path>"),
-    **{"storage": "<folder|uri>", "time_budget": "<time>", "trial_timeout": "<time>"},
+    **{"storage": "<folder|uri>", "time_budget": "<time>", "trial_timeout": "<time>", "wait_for_nodes": "<time>"},
 }
 NOTHING_SET: list[str] = []
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]

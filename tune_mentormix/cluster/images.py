@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from trainables.data import Dataset
 from trainables.errors import DatasetError
 from tune_mentormix.cluster.connection import joins_cluster
-from tune_mentormix.cluster.preflight import nodes_with_cpus
+from tune_mentormix.cluster.preflight import ListNodes, node_names
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.formatting import format_duration
@@ -20,8 +20,8 @@ from tune_mentormix.formatting import format_duration
 LOGGER = logging.getLogger(__name__)
 
 
-def prepare_images(settings: SearchSettings, dataset: Dataset) -> None:
-    """Has the images that stay on disk decoded on this machine or, for a cluster, on each of its nodes.
+def prepare_images(settings: SearchSettings, dataset: Dataset, list_nodes: ListNodes) -> None:
+    """Has the images that stay on disk decoded on this machine or, for a cluster, on each of these nodes of it.
 
     A note tells how many and where before it begins, and how long it took. Nothing is done for images in memory, and
     where they are decoded already. Raises RequestError, with the node's name, where an image cannot be decoded or the
@@ -29,7 +29,7 @@ def prepare_images(settings: SearchSettings, dataset: Dataset) -> None:
     """
     if not dataset.images_on_disk:
         return
-    nodes = nodes_with_cpus() if joins_cluster(settings.address) else {}
+    nodes = list_nodes() if joins_cluster(settings.address) else {}
     if nodes or not dataset.is_prepared:
         images = f"{len(dataset.train_labels) + len(dataset.validation_labels):,} images"
         where = f"on {len(nodes)} nodes" if nodes else f"into {settings.cache_dir.expanduser()}"
@@ -62,7 +62,7 @@ def _on_nodes(dataset: Dataset, nodes: dict[str, str]) -> list[str | None]:
         try:
             note = ray.get(task)
         except RayError as error:
-            if node_id not in nodes_with_cpus():
+            if node_id not in node_names():
                 LOGGER.warning("node %s died while it decoded images: the other nodes are used", nodes[node_id])
                 continue
             cause = getattr(error, "cause", None)

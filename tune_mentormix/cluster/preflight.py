@@ -6,7 +6,7 @@ import logging
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -22,7 +22,7 @@ from trainables.files import sha256_of
 from trainables.plugins import CHECK_SECONDS, in_words, sendable, why_not_usable
 from trainables.settings import TIMM_PREFIX
 from tune_mentormix.cluster.connection import joins_cluster
-from tune_mentormix.cluster.resources import check_resources
+from tune_mentormix.cluster.resources import check_resources, live_nodes
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.storage.paths import Location, temporary_folder
@@ -45,6 +45,8 @@ REPORT_SECONDS = 120.0  # for all nodes at once; most of it is a node fetching t
 MAX_ATTEMPTS = 3  # to ask a node: where its processes are killed, Ray may learn of it a second later
 DRIVER = "driver"  # the file that the driver writes into the storage for the nodes to read
 _SHARED = "on a cluster --storage must be a folder that every node sees, such as NFS, or s3://…"
+
+ListNodes = Callable[[], dict[str, str]]  # live nodes: ID → a name that people know
 
 LOGGER = logging.getLogger(__name__)
 
@@ -74,30 +76,41 @@ class Needed:
         return cls(packages, tuple(settings.weights_files()))
 
 
-def check_cluster(settings: SearchSettings) -> None:
+def check_cluster(settings: SearchSettings) -> frozenset[str]:
     """Checks that trials can run where they will be sent.
 
     On this machine alone, it checks the resources and the device. On a cluster, a task that takes no resources also
     runs on every node: it must have what a trial imports, in the driver's versions, the weights files that trials
-    start from, and see the same storage. A node that dies while it is checked is skipped. Raises RequestError that
-    names the node, and what is wrong there.
+    start from, and see the same storage. A node that dies while it is checked is skipped.
+
+    Returns the IDs of the nodes that were checked. Raises RequestError that names the node, and what is wrong there.
     """
     check_resources(settings)
     if not joins_cluster(settings.address):
         _check_device(settings)
-        _check_plugins(settings)
-        return
+        _check_plugins(settings, node_names)
+        return frozenset(node_names())
+    checked = check_nodes(settings, node_names)
+    check_resources(settings)  # of the nodes that are left
+    return checked
+
+
+def check_nodes(settings: SearchSettings, list_nodes: ListNodes) -> frozenset[str]:
+    """Checks the nodes that `list_nodes` returns, whenever it is called, and returns their IDs.
+
+    Raises RequestError for the first that should not run trials, or if all died while they were checked.
+    """
     needed = Needed.of(settings)
     with storage_probe(settings.storage) as folder:
-        reports = _ask_nodes(folder, needed)
+        reports = _ask_nodes(folder, needed, list_nodes)
         seen = {node_id: reads_probe(folder, node_id) for node_id in reports}
     here = report_packages("the driver", needed)
     for node_id, report in reports.items():
         reason = incompatibility(report, here, seen[node_id], settings.storage)
         if reason:
             raise RequestError(reason)
-    _check_plugins(settings)
-    check_resources(settings)  # of the nodes that are left
+    _check_plugins(settings, list_nodes)
+    return frozenset(reports)
 
 
 def _check_device(settings: SearchSettings) -> None:
@@ -111,8 +124,8 @@ def _check_device(settings: SearchSettings) -> None:
             raise RequestError(f"{error} (--device)") from error
 
 
-def _check_plugins(settings: SearchSettings) -> None:
-    """Raises RequestError unless every node can import the plug-ins of the search within a time."""
+def _check_plugins(settings: SearchSettings, list_nodes: ListNodes) -> None:
+    """Raises RequestError unless every one of these nodes can import the plug-ins of the search within a time."""
     kinds = {name: kind for name, kind in settings.plugins().items() if kind != "dataset"}  # which is loaded here
     if not kinds:
         return
@@ -122,7 +135,7 @@ def _check_plugins(settings: SearchSettings) -> None:
         raise RequestError(str(error)) from error
     ask = ray.remote(num_cpus=0, max_retries=0)(why_not_usable)
     answer_seconds = REPORT_SECONDS + CHECK_SECONDS  # for starting a worker, and then for the import
-    for node_id, node in nodes_with_cpus().items():
+    for node_id, node in list_nodes().items():
         there = NodeAffinitySchedulingStrategy(node_id, soft=False)
         task = ask.options(scheduling_strategy=there).remote(plugins)
         try:
@@ -203,8 +216,8 @@ def reads_probe(folder: Location, writer: str) -> bool:
         return False
 
 
-def _ask_nodes(folder: Location, needed: Needed) -> dict[str, NodeReport]:
-    """Returns a report of every node that can run trials, by node ID.
+def _ask_nodes(folder: Location, needed: Needed, list_nodes: ListNodes) -> dict[str, NodeReport]:
+    """Returns a report of each of these nodes, by node ID.
 
     Ray may still list a node that has died: it is skipped, and the list read again for one that came in its place.
     """
@@ -212,7 +225,7 @@ def _ask_nodes(folder: Location, needed: Needed) -> dict[str, NodeReport]:
     lost: set[str] = set()
     attempts: Counter[str] = Counter()
     ask = ray.remote(num_cpus=0, max_retries=0)(report_node)
-    while nodes := {key: name for key, name in nodes_with_cpus().items() if key not in reports.keys() | lost}:
+    while nodes := {key: name for key, name in list_nodes().items() if key not in reports.keys() | lost}:
         tasks = {}
         for node_id, name in nodes.items():
             there = NodeAffinitySchedulingStrategy(node_id, soft=False)
@@ -223,7 +236,7 @@ def _ask_nodes(folder: Location, needed: Needed) -> dict[str, NodeReport]:
             try:
                 reports[node_id] = ray.get(task, timeout=0)
             except RayError as error:
-                if isinstance(error, NodeDiedError | TaskUnschedulableError) or node_id not in nodes_with_cpus():
+                if isinstance(error, NodeDiedError | TaskUnschedulableError) or node_id not in list_nodes():
                     LOGGER.warning("node %s died while it was checked: the other nodes are used", nodes[node_id])
                     lost.add(node_id)
                 elif isinstance(error, GetTimeoutError):
@@ -240,12 +253,12 @@ def _ask_nodes(folder: Location, needed: Needed) -> dict[str, NodeReport]:
     return reports
 
 
-def nodes_with_cpus() -> dict[str, str]:
+def node_names() -> dict[str, str]:
     """Returns the IDs of the live nodes that can run trials, each with a name that people know."""
     return {
         node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0
+        for node in live_nodes()
+        if node["Resources"].get("CPU", 0.0) > 0
     }
 
 

@@ -51,7 +51,7 @@ BUDGETS = ("time_budget", "epoch_budget", "patience")  # of the search, not of w
 # What may change between two runs of one search, besides the cluster that it runs on.
 RESUMABLE = (
     *("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
-    *("max_concurrent", "cpus_per_trial", "gpus_per_trial", "device"),
+    *("max_concurrent", "cpus_per_trial", "gpus_per_trial", "device", "wait_for_nodes"),
 )
 # What may differ in `search.yaml` from what a search was started with: besides those, where it and its data lie.
 CHANGEABLE = frozenset(
@@ -257,6 +257,11 @@ class SearchSettings(DataSettings):
     """Device to train on; `auto` is a CUDA GPU if the trial has one, otherwise the CPU."""
     max_concurrent: Count | None = None
     """Trials that run at the same time. Not set: as many as fit."""
+    wait_for_nodes: Seconds = 600.0
+    """How long to wait, on a cluster, until a node has room for a trial, such as 30m.
+
+    See [Clusters that grow and shrink](cluster.md#clusters-that-grow-and-shrink).
+    """
     time_budget: Seconds | None = None
     """End this run after a time such as 90s, 30m, 2h or 1d; it can be resumed."""
     epoch_budget: Count | None = None

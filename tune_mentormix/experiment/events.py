@@ -93,6 +93,18 @@ class OutputLost(_Event):
     reason: str
 
 
+class NodesChanged(_Event):
+    """The nodes of the cluster that trials may use have changed, or for how many trials they have no room."""
+
+    event: Literal["nodes"] = "nodes"
+    nodes: Annotated[int, Field(ge=0, le=MAX_COUNT)]
+    """Those that were checked and are not about to leave."""
+    room: Annotated[int, Field(ge=0, le=MAX_COUNT)]
+    """For so many trials at once."""
+    waiting: Annotated[int, Field(ge=0, le=MAX_COUNT)] = 0
+    """So many further trials could run on further nodes, which were asked for."""
+
+
 class Proposed(_Event):
     """A trial, or a new attempt of one, is about to start."""
 
@@ -212,6 +224,7 @@ Event = (
     RunStarted
     | RunEnded
     | OutputLost
+    | NodesChanged
     | Proposed
     | Report
     | Checkpoint

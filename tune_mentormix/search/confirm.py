@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -13,9 +13,9 @@ from trainables.data import Dataset, load_test_split
 from trainables.errors import DatasetError
 from trainables.inference import final_accuracy
 from trainables.plugins import with_plugins
+from tune_mentormix.cluster.autoscaling import wait_for_room
 from tune_mentormix.cluster.connection import connection
-from tune_mentormix.cluster.images import prepare_images
-from tune_mentormix.cluster.preflight import check_cluster
+from tune_mentormix.cluster.nodes import prepare_nodes
 from tune_mentormix.config.settings import FORMAT, SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.checkpoints import newest_checkpoint
@@ -85,13 +85,13 @@ def confirm_search(
         check_can_confirm(experiment)
     request = stored_request(experiment, settings)
     with connection(request.settings, verbose):
-        check_cluster(settings)
-        prepare_images(settings, request.dataset)
+        wait_for_room(settings)
+        checked = prepare_nodes(settings, request.dataset)
         path = experiment.path / CONFIRMATION_FOLDER
         path.mkdir(exist_ok=True)
         with Lease(path).acquire():
             confirmation = _begin_or_extend(experiment, request, top_k, seeds, ablate)
-            _run(confirmation, request, progress)
+            _run(confirmation, request, checked, progress)
     return confirmation
 
 
@@ -143,7 +143,7 @@ def _begin_or_extend(
     return confirmation
 
 
-def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress) -> None:
+def _run(confirmation: Confirmation, request: SearchRequest, checked: Collection[str], progress: Progress) -> None:
     def finish(run: Run, reason: str) -> str:
         eliminate_failed(confirmation, run.journal)
         return _test(confirmation, request) if reason == "finished" else reason
@@ -158,6 +158,7 @@ def _run(confirmation: Confirmation, request: SearchRequest, progress: Progress)
             confirmation.runs,
             request.settings.model_copy(update=changes),
             request.dataset,
+            checked,
             lambda run: proposals(run, confirmation),
             AsyncSuccessiveHalving(),  # without rungs: every run counts in full
             [confirmation.apply],

@@ -10,9 +10,8 @@ from trainables.plugins import with_plugins
 from trainables.settings import TrialSettings
 from trainables.training import time_one_epoch
 from tune_mentormix.cluster.connection import connection
-from tune_mentormix.cluster.images import prepare_images
-from tune_mentormix.cluster.preflight import check_cluster
-from tune_mentormix.cluster.resources import decide_gpus, max_concurrent_trials
+from tune_mentormix.cluster.nodes import prepare_nodes
+from tune_mentormix.cluster.resources import decide_gpus, trials_that_fit
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import SearchFailedError
@@ -58,9 +57,8 @@ def dry_run(request: SearchRequest, verbose: bool = False) -> DryRun:
     """
     with connection(request.settings, verbose):
         settings = decide_gpus(request.settings)
-        check_cluster(settings)
-        prepare_images(settings, request.dataset)
-        concurrent = min(settings.num_samples, max_concurrent_trials(settings))
+        prepare_nodes(settings, request.dataset)
+        concurrent = min(settings.num_samples, trials_that_fit(settings))
         parameters, seconds = _measure(settings, request)
     return DryRun(SearchRequest(settings, request.space, request.dataset), parameters, seconds, concurrent)
 

@@ -7,9 +7,10 @@ they are compared at the last epoch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ray.tune import PlacementGroupFactory
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune_mentormix.experiment.events import Event, Proposed, Report
@@ -66,9 +67,17 @@ def rung_epochs(first: int, factor: float, epochs: int) -> list[int]:
 class EarlyStoppingScheduler(FIFOScheduler):
     """The scheduler that Ray sees: it stops the trials that ASHA stops."""
 
-    def __init__(self, early_stopping: AsyncSuccessiveHalving) -> None:
+    def __init__(
+        self, early_stopping: AsyncSuccessiveHalving, resources: Callable[[], PlacementGroupFactory]
+    ) -> None:
+        """`resources` returns what a trial takes, and on which nodes it may, when the trial is added."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._early_stopping = early_stopping
+        self._resources = resources
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Ray's hook: decides what a trial takes before it starts."""
+        trial.update_resources(self._resources())
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ray's hook: stop or continue."""

@@ -6,12 +6,13 @@ ended, unfinished ones are proposed again under their old numbers, each from its
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
+from tune_mentormix.cluster.autoscaling import wait_for_room
 from tune_mentormix.cluster.connection import connection
-from tune_mentormix.cluster.images import prepare_images
-from tune_mentormix.cluster.preflight import check_cluster
+from tune_mentormix.cluster.nodes import prepare_nodes
 from tune_mentormix.cluster.resources import decide_gpus
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.experiment.create import hold_new_experiment, resumed_settings
@@ -38,13 +39,13 @@ def start_search(asked: SearchSettings | SearchRequest, progress: Progress, verb
     """
     request = asked if isinstance(asked, SearchRequest) else new_request(asked)
     with watching() as watch, connection(request.settings, verbose):
+        wait_for_room(request.settings)
         settings = decide_gpus(request.settings)
-        check_cluster(settings)
-        prepare_images(settings, request.dataset)
+        checked = prepare_nodes(settings, request.dataset)
         path = experiment_path(settings.storage, str(settings.name))
         experiment = Experiment(path, settings, Provenance.collect(request.dataset, settings))
         with hold_new_experiment(experiment, request.dataset):
-            return _run(experiment, replace(request, settings=settings), progress, watch)
+            return _run(experiment, replace(request, settings=settings), checked, progress, watch)
 
 
 def resume_search(
@@ -60,15 +61,17 @@ def resume_search(
     lease.check_free()
     request = stored_request(experiment, resumed_settings(experiment, storage, changes))
     with watching() as watch, connection(request.settings, verbose):
-        check_cluster(request.settings)
-        prepare_images(request.settings, request.dataset)
+        wait_for_room(request.settings)
+        checked = prepare_nodes(request.settings, request.dataset)
         with lease.acquire():
             experiment = read_experiment(storage, name)  # again: from here on, this process is the only writer
             settings = resumed_settings(experiment, storage, changes)  # it may have more trials by now
-            return _run(experiment, replace(request, settings=settings), progress, watch)
+            return _run(experiment, replace(request, settings=settings), checked, progress, watch)
 
 
-def _run(experiment: Experiment, request: SearchRequest, progress: Progress, watch: Watch) -> Experiment:
+def _run(
+    experiment: Experiment, request: SearchRequest, checked: Collection[str], progress: Progress, watch: Watch
+) -> Experiment:
     settings = request.settings
     experiment = Experiment(experiment.path, experiment.settings, experiment.provenance)
     study = SearchStudy(request.space, settings.sampler, settings.seed, experiment.metric, settings.earlier_results)
@@ -87,6 +90,7 @@ def _run(experiment: Experiment, request: SearchRequest, progress: Progress, wat
             experiment,
             settings,
             request.dataset,
+            checked,
             lambda run: search_proposals(run, study, request.space, plateau),
             early_stopping,
             handlers,

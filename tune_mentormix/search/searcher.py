@@ -82,6 +82,7 @@ class JournaledSearcher(Searcher):
         self._max_concurrent = max_concurrent
         self._losses: Counter[int] = Counter()  # since the trial's last new epoch
         self._lost: list[int] = []
+        self._moved: set[int] = set()
         self._running: set[str] = set()
         self._recorded: dict[str, Any] | None = None  # of the next trial, which may wait for the storage
 
@@ -89,8 +90,16 @@ class JournaledSearcher(Searcher):
         """Forgets the lost workers of a trial that made progress."""
         self._losses.pop(trial, None)
 
+    def move(self, trial: int) -> None:
+        """Announces that a trial's worker ends on purpose, so that the trial continues elsewhere."""
+        self._moved.add(trial)
+
     def retry(self, trial: int) -> bool:
         """Makes a trial whose worker was lost the next to start; returns False if this was once too often."""
+        if trial in self._moved:
+            self._moved.remove(trial)
+            self._lost.append(trial)
+            return True
         self._losses[trial] += 1
         if self._losses[trial] > self._run.settings.max_restarts:
             return False

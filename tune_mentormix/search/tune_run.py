@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,9 +18,11 @@ from trainables.data import Dataset
 from trainables.errors import one_line
 from trainables.mentormix import MentorMixTrainable
 from trainables.plugins import sendable
+from tune_mentormix.cluster.autoscaling import not_on
 from tune_mentormix.cluster.connection import joins_cluster
 from tune_mentormix.cluster.health import watch_ray
-from tune_mentormix.cluster.resources import max_concurrent_trials
+from tune_mentormix.cluster.nodes import NodeWatch, watch_nodes
+from tune_mentormix.cluster.resources import trial_resources
 from tune_mentormix.config.settings import CHANGEABLE, SearchSettings
 from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.events import Handler, RunEnded, RunStarted
@@ -37,6 +39,7 @@ from tune_mentormix.search.callbacks import (
     trial_folder,
 )
 from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, EarlyStoppingScheduler
+from tune_mentormix.search.node_changes import NodeChanges
 from tune_mentormix.search.searcher import JournaledSearcher, Run, TrialStart, next_attempt
 from tune_mentormix.search.stopper import SearchStopper, stop_on_signals
 from tune_mentormix.storage.journal import JOURNAL_FILE
@@ -53,6 +56,7 @@ def run_experiment(
     experiment: Experiment,
     settings: SearchSettings,
     dataset: Dataset,
+    checked: Collection[str],
     proposals: Proposals,
     early_stopping: AsyncSuccessiveHalving,
     handlers: Sequence[Handler],
@@ -66,6 +70,7 @@ def run_experiment(
         experiment: rebuilt from its journal; its lease is held. Tune's files go to its `runs/<n>`.
         settings: `num_samples`, resources, checkpoints, restarts and budgets.
         dataset: put once into Ray's object store.
+        checked: IDs of the nodes that were found fit; those that join later are checked then.
         proposals: called once with the run; yields its trials.
         early_stopping: rebuilt from the journal; without rungs, every trial runs to its end.
         handlers: get each new event; they keep `experiment` and `early_stopping` up to date.
@@ -102,21 +107,28 @@ def run_experiment(
         run = replace(run, unfinished=[next_attempt(experiment, trial) for trial in experiment.unfinished()])
         path = experiment.path if verb == "resume" else experiment.path.parent
         again = command(f"{verb} {path.name}", path.parent)
-        reason, signal = _run_trials(run, proposals(run), early_stopping, again)
+        with watch_nodes(settings, dataset, checked) as nodes:
+            reason, signal = _run_trials(run, nodes, proposals(run), early_stopping, again)
         by: dict[str, Any] = {"signal": signal} if signal else {}
         journal.record(RunEnded(run=experiment.runs, reason=finish(run, reason), **by))
     on_progress(experiment)
 
 
 def _run_trials(
-    run: Run, proposals: Iterator[TrialStart | None], early_stopping: AsyncSuccessiveHalving, again: str
+    run: Run,
+    nodes: NodeWatch,
+    proposals: Iterator[TrialStart | None],
+    early_stopping: AsyncSuccessiveHalving,
+    again: str,
 ) -> tuple[str, str | None]:
     """Returns why no trial runs any more: `finished`, `interrupted` by which signal, a budget, or `all_failing`."""
     experiment, journal, settings = run.experiment, run.journal, run.settings
     stopper = SearchStopper(experiment, journal, settings, run.on_progress)
-    searcher = JournaledSearcher(run, proposals, stopper, partial(max_concurrent_trials, settings))
+    searcher = JournaledSearcher(run, proposals, stopper, nodes.room)
     waits = secrets.token_hex(8)
     callbacks = [JournalCallback(run, early_stopping, searcher, stopper), CheckpointWaits(experiment, waits)]
+    if joins_cluster(settings.address):
+        callbacks.append(NodeChanges(run, nodes, searcher))
     if settings.gpus():
         callbacks.append(CpuFallbackWarning())
     if settings.trial_timeout:
@@ -134,7 +146,7 @@ def _run_trials(
             metric="val_accuracy",
             mode="max",
             search_alg=searcher,
-            scheduler=EarlyStoppingScheduler(early_stopping),
+            scheduler=EarlyStoppingScheduler(early_stopping, partial(placement, settings, nodes)),
             num_samples=-1,  # the searcher decides when it is finished
             reuse_actors=True,
             max_failures=0,  # the searcher retries trials whose worker was lost
@@ -192,8 +204,8 @@ def _system_error(error: BaseException | None) -> OSError | None:
 
 
 def _trainable(settings: SearchSettings, dataset: Dataset, waits: str) -> Any:
-    """The trainable with its data, put once into Ray's object store, and what each trial may use."""
-    trainable = tune.with_parameters(
+    """The trainable with its data, put once into Ray's object store."""
+    return tune.with_parameters(
         MentorMixTrainable,
         dataset=dataset,
         threads=settings.threads(),
@@ -202,8 +214,12 @@ def _trainable(settings: SearchSettings, dataset: Dataset, waits: str) -> Any:
         plugins=sendable(settings.plugins()),
         metric=settings.metric,
     )
-    resources = PlacementGroupFactory([{"CPU": settings.cpus_per_trial, "GPU": settings.gpus()}])
-    return tune.with_resources(trainable, resources)
+
+
+def placement(settings: SearchSettings, nodes: NodeWatch) -> PlacementGroupFactory:
+    """Returns what a trial takes, of any node but those that failed their check."""
+    fit: dict[str, Any] = {"bundle_label_selector": [not_on(nodes.unfit)]} if nodes.unfit else {}
+    return PlacementGroupFactory([trial_resources(settings)], **fit)
 
 
 def _trial_folder(trial: Any) -> str:

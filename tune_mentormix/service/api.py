@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import TrialState
 from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.clean_terms import clean_estimates
+from tune_mentormix.results.cleanup import DiskUsage, disk_usage, remove_old_checkpoints, remove_whole
+from tune_mentormix.results.comparison import ComparisonRecord, compare
 from tune_mentormix.results.summary import search_overview, search_status
 from tune_mentormix.service import schemas
 from tune_mentormix.service.admission import (
@@ -55,8 +58,10 @@ PROGRESS: dict[str, Any] = {  # what event streams show of a search's status
 # A report is other people's text, and its styles stand in it: it may do nothing, not even run as of this origin.
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
 
+NameText = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
 Name = Annotated[str, PathParameter(pattern=f"^{NAME_PATTERN}$", description="The experiment's name.")]
 Owner = Annotated[str, Query(max_length=64, description="Only the searches of this owner.")]
+Names = Annotated[Sequence[NameText], Query(min_length=2, max_length=8, description="The searches, at least two.")]
 Limit = Annotated[int, Field(ge=1, le=1_000, description="How many at most.")]
 Offset = Annotated[int, Field(ge=0, le=1_000_000_000, description="How many to leave out first.")]
 JsonBody = Annotated[dict[str, Any], Depends(json_body)]
@@ -200,6 +205,13 @@ def best(service: Shared, name: Name) -> schemas.BestAnswer:
         return schemas.BestAnswer.model_validate(search_overview(cached.experiment), from_attributes=True)
 
 
+@router.get("/comparison")
+def comparison(service: Shared, name: Names) -> ComparisonRecord:
+    """Several searches side by side: what was set differently, what each found, and whether chance explains it."""
+    with opened(service, name) as experiments:
+        return compare(experiments).record()
+
+
 @router.get("/experiments/{name}/report", response_class=Response, responses=MADE | media("text/html"))
 async def report(service: Shared, name: Name) -> Response:
     """Its report as one HTML file."""
@@ -274,6 +286,33 @@ def confirm(service: Shared, principal: Authenticated, name: Name, settings: Jso
         admitted = admit_confirmation(cached.experiment, settings, service.server)
     job = service.jobs.confirm(*admitted)
     return schemas.Accepted(name=job.name, state=job.state)
+
+
+@changes.post("/experiments/{name}/clean")
+def clean(service: Shared, principal: Authenticated, name: Name) -> DiskUsage:
+    """Deletes checkpoints that neither a resume nor an export needs; returns what the search takes then."""
+    check_owner(service, principal, name)
+    remove_old_checkpoints(service.server.storage, name)
+    [usage] = disk_usage(service.server.storage, [name])
+    return usage
+
+
+@changes.delete("/experiments/{name}", status_code=204, response_class=Response)
+def delete(service: Shared, principal: Authenticated, name: Name) -> Response:
+    """Deletes a search with all its files, which cannot be undone."""
+    check_owner(service, principal, name)
+    service.jobs.check_idle(name)
+    remove_whole(service.server.storage, name)
+    service.experiments.forget(name)
+    return Response(status_code=204)
+
+
+@contextmanager
+def opened(service: Service, names: Sequence[str]) -> Iterator[list[Experiment]]:
+    """Yields several searches in this order, none of which changes meanwhile."""
+    with ExitStack() as stack:
+        found = {name: stack.enter_context(service.experiments.open(name)).experiment for name in sorted(set(names))}
+        yield [found[name] for name in dict.fromkeys(names)]
 
 
 def progress_of(service: Service, name: str) -> str:

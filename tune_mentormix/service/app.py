@@ -25,12 +25,16 @@ from tune_mentormix.service.jobs import JobQueue
 from tune_mentormix.service.newsroom import Newsroom
 from tune_mentormix.service.request_logging import RequestLog
 from tune_mentormix.service.settings import ServerSettings
+from tune_mentormix.service.single_sign_on import SingleSignOn
 from tune_mentormix.service.sse import Broadcaster
 
 WARM_SECONDS = 20.0  # at most, before the service answers
 ASSETS = {
     "style.css": ("tune_mentormix.report", "templates", "text/css"),  # the report's style
     "service.css": ("tune_mentormix.service", "assets", "text/css"),
+    "uplot.css": ("tune_mentormix.service", "assets", "text/css"),
+    "uplot.js": ("tune_mentormix.service", "assets", "text/javascript"),
+    "curves.js": ("tune_mentormix.service", "assets", "text/javascript"),
     "live.js": ("tune_mentormix.service", "assets", "text/javascript"),
     "icon.svg": ("tune_mentormix.service", "assets", "image/svg+xml"),
 }
@@ -38,7 +42,11 @@ public = APIRouter(include_in_schema=False)  # without a token, as is `pages.pub
 
 
 def make_app(
-    server: ServerSettings, tokens: Tokens, cluster: ClusterJobs | None, notifier: Notifier | None = None
+    server: ServerSettings,
+    tokens: Tokens,
+    cluster: ClusterJobs | None,
+    notifier: Notifier | None = None,
+    single_sign_on: SingleSignOn | None = None,
 ) -> RequestLog:
     """Makes the service as an ASGI application; without a cluster, nothing can be started or stopped."""
     experiments = ExperimentCache(server.storage, log_event)
@@ -53,6 +61,7 @@ def make_app(
         answers=AnswerLogs(),
         requests=RateLimiter(server.requests_per_second, server.burst),
         failed_logins=FailedLogins(server.logins_per_minute, server.session_time),
+        single_sign_on=single_sign_on,
     )
     app = FastAPI(
         title="tune-mentormix",

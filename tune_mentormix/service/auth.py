@@ -59,16 +59,16 @@ class Tokens:
     """The tokens that are valid."""
 
     def __init__(self, tokens: Iterable[tuple[Principal, str]]) -> None:
-        self._digests = [(principal, _digest(token)) for principal, token in tokens]
+        self._digests = [(principal, digest(token)) for principal, token in tokens]
 
     def __len__(self) -> int:
         return len(self._digests)
 
     def principal(self, token: str) -> Principal | None:
         """Returns the token's owner, or None. Compares in constant time."""
-        given, found = _digest(token), None
-        for principal, digest in self._digests:
-            if hmac.compare_digest(given, digest):
+        given, found = digest(token), None
+        for principal, known in self._digests:
+            if hmac.compare_digest(given, known):
                 found = principal
         return found
 
@@ -79,6 +79,7 @@ class Session:
 
     principal: Principal
     csrf: str  # is in each form, and must come back with it
+    by_proxy: bool = False  # not with a token; it ends when the proxy names somebody else, or nobody
 
 
 class Sessions(TTLCache[str, Session]):
@@ -87,10 +88,13 @@ class Sessions(TTLCache[str, Session]):
     def __init__(self, seconds: float) -> None:
         super().__init__(MAX_SESSIONS, seconds)
 
-    def begin(self, principal: Principal) -> str:
-        """Signs in, and returns the value of the cookie: 256 random bits, which timing a hash table does not find."""
+    def begin(self, principal: Principal, by_proxy: bool = False) -> str:
+        """Signs in, with a token or by the proxy in front, and returns the value of the cookie.
+
+        It is 256 random bits, which timing a hash table does not find.
+        """
         cookie = secrets.token_urlsafe(32)
-        self[cookie] = Session(principal, secrets.token_urlsafe(32))
+        self[cookie] = Session(principal, secrets.token_urlsafe(32), by_proxy)
         return cookie
 
 
@@ -208,5 +212,6 @@ def _long_enough(token: str, where: str) -> str:
     return token
 
 
-def _digest(token: str) -> bytes:
+def digest(token: str) -> bytes:
+    """Returns what is kept of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
 from tune_mentormix.service.answer_logs import AnswerLogs
 from tune_mentormix.service.artifacts import Artifacts
@@ -23,6 +24,7 @@ from tune_mentormix.service.auth import COOKIE, FailedLogins, Principal, RateLim
 from tune_mentormix.service.experiments import ExperimentCache, NotFoundError
 from tune_mentormix.service.jobs import JobQueue
 from tune_mentormix.service.settings import ServerSettings
+from tune_mentormix.service.single_sign_on import SingleSignOn
 from tune_mentormix.service.sse import Broadcaster
 
 MAX_FIELDS = 200  # of a form
@@ -46,6 +48,29 @@ class Service:
     answers: AnswerLogs
     requests: RateLimiter
     failed_logins: FailedLogins
+    single_sign_on: SingleSignOn | None = None
+
+    def session(self, request: Request) -> Session | None:
+        """Returns the session of the browser that sent a request, unless the proxy no longer stands for it."""
+        session = self.sessions.get(request.cookies.get(COOKIE, ""))
+        if session and session.by_proxy and session.principal != self.signed_in_by_proxy(request):
+            return None
+        return session
+
+    def signed_in_by_proxy(self, request: Request) -> Principal | None:
+        """Returns whom the proxy in front has signed in, if single sign-on is set up and it did."""
+        return self.single_sign_on.principal(request.headers) if self.single_sign_on else None
+
+    def begin_session(self, response: Response, principal: Principal, by_proxy: bool = False) -> None:
+        """Signs a browser in with the cookie of a response."""
+        response.set_cookie(
+            COOKIE,
+            self.sessions.begin(principal, by_proxy),
+            max_age=round(self.server.session_time),
+            httponly=True,
+            secure=self.server.https,
+            samesite="strict",
+        )
 
 
 async def get_service(request: Request) -> Service:
@@ -62,7 +87,7 @@ async def authenticate(request: Request, service: Shared, credentials: Credentia
 
     Raises HTTPException 401 without a valid token, 429 with one that asks too often.
     """
-    session = None if "authorization" in request.headers else service.sessions.get(request.cookies.get(COOKIE, ""))
+    session = None if "authorization" in request.headers else service.session(request)
     principal = session.principal if session else None
     if credentials:
         principal = service.tokens.principal(credentials.credentials.strip())

@@ -300,12 +300,21 @@ class ExperimentCache:
                 except (RequestError, OSError) as error:
                     cached.error = error
             if cached.error:
+                if not has_file(cached.path / SEARCH_FILE):
+                    self.forget(name)
+                    raise NotFoundError(f"there is no experiment {name!r}") from cached.error
                 raise cached.error
             cached.used = time.monotonic()
             if not self.holder(name):
                 cached.experiment.set_pending()
             yield cached
         self._drop_unused(cached)
+
+    def forget(self, name: str) -> None:
+        """Drops what was read of an experiment, because it was deleted."""
+        with self._lock:
+            self._cached.pop(name, None)
+            self._snapshots.pop(name, None)
 
     def snapshot(self, name: str) -> Snapshot:
         """Returns what the list shows of one experiment. Raises as `open` does."""

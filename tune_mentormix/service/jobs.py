@@ -77,6 +77,11 @@ class JobQueue:
         with self._slot(self._reads) as cluster:
             return cluster.owner(name)
 
+    def check_idle(self, name: str) -> None:
+        """Raises RequestError if a job of this search runs or waits on the cluster."""
+        if any(job.name == name and job.alive for job in self.known().jobs):
+            raise RequestError(f"a job of {name} runs or waits on the cluster: stop it first")
+
     def stop(self, name: str) -> None:
         """Asks a search to stop, and does not wait for it. Raises RequestError if it does not run on the cluster."""
         with self._slot(self._changes) as cluster:

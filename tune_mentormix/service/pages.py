@@ -15,12 +15,13 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import templates_of
 from tune_mentormix.results.clean_terms import clean_estimates
+from tune_mentormix.results.comparison import compare, result_rows, setting_rows, verdict
 from tune_mentormix.results.summary import summarize
 from tune_mentormix.service import api
 from tune_mentormix.service.admission import confirm_form, form_settings, resume_form, submit_form
 from tune_mentormix.service.api import COLUMNS, Name, TrialQuery, progress_of, progress_of_all
 from tune_mentormix.service.artifacts import Kind
-from tune_mentormix.service.auth import COOKIE
+from tune_mentormix.service.auth import COOKIE, Principal
 from tune_mentormix.service.dependencies import (
     Authenticated,
     Form,
@@ -48,6 +49,8 @@ FLASH_MESSAGES = {
     "submitted": "The search was sent to the cluster: it appears here once its driver has started.",
     "stopping": "The search was asked to stop. It ends cleanly, which can take half a minute.",
     "confirming": "The confirmation was sent to the cluster: its progress appears here once its driver has started.",
+    "deleted": "The search was deleted.",
+    "cleaned": "Checkpoints that nothing needs were deleted.",
     "resumed": "The search was sent to the cluster again, and resumes where it was.",
 }
 PageNumber = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -79,6 +82,9 @@ def error_response(request: Request, error: StarletteHTTPException) -> Response:
     if "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/api/"):
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
     if error.status_code == 401:
+        service: Service = request.app.state.service
+        if principal := service.signed_in_by_proxy(request):
+            return _sign_in_by_proxy(request, service, principal)
         response = render(request, "login.html", 401, message=None)
     else:
         response = render(request, "error.html", error.status_code, error=error)
@@ -86,9 +92,24 @@ def error_response(request: Request, error: StarletteHTTPException) -> Response:
     return response
 
 
+def _sign_in_by_proxy(request: Request, service: Service, principal: Principal) -> Response:
+    """Begins a session of whom the proxy has signed in, and has the browser ask again for what it wanted.
+
+    A page does that, no redirect: after redirects from another site, a browser would not send the cookie yet.
+    """
+    log("signed in by the proxy", who=principal.owner)
+    path = request.url.path.lstrip("/\\") if request.method == "GET" and request.url.path != "/login" else ""
+    wanted = f"/{path}?{request.url.query}" if request.url.query else f"/{path}"  # never another host
+    response = render(request, "signed_in.html", owner=principal.owner, wanted=wanted)
+    service.begin_session(response, principal, by_proxy=True)
+    return response
+
+
 @public.get("/login")
-def login_page(request: Request) -> Response:
-    """The form to sign in."""
+def login_page(request: Request, service: Shared) -> Response:
+    """The form to sign in, unless the proxy in front has done that."""
+    if principal := service.signed_in_by_proxy(request):
+        return _sign_in_by_proxy(request, service, principal)
     return render(request, "login.html", message=None)
 
 
@@ -110,23 +131,17 @@ async def login(request: Request, service: Shared, form: Form) -> Response:
         return render(request, "login.html", 401, message="That token is not valid.")
     service.failed_logins.succeeded(client, principal)
     response = RedirectResponse("/", 303)
-    response.set_cookie(
-        COOKIE,
-        service.sessions.begin(principal),
-        max_age=round(service.server.session_time),
-        httponly=True,
-        secure=service.server.https,
-        samesite="strict",
-    )
+    service.begin_session(response, principal)
     log("signed in", who=principal.owner, client=client)
     return response
 
 
 @signed_in.post("/logout")
 async def logout(request: Request, service: Shared) -> Response:
-    """Ends the session."""
-    service.sessions.pop(request.cookies[COOKIE], None)
-    response = RedirectResponse("/login", 303)
+    """Ends the session, and that at the proxy in front if it began there."""
+    session = service.sessions.pop(request.cookies[COOKIE], None)
+    at_proxy = service.server.sign_out_path if session and session.by_proxy else None
+    response = RedirectResponse(at_proxy or "/login", 303)
     response.delete_cookie(COOKIE)
     return response
 
@@ -247,6 +262,38 @@ def confirm(service: Shared, principal: Authenticated, name: Name, form: OwnForm
     """Confirms the search."""
     api.confirm(service, principal, name, form_settings(form))
     return RedirectResponse(f"/searches/{name}?flash=confirming", 303)
+
+
+@forms.post("/searches/{name}/clean")
+def clean(service: Shared, principal: Authenticated, name: Name) -> Response:
+    """Deletes checkpoints of the search that are no longer needed."""
+    api.clean(service, principal, name)
+    return RedirectResponse(f"/searches/{name}?flash=cleaned", 303)
+
+
+@forms.post("/searches/{name}/delete")
+def delete(service: Shared, principal: Authenticated, name: Name, form: OwnForm) -> Response:
+    """Deletes the search, if its name was typed again."""
+    if form.get("name", "").strip() != name:
+        raise RequestError(f"to delete {name}, type its name: nothing was deleted")
+    api.delete(service, principal, name)
+    return RedirectResponse("/?flash=deleted", 303)
+
+
+@router.get("/compare")
+def compare_page(request: Request, service: Shared, name: api.Names) -> Response:
+    """Several searches side by side."""
+    with api.opened(service, name) as experiments:
+        comparison = compare(experiments)
+        return render(
+            request,
+            "compare.html",
+            names=[experiment.name for experiment in experiments],
+            headline=" ".join(map(str, comparison.leads())) or verdict(comparison),
+            verdict=verdict(comparison),
+            results=result_rows(comparison),
+            settings=setting_rows(comparison),
+        )
 
 
 @router.get("/favicon.ico")

@@ -20,6 +20,7 @@ from tune_mentormix.service.app import make_app
 from tune_mentormix.service.auth import DEFAULT_FILE, Tokens, make_tokens, read_tokens
 from tune_mentormix.service.request_logging import log, log_as_json
 from tune_mentormix.service.settings import ServerSettings
+from tune_mentormix.service.single_sign_on import SECRET_VARIABLE, SingleSignOn
 
 UVICORN_OPTIONS: dict[str, Any] = {  # our own logs and headers, no websockets, and a limit on connections
     "log_config": None,
@@ -93,6 +94,7 @@ def serve(server: ServerSettings, address: BindAddress, tokens_file: Path | None
     """
     log_as_json()
     cluster = ClusterJobs(server.address, server.storage, server.insecure) if server.address is not None else None
+    single_sign_on = _single_sign_on(server)
     tokens = load_tokens(address, tokens_file)
     _check_free(address)
     notifier = Notifier(server.notify, server.notify_on, "notify") if server.notify else None
@@ -103,13 +105,21 @@ def serve(server: ServerSettings, address: BindAddress, tokens_file: Path | None
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # the terminal was closed; uvicorn knows the others
         signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
     uvicorn.run(
-        make_app(server.model_copy(update={"https": https}), tokens, cluster, notifier),
+        make_app(server.model_copy(update={"https": https}), tokens, cluster, notifier, single_sign_on),
         host=address.host,
         port=address.port,
         ssl_certfile=address.certificate,
         ssl_keyfile=address.key,
         **uvicorn_options(server),
     )
+
+
+def _single_sign_on(server: ServerSettings) -> SingleSignOn | None:
+    """Returns what the settings ask for; the secret comes from the environment. Raises RequestError without one."""
+    if server.sign_in_header is None:
+        return None
+    secret = os.environ.get(SECRET_VARIABLE, "")
+    return SingleSignOn(server.sign_in_header, secret, server.sign_in_role, server.admins, server.sign_out_path)
 
 
 def _check_free(address: BindAddress) -> None:

@@ -14,9 +14,11 @@ from tune_mentormix.config.settings import SECONDS_PER_UNIT, Seconds, StorageSet
 from tune_mentormix.config.validation import describe
 from tune_mentormix.errors import RequestError
 from tune_mentormix.results.news import NewsKind
+from tune_mentormix.service.auth import Role
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 Count = Annotated[int, Field(ge=1)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 Rate = Annotated[float, Field(ge=1e-3, le=1e9)]  # a lower one would lock for hours
 
 
@@ -55,6 +57,10 @@ class ServerSettings(Settings):
     session_time: Seconds = 12.0 * SECONDS_PER_UNIT["h"]  # until a browser has to sign in again
     notify: Annotated[list[str], BeforeValidator(list_of_one)] = Field(default_factory=list)  # addresses for Apprise
     notify_on: list[NewsKind] = Field(default_factory=lambda: list(get_args(NewsKind)))  # what is told there
+    sign_in_header: HeaderName | None = None  # in which a proxy in front names whom it has signed in
+    sign_in_role: Role = "run"  # of all who sign in so
+    admins: list[str] = Field(default_factory=list)  # but for these, who are admins
+    sign_out_path: Annotated[str, Field(pattern=r"^/[^/\\\s]\S*$")] | None = None  # of the proxy, where they sign out
     https: bool = False  # a proxy in front speaks HTTPS: cookies are sent over nothing else
     # addresses or networks of the proxies in front: their X-Forwarded-For tells whom a request is from, no other's
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = Field(default_factory=list)

@@ -18,8 +18,12 @@ async function refresh() {
   }
   for (const part of document.querySelectorAll("[data-live]")) {
     const newer = fresh.getElementById(part.id);
-    if (newer && !part.contains(document.activeElement)) part.replaceWith(newer);
+    if (!newer || part.contains(document.activeElement)) continue;
+    const ticked = [...part.querySelectorAll("input:checked")].map((box) => box.value);
+    part.replaceWith(newer);
+    for (const box of newer.querySelectorAll("input[type=checkbox]")) box.checked = ticked.includes(box.value);
   }
+  document.dispatchEvent(new CustomEvent("refreshed"));
 }
 
 if (main && "EventSource" in window) {

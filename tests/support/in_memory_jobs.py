@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from tune_mentormix.cluster.jobs import ClusterJobs, Job, StateOf, stored_state
+from tune_mentormix.cluster.submissions import Action
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
+from tune_mentormix.results.made_files import MadeKind
 
 
 class InMemoryJobs(ClusterJobs):
@@ -34,6 +36,10 @@ class InMemoryJobs(ClusterJobs):
         self.changes.append((name, options | changes))
         return self._begin(name)
 
+    def make(self, name: str, kind: MadeKind, changes: dict[str, Any]) -> Job:
+        self.changes.append((name, {"kind": kind} | changes))
+        return self._begin(name, action=kind)
+
     def stop(self, name: str, wait: bool = True) -> None:
         if name not in self.known:
             raise RequestError(f"{name} was never submitted")
@@ -52,6 +58,7 @@ class InMemoryJobs(ClusterJobs):
             raise RequestError(f"{name} was never submitted")
         return self.known[name].owner
 
-    def _begin(self, name: str, owner: str | None = None) -> Job:
-        self.known[name] = Job(name, f"{name}-1", "pending", time.time(), None, "", alive=True, owner=owner)
-        return self.known[name]
+    def _begin(self, name: str, owner: str | None = None, action: Action = "search") -> Job:
+        job = Job(name, f"{name}-1", "pending", time.time(), None, "", alive=True, owner=owner, action=action)
+        self.known[name] = job
+        return job

@@ -13,7 +13,9 @@ from tune_mentormix.cli import console
 from tune_mentormix.cli.options import (
     AsJson,
     Commands,
+    Dashboard,
     Device,
+    Insecure,
     Name,
     PlugIns,
     Storage,
@@ -55,9 +57,20 @@ def export(
     weights: Annotated[Literal["last", "best"], typer.Option(help=WEIGHTS_HELP)] = "last",
     method: Annotated[Literal["best", "mentormix"], typer.Option(help=METHOD_HELP)] = "best",
     refit: Annotated[bool, typer.Option("--refit", help=REFIT_HELP)] = False,
+    submit: Annotated[bool, typer.Option("--submit", help="With --refit: train as a job of a Ray cluster.")] = False,
     storage: Storage = STORAGE,
+    dashboard: Dashboard = None,
+    insecure: Insecure = False,
 ) -> None:
     """Write the best configuration of a search to a folder, with its weights and their provenance."""
+    if submit:
+        from tune_mentormix.cli.jobs import submit_making
+
+        if not refit:
+            raise RequestError("--submit trains on a cluster: add --refit, or leave it out")
+        others = {"--out": out, "--study": study, "--onnx": onnx, "--weights best": weights == "best"}
+        submit_making(name, "refit", others | {"--method": method != "best"}, storage, dashboard, insecure)
+        return
     if out is None and study is None:
         raise RequestError("export needs --out FOLDER, or --study FILE, or both")
     if refit and weights == "best":

@@ -16,12 +16,18 @@ from tune_mentormix.config.settings import RESUMABLE, STORAGE, option_name, pars
 from tune_mentormix.config.settings_file import read_settings
 from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.formatting import NOTHING, format_duration
+from tune_mentormix.results.made_files import MadeKind, made_folder
 
 if TYPE_CHECKING:
     from tune_mentormix.cluster.jobs import ClusterJobs, Job
+    from tune_mentormix.cluster.submissions import Action
     from tune_mentormix.storage.paths import Location
 
 app = options.Commands("Cluster")
+AGAIN: dict[Action, str] = {  # what continues a job that was stopped
+    **{"search": "resume {}", "resume": "resume {}", "confirm": "confirm {}"},
+    **{"refit": "export {} --refit", "labels": "labels {}", "verify": "verify {}"},
+}
 
 
 @app.with_examples(
@@ -95,7 +101,7 @@ def jobs_(
         for job in found:
             started = console.format_time(datetime.fromtimestamp(job.started)) if job.started else NOTHING
             note = NOTHING if job.state == "unreadable" else job.message or NOTHING
-            what = "confirm" if job.action == "confirm" else "search"
+            what = "search" if job.action == "resume" else job.action
             rows.append((job.name, what, job.state, started, job.submission_id, note))
         console.print_table(("name", "what", "state", "submitted", "job", "note"), rows)
         console.print_unreadable({job.name: job.message or "" for job in found if job.state == "unreadable"})
@@ -135,8 +141,7 @@ def stop(name: Name, storage: Storage = STORAGE, dashboard: Dashboard = None, in
     if job.state == "finished":  # it may have come to its end first
         console.print_note(f"{name} had finished")
     else:
-        verb = "confirm" if job.action == "confirm" else "resume"
-        again = console.command_line(f"{verb} {name} --submit{jobs.options()}", jobs.storage)
+        again = console.command_line(f"{AGAIN[job.action].format(name)} --submit{jobs.options()}", jobs.storage)
         console.print_note(f"{name} is stopped; to continue: {again}")
 
 
@@ -179,6 +184,20 @@ def submit_confirmation(
     jobs = ClusterJobs(dashboard, storage, insecure)
     given = {key: value for key, value in asked.items() if value}
     print_sent(jobs.confirm(name, given, settings), jobs)
+
+
+def submit_making(
+    name: str, kind: MadeKind, others: dict[str, Any], storage: Location, dashboard: str | None, insecure: bool
+) -> None:
+    """Has a job of a cluster make files of a search; `others` are options, which choose nothing there."""
+    from tune_mentormix.cluster.jobs import ClusterJobs  # imports NumPy
+
+    for option, value in others.items():
+        if value:
+            raise RequestError(f"{option} cannot be given with --submit: leave it out")
+    jobs = ClusterJobs(dashboard, storage, insecure)
+    print_sent(jobs.make(name, kind, {}), jobs)
+    console.print_note(f"it writes into {made_folder(storage, name)}")
 
 
 def print_sent(job: Job, jobs: ClusterJobs) -> None:

@@ -170,9 +170,19 @@ def labels(
     data_dir: Annotated[Path | None, path_option(MOVED_HELP.format("dataset"))] = None,
     labels_file: Annotated[Path | None, path_option(MOVED_HELP.format("label file"))] = None,
     plug_in: PlugIns = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Find them as a job of a Ray cluster.")] = False,
     storage: Storage = STORAGE,
+    dashboard: Dashboard = None,
+    insecure: Insecure = False,
 ) -> None:
     """Find the labels that are probably wrong, and write a corrected label file."""
+    if submit:
+        from tune_mentormix.cli.jobs import submit_making
+
+        files = {"--out": out, "--write": write, "--pred-probs": pred_probs, "--page": page}
+        moved_to = {"--data-dir": data_dir, "--labels-file": labels_file, "--plug-in": plug_in}
+        submit_making(name, "labels", files | moved_to, storage, dashboard, insecure)
+        return
     _check_files(out, write, pred_probs, page)
     if write and worst is None and above is None:
         raise RequestError("--write needs --worst N or --above SCORE: which labels to change")

@@ -22,6 +22,7 @@ from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, l
 from tune_mentormix.experiment.schemas import unreadable_overview
 from tune_mentormix.formatting import format_accuracy, format_duration, format_value, visible
 from tune_mentormix.results.clean_terms import explain_clean_terms
+from tune_mentormix.results.made_files import KINDS, made_folder
 from tune_mentormix.results.summary import check_search, search_status
 from tune_mentormix.results.trial_table import CLEAN, TrialTable
 from tune_mentormix.storage.lease import Lease
@@ -124,6 +125,13 @@ def submitted(name: Name, number: Annotated[int, typer.Argument(min=1)], storage
         asked = {"top_k": None, "seeds": None, "ablate": False}
         asked |= {key: changes.pop(key) for key in asked.keys() & changes.keys()}
         confirm_here(storage, name, asked, changes)
+        return
+    if submission.action in KINDS:
+        from tune_mentormix.search.making import make_on_cluster
+
+        changes = submission.settings | {"address": os.environ.get("RAY_ADDRESS")}
+        made = make_on_cluster(storage, name, submission.action, changes, console.print_note)
+        console.print_note(f"the {made.kind} of {name} is in {made_folder(storage, name)}")
         return
     if submission.action == "resume":  # on this cluster, not the one that it was started on
         _resume(storage, name, submission.settings | {"address": os.environ.get("RAY_ADDRESS")})

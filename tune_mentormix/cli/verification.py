@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tune_mentormix.cli import console
-from tune_mentormix.cli.options import AsJson, Commands, Name, Storage, option, path_option
+from tune_mentormix.cli.options import AsJson, Commands, Dashboard, Insecure, Name, Storage, option, path_option
 from tune_mentormix.config.settings import STORAGE, with_storage
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
@@ -44,7 +44,10 @@ def verify(
     images: Annotated[int, typer.Option(help=IMAGES_HELP, min=1, max=1000)] = 100,
     labels: Annotated[Path | None, path_option(LABELS_HELP)] = None,
     by: Annotated[str | None, option(BY_HELP, "the user's name")] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Pick them as a job of a Ray cluster.")] = False,
     storage: Storage = STORAGE,
+    dashboard: Dashboard = None,
+    insecure: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
     """Pick the few images whose right label tells which configuration is best, and read what a person answers.
@@ -52,6 +55,11 @@ def verify(
     Without --labels, writes verify.csv and a page to answer by key or click. With it, reads the answers; status,
     report and export then rest on them.
     """
+    if submit:
+        from tune_mentormix.cli.jobs import submit_making
+
+        submit_making(name, "verify", {"--out": out, "--labels": labels, "--by": by}, storage, dashboard, insecure)
+        return
     experiment = read_experiment(storage, name)
     if experiment.metric != "val_accuracy":
         raise RequestError(

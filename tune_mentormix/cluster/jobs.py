@@ -33,6 +33,7 @@ from tune_mentormix.experiment.create import changed_settings, resumed_settings,
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path, read_experiment
 from tune_mentormix.experiment.schemas import SearchState
 from tune_mentormix.results.confirmation import check_can_confirm, check_counts, confirmation_state
+from tune_mentormix.results.made_files import KINDS, MadeKind, read_made
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.listing import has_file
 from tune_mentormix.storage.paths import Location
@@ -149,6 +150,16 @@ class ClusterJobs:
         check_can_confirm(experiment)
         settings = retraining_settings(experiment, changes)
         return self._send(name, settings, "confirm", changes | options, experiment.last_event)
+
+    def make(self, name: str, kind: MadeKind, changes: dict[str, Any]) -> Job:
+        """Makes files of a search, with changed settings. Raises RequestError if no trial of it has finished."""
+        experiment = read_experiment(self.storage, name)
+        if not experiment.finished_trials():
+            raise RequestError(f"no trial of {name} has finished: there is nothing to make the {kind} of")
+        settings = retraining_settings(experiment, changes).model_copy(update={"num_samples": 1})
+        if kind != "refit":
+            settings = settings.model_copy(update={"gpus_per_trial": 0.0, "device": "cpu"})
+        return self._send(name, settings, kind, changes, experiment.last_event)
 
     def stop(self, name: str, wait: bool = True) -> None:
         """Interrupts a search so that it can be resumed, and waits until its driver has ended or was killed.
@@ -295,13 +306,22 @@ def _recorded_job(storage: Location, name: str, state_of: StateOf, known: dict[s
         submission = latest_submission(storage, name)
         if submission is None:
             return None
-        stored = confirmation_state(storage, name) if submission.action == "confirm" else state_of(storage, name)
-        return _job(submission, stored, known.get(submission.submission_id))
+        return _job(submission, _stored_state(storage, submission, state_of), known.get(submission.submission_id))
     except RequestError as error:
         if submission is None:
             return Job(name, "", "unreadable", None, None, str(error), alive=False)
         job = _job(submission, None, known.get(submission.submission_id))
         return replace(job, state="unreadable", message=str(error))
+
+
+def _stored_state(storage: Location, submission: Submission, state_of: StateOf) -> JobState | None:
+    """Returns the state of what a submission is for, as the storage tells it."""
+    if submission.action == "confirm":
+        return confirmation_state(storage, submission.name)
+    if submission.action in KINDS:
+        made = read_made(storage, submission.name, submission.action)
+        return made.state if made and made.began >= submission.submitted else None
+    return state_of(storage, submission.name)
 
 
 def _code_of_plugins(settings: SearchSettings) -> list[Path]:
@@ -337,11 +357,14 @@ def runtime_env(more: Iterable[Path] = ()) -> Iterator[dict[str, Any]]:
         }
 
 
-def _job(submission: Submission, stored: SearchState | None, known: JobDetails | None) -> Job:
+def _job(submission: Submission, stored: JobState | None, known: JobDetails | None) -> Job:
+    is_active = known is not None and known.status in ACTIVE
+    if submission.action in KINDS and stored == "running" and not is_active:
+        stored = "interrupted"  # it has no lease that would tell
     ended = known.end_time / 1000 if known and known.end_time else None
     state = _state(stored or "interrupted", known)
     message = _reason(known.message) if known and state == "failed" else ""
-    alive = state == "running" or (known is not None and known.status in ACTIVE)
+    alive = state == "running" or is_active
     return Job(
         submission.name,
         submission.submission_id,
@@ -356,7 +379,7 @@ def _job(submission: Submission, stored: SearchState | None, known: JobDetails |
     )
 
 
-def _state(state: SearchState, known: JobDetails | None) -> JobState:
+def _state(state: JobState, known: JobDetails | None) -> JobState:
     """Returns the experiment's own state where it has one: Ray's job may have ended after it, or been forgotten."""
     if state != "interrupted" or known is None:
         return state

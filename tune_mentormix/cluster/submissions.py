@@ -17,11 +17,12 @@ from tune_mentormix.config.settings import FORMAT, SearchSettings
 from tune_mentormix.config.settings_file import refuse_newer
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import experiment_path
+from tune_mentormix.results.made_files import MadeKind
 from tune_mentormix.storage.listing import has_file, list_folder
 from tune_mentormix.storage.paths import SUBMISSIONS_FOLDER, Location, write_exclusively
 from tune_mentormix.storage.yaml_files import dump_yaml, read_yaml
 
-Action = Literal["search", "resume", "confirm"]
+Action = Literal["search", "resume", "confirm"] | MadeKind
 
 
 class Submission(BaseModel):

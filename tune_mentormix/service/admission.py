@@ -157,6 +157,17 @@ def admit_confirmation(
     return settings, options.model_dump(exclude_defaults=True), changes
 
 
+def admit_making(
+    experiment: Experiment, asked: Mapping[str, Any], server: ServerSettings
+) -> tuple[SearchSettings, dict[str, Any]]:
+    """Returns the settings with which files of a search are made, and which change. Raises NotAllowedError."""
+    for key in asked:
+        if key not in CONFIRMATION_CHANGES:
+            raise NotAllowedError(f"{key} cannot be set for this; these may: {', '.join(CONFIRMATION_CHANGES)}")
+    settings, changes = _admit_run(experiment, asked, server)
+    return settings.model_copy(update={"num_samples": 1}), changes
+
+
 def search_schema(names: Iterable[str]) -> dict[str, Any]:
     """Returns the JSON schema of these settings; `name` is required if it is among them."""
     properties = settings_schema()["properties"]

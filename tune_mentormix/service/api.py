@@ -22,6 +22,7 @@ from tune_mentormix.experiment.trial import Trial
 from tune_mentormix.results.clean_terms import clean_estimates
 from tune_mentormix.results.cleanup import DiskUsage, disk_usage, remove_old_checkpoints, remove_whole
 from tune_mentormix.results.comparison import ComparisonRecord, compare
+from tune_mentormix.results.made_files import KINDS
 from tune_mentormix.results.summary import search_overview, search_status
 from tune_mentormix.service import schemas
 from tune_mentormix.service.admission import (
@@ -68,14 +69,14 @@ JsonBody = Annotated[dict[str, Any], Depends(json_body)]
 Responses = dict[int | str, dict[str, Any]]
 
 
-def _json_body(title: str, names: Iterable[str]) -> dict[str, Any]:
+def json_body_of(title: str, names: Iterable[str]) -> dict[str, Any]:
     """Documents a body of settings that `json_body` reads: once its sender is known, unlike a body parameter."""
     schema = search_schema(names) | {"title": title}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _confirmation_body() -> dict[str, Any]:
-    body = _json_body("Confirmation", CONFIRMATION_CHANGES)
+    body = json_body_of("Confirmation", CONFIRMATION_CHANGES)
     schema = body["requestBody"]["content"]["application/json"]["schema"]
     schema["properties"] |= ConfirmationOptions.model_json_schema()["properties"]
     return body
@@ -253,7 +254,7 @@ def logs(service: Shared, name: Name) -> PlainTextResponse:
     return PlainTextResponse(service.jobs.logs(name)[-MAX_LOG:])
 
 
-@changes.post("/experiments", status_code=202, openapi_extra=_json_body("Submission", ALLOWED))
+@changes.post("/experiments", status_code=202, openapi_extra=json_body_of("Submission", ALLOWED))
 def submit(service: Shared, principal: Authenticated, settings: JsonBody) -> schemas.Accepted:
     """Starts a search on the cluster; it belongs to the owner of the token."""
     job = service.jobs.submit(admit(settings, principal.owner, service.server))
@@ -268,7 +269,7 @@ def stop(service: Shared, principal: Authenticated, name: Name) -> schemas.Accep
     return schemas.Accepted(name=name, state="stopping")
 
 
-@changes.post("/experiments/{name}/resume", status_code=202, openapi_extra=_json_body("Changes", RESUMABLE))
+@changes.post("/experiments/{name}/resume", status_code=202, openapi_extra=json_body_of("Changes", RESUMABLE))
 def resume(service: Shared, principal: Authenticated, name: Name, settings: JsonBody) -> schemas.Accepted:
     """Resumes a search, or extends a finished one."""
     check_owner(service, principal, name)
@@ -317,7 +318,10 @@ def opened(service: Service, names: Sequence[str]) -> Iterator[list[Experiment]]
 
 def progress_of(service: Service, name: str) -> str:
     """Returns what the stream of one search shows, as JSON."""
-    return service.experiments.snapshot(name).status.model_dump_json(include=PROGRESS)
+    progress = service.experiments.snapshot(name).status.model_dump(include=PROGRESS)
+    if any(job.name == name and job.alive and job.action in KINDS for job in service.jobs.known().jobs):
+        progress["made"] = [made.model_dump() for made in service.jobs.made(name)]
+    return to_json(progress, inf_nan_mode="null").decode()
 
 
 def progress_of_all(snapshots: list[Snapshot], known: KnownJobs) -> str:

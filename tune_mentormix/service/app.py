@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tune_mentormix import __version__
 from tune_mentormix.cluster.jobs import ClusterJobs
 from tune_mentormix.results.notifications import Notifier
-from tune_mentormix.service import api, labels, metrics, pages, verification
+from tune_mentormix.service import api, labels, made, metrics, pages, verification
 from tune_mentormix.service.answer_logs import AnswerLogs
 from tune_mentormix.service.artifacts import Artifacts
 from tune_mentormix.service.auth import FailedLogins, RateLimiter, Sessions, Tokens
@@ -72,7 +72,7 @@ def make_app(
     )
     app.state.service = service
     app.state.newsroom = Newsroom(experiments, notifier) if notifier else None
-    own_pages = (public, *pages.ROUTERS, *verification.ROUTERS, *labels.ROUTERS)
+    own_pages = (public, *pages.ROUTERS, *verification.ROUTERS, *labels.ROUTERS, *made.ROUTERS)
     for router in (*own_pages, api.router, api.changes, metrics.router):
         app.include_router(router)
     add_error_handlers(app, pages.error_response)

@@ -16,6 +16,7 @@ from tune_mentormix.cluster.jobs_api import ClusterError
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.schemas import SearchState
+from tune_mentormix.results.made_files import KINDS, MadeFiles, MadeKind, read_made
 from tune_mentormix.service.experiments import ExperimentCache, NotFoundError
 from tune_mentormix.service.request_logging import LOGGER
 from tune_mentormix.service.settings import ServerSettings
@@ -71,6 +72,23 @@ class JobQueue:
         with self._slot(self._changes) as cluster, self._sending:
             self._check_quotas(cluster, settings)
             return cluster.confirm(str(settings.name), options, changes)
+
+    def make(self, kind: MadeKind, settings: SearchSettings, changes: dict[str, Any]) -> Job:
+        """Makes files of a search with these settings, changes among them. Raises RequestError."""
+        with self._slot(self._changes) as cluster, self._sending:
+            self._check_quotas(cluster, settings)
+            return cluster.make(str(settings.name), kind, changes)
+
+    def made(self, name: str) -> list[MadeFiles]:
+        """Returns what was made of a search, or is being made; what no job makes any more was interrupted."""
+        runs = {job.action for job in self.known().jobs if job.name == name and job.alive}
+        found = []
+        for kind in KINDS:
+            made = read_made(self._experiments.storage, name, kind)
+            if made and made.state == "running" and kind not in runs:
+                made = made.model_copy(update={"state": "interrupted"})
+            found += [made] if made else []
+        return found
 
     def owner(self, name: str) -> str | None:
         """Returns the owner of a submitted search. Raises RequestError if it was never submitted."""

@@ -16,6 +16,7 @@ from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.formatting import templates_of
 from tune_mentormix.results.clean_terms import clean_estimates
 from tune_mentormix.results.comparison import compare, result_rows, setting_rows, verdict
+from tune_mentormix.results.made_files import MadeKind
 from tune_mentormix.results.summary import summarize
 from tune_mentormix.service import api
 from tune_mentormix.service.admission import confirm_form, form_settings, resume_form, submit_form
@@ -49,9 +50,15 @@ FLASH_MESSAGES = {
     "submitted": "The search was sent to the cluster: it appears here once its driver has started.",
     "stopping": "The search was asked to stop. It ends cleanly, which can take half a minute.",
     "confirming": "The confirmation was sent to the cluster: its progress appears here once its driver has started.",
+    "making": "The work was sent to the cluster: its progress appears here once it has started.",
     "deleted": "The search was deleted.",
     "cleaned": "Checkpoints that nothing needs were deleted.",
     "resumed": "The search was sent to the cluster again, and resumes where it was.",
+}
+MADE_TITLES: dict[MadeKind, str] = {
+    "refit": "Weights trained on all images (tar)",
+    "labels": "Suspicious labels (HTML)",
+    "verify": "Page to verify labels (HTML)",
 }
 PageNumber = Annotated[int, Field(ge=1, le=1_000_000)]
 _environment = templates_of("tune_mentormix.service")
@@ -196,6 +203,9 @@ def search(
             finding=summarize(experiment),
             job=job,
             wait=experiment.waiting(),
+            made=service.jobs.made(name),
+            made_titles=MADE_TITLES,
+            cluster=service.server.address,
             now=now,
             flash=FLASH_MESSAGES.get(query.flash),
             curves=_curves(experiment),

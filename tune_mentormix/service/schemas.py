@@ -14,6 +14,7 @@ from tune_mentormix.experiment.schemas import (
     TrialState,
     Verdict,
 )
+from tune_mentormix.results.made_files import MadeFiles
 
 
 class Problem(BaseModel):
@@ -54,6 +55,12 @@ class SearchList(BaseModel):
 
     total: int
     experiments: list[SearchSummary]
+
+
+class MadeList(BaseModel):
+    """What jobs made of a search."""
+
+    made: list[MadeFiles]
 
 
 class TrialRecord(BaseModel):

@@ -121,7 +121,7 @@ def cluster_of(document: dict[str, Any]) -> dict[str, Any]:
 def test_enough_commands_are_shown_to_check() -> None:
     shown = [name for name, _ in shown_commands()]
     assert {name: shown.count(name) for name in ("rayjob.yaml", "slurm.sh")} == {"rayjob.yaml": 1, "slurm.sh": 2}
-    assert shown.count("cluster.md") == 7
+    assert shown.count("cluster.md") == 11
     assert shown.count("README.md") >= 10
 
 
@@ -202,7 +202,8 @@ def test_the_proxy_leads_to_the_service_and_names_the_address_that_it_sees() -> 
     given = dict(directives)
     assert int(given["client_max_body_size"].removesuffix("k")) * 1024 >= ServerSettings().max_body
     assert int(given["proxy_read_timeout"].removesuffix("s")) > PING_SECONDS
-    (shown,) = re.findall(
+    shown, sign_on = re.findall(
         r"```yaml\n(https: true\n.*?)```", (REPOSITORY / "docs" / "service.md").read_text(), re.DOTALL
     )
+    assert ServerSettings.model_validate(yaml.safe_load(sign_on)).sign_in_header == "X-Auth-Request-Email"
     assert ServerSettings.model_validate(yaml.safe_load(shown)).trusted_proxies == ["127.0.0.1"]

@@ -56,7 +56,7 @@ def page(browser: Browser, service: str) -> Iterator[Page]:
     context = browser.new_context()
     page = context.new_page()
     page.set_default_timeout(30 * MS)
-    _go(page, f"{service}/login")
+    go_to(page, f"{service}/login", "Sign in")
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="Searches")).to_be_visible()
@@ -64,12 +64,13 @@ def page(browser: Browser, service: str) -> Iterator[Page]:
     context.close()
 
 
-def _go(page: Page, url: str) -> None:
+def go_to(page: Page, url: str, heading: str) -> None:
     """Opens a page as soon as its server listens."""
     deadline = time.monotonic() + 60
     while True:
         try:
             page.goto(url)
+            expect(page.get_by_role("heading", name=heading)).to_be_visible(timeout=5 * MS)
             return
         except Exception:
             if time.monotonic() > deadline:
@@ -77,7 +78,7 @@ def _go(page: Page, url: str) -> None:
             time.sleep(0.5)
 
 
-def _submit(page: Page, service: str, name: str, epochs: int, trials: int) -> None:
+def submit(page: Page, service: str, name: str, epochs: int, trials: int) -> None:
     page.goto(f"{service}/submit")
     page.get_by_label("name", exact=True).fill(name)
     page.get_by_label("epochs", exact=True).fill(str(epochs))
@@ -93,9 +94,9 @@ def _submit(page: Page, service: str, name: str, epochs: int, trials: int) -> No
 def test_two_searches_are_submitted_watched_stopped_and_resumed_over_a_restart_of_the_head(
     page: Page, service: str, cluster: JobsCluster, tmp_path: Path
 ) -> None:
-    _submit(page, service, "short", 10, 4)
-    _submit(page, service, "long", LONG_EPOCHS, LONG_TRIALS)
-    row = page.get_by_role("row", name=re.compile("^long "))
+    submit(page, service, "short", 10, 4)
+    submit(page, service, "long", LONG_EPOCHS, LONG_TRIALS)
+    row = page.get_by_role("row", name=re.compile(r"\blong "))
     expect(row).to_contain_text("running", timeout=BEGIN)  # the list follows without being loaded again
     page.get_by_role("link", name="long", exact=True).click()
     expect(page.get_by_role("img", name=re.compile("Learning curves"))).to_be_visible(timeout=BEGIN)
@@ -113,8 +114,8 @@ def test_two_searches_are_submitted_watched_stopped_and_resumed_over_a_restart_o
 
     cluster.kill()
     page.goto(service)
-    expect(page.get_by_role("row", name=re.compile("^long "))).to_contain_text("interrupted")  # from the storage
-    expect(page.get_by_role("row", name=re.compile("^short "))).to_contain_text("finished")
+    expect(page.get_by_role("row", name=re.compile(r"\blong "))).to_contain_text("interrupted")  # from the storage
+    expect(page.get_by_role("row", name=re.compile(r"\bshort "))).to_contain_text("finished")
     cluster.start()
 
     page.goto(f"{service}/searches/long")

@@ -137,6 +137,7 @@ def test_a_node_that_joins_is_used_once_it_was_checked_and_asked_for_until_then(
 def test_trials_are_kept_off_a_node_that_failed_its_check(cluster: FakeCluster) -> None:
     settings = SearchSettings(**JOINED)
     watch = NodeWatch(settings, [], lambda _: None)
-    assert placement(settings, watch) == PlacementGroupFactory([{"CPU": 1.0, "GPU": 1.0}])
+    assert placement(settings, watch) is None
     watch.unfit = frozenset({"bad"})
-    assert placement(settings, watch)._kwargs == {"bundle_label_selector": [not_on(["bad"])]}
+    chosen = placement(settings, watch)
+    assert chosen == PlacementGroupFactory([{"CPU": 1.0, "GPU": 1.0}], bundle_label_selector=[not_on(["bad"])])

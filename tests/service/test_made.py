@@ -69,7 +69,7 @@ def test_the_page_has_a_button_for_each(served: Served) -> None:
 def test_a_record_that_cannot_be_read_is_named(served: Served) -> None:
     folder = made_folder(served.storage, "birds")
     folder.mkdir()
-    (folder / "labels.yaml").write_text("kind: labels\nstate: 7\n")
+    (folder / "labels.yaml").write_bytes(b"kind: labels\nstate: 7\n")
     answer = served.get(MADE)
     assert answer.status_code == 409
     assert "labels.yaml cannot be read: state" in answer.json()["detail"]

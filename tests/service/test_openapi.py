@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.conftest import RUN
+from tests.service.conftest import ADMIN, READ, RUN
 from tests.support.served_process import served_process
 
 EXAMPLES = 20  # generated requests of each operation, besides those at every boundary of the schema
@@ -23,18 +25,25 @@ ENDLESS = r"/events$"
 HEAVY = r"/(report|export|labels|labels\.csv)$"  # each of these starts a process
 
 
+ROLES = {"read": READ, "run": RUN, "admin": ADMIN}
+TRIED = os.environ.get("SCHEMATHESIS_ROLES", "run").split()  # each takes a minute; of all roles it starts the most
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("role", TRIED)
 def test_generated_requests_meet_no_server_error_and_no_answer_outside_the_schema(
-    simulated_storage: Path, tmp_path: Path
+    simulated_storage: Path, tmp_path: Path, role: str
 ) -> None:
-    with served_process(simulated_storage, tmp_path / "log") as served:
+    storage = tmp_path / "storage"  # requests delete searches
+    shutil.copytree(simulated_storage, storage)
+    with served_process(storage, tmp_path / "log") as served:
         document = served.get("/api/v1/openapi.json").json()
         _name_what_is_there(document)
         (tmp_path / "openapi.json").write_text(json.dumps(document))
         result = subprocess.run(
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", served.url),
-                *("--header", f"Authorization: Bearer {RUN}", "--max-examples", str(EXAMPLES), "--seed", "1"),
+                *("--header", f"Authorization: Bearer {ROLES[role]}", "--max-examples", str(EXAMPLES), "--seed", "1"),
                 *("--phases", "examples,coverage,fuzzing", "--checks", CHECKS, "--request-timeout", "20"),
                 *("--exclude-path-regex", f"{ENDLESS}|{HEAVY}", "--no-color", "--generation-deterministic"),
             ],

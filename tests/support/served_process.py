@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2 as httpx
 import psutil
 
-from tests.service.conftest import READ, RUN, bearer
+from tests.service.conftest import ADMIN, READ, RUN, bearer
 from tests.support.patience import PATIENCE_SECONDS
 
 _CODE = """
@@ -27,9 +27,10 @@ from tune_mentormix.service.request_logging import log_as_json
 from tune_mentormix.service.server import uvicorn_options
 from tune_mentormix.service.auth import Principal, Tokens
 log_as_json()
-tokens = Tokens([(Principal("reader", "read"), sys.argv[3]), (Principal("runner", "run"), sys.argv[4])])
+owners = [Principal("reader", "read"), Principal("runner", "run"), Principal("boss", "admin")]
+tokens = Tokens(zip(owners, sys.argv[3:6]))
 settings = {"storage": sys.argv[1], "requests_per_second": 1e6, "burst": 10**9, "max_jobs": 10**6}
-server = ServerSettings.model_validate(settings | json.loads(sys.argv[5]))
+server = ServerSettings.model_validate(settings | json.loads(sys.argv[6]))
 app = make_app(server, tokens, InMemoryJobs())
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), **uvicorn_options(server))
 """
@@ -58,7 +59,7 @@ def served_process(storage: Path, log: Path, **settings: object) -> Iterator[Ser
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     with log.open("wb") as stream:
-        arguments = [sys.executable, "-c", _CODE, str(storage), str(port), READ, RUN, json.dumps(settings)]
+        arguments = [sys.executable, "-c", _CODE, str(storage), str(port), READ, RUN, ADMIN, json.dumps(settings)]
         process = subprocess.Popen(arguments, stderr=stream, stdout=stream)
         try:
             served = ServedProcess(f"http://127.0.0.1:{port}", port, psutil.Process(process.pid))

@@ -68,16 +68,17 @@ class EarlyStoppingScheduler(FIFOScheduler):
     """The scheduler that Ray sees: it stops the trials that ASHA stops."""
 
     def __init__(
-        self, early_stopping: AsyncSuccessiveHalving, resources: Callable[[], PlacementGroupFactory]
+        self, early_stopping: AsyncSuccessiveHalving, placement: Callable[[], PlacementGroupFactory | None]
     ) -> None:
-        """`resources` returns what a trial takes, and on which nodes it may, when the trial is added."""
+        """`placement` returns what a trial takes and where, if it may not run on every node."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._early_stopping = early_stopping
-        self._resources = resources
+        self._placement = placement
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Ray's hook: decides what a trial takes before it starts."""
-        trial.update_resources(self._resources())
+        """Ray's hook: decides where a trial may run before it starts."""
+        if (placement := self._placement()) is not None:
+            trial.update_resources(placement)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ray's hook: stop or continue."""

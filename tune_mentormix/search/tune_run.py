@@ -204,8 +204,8 @@ def _system_error(error: BaseException | None) -> OSError | None:
 
 
 def _trainable(settings: SearchSettings, dataset: Dataset, waits: str) -> Any:
-    """The trainable with its data, put once into Ray's object store."""
-    return tune.with_parameters(
+    """The trainable with its data, put once into Ray's object store, and what each trial may use."""
+    trainable = tune.with_parameters(
         MentorMixTrainable,
         dataset=dataset,
         threads=settings.threads(),
@@ -214,12 +214,15 @@ def _trainable(settings: SearchSettings, dataset: Dataset, waits: str) -> Any:
         plugins=sendable(settings.plugins()),
         metric=settings.metric,
     )
+    return tune.with_resources(trainable, PlacementGroupFactory([trial_resources(settings)]))
 
 
-def placement(settings: SearchSettings, nodes: NodeWatch) -> PlacementGroupFactory:
-    """Returns what a trial takes, of any node but those that failed their check."""
-    fit: dict[str, Any] = {"bundle_label_selector": [not_on(nodes.unfit)]} if nodes.unfit else {}
-    return PlacementGroupFactory([trial_resources(settings)], **fit)
+def placement(settings: SearchSettings, nodes: NodeWatch) -> PlacementGroupFactory | None:
+    """Returns what a trial takes, of any node but those that failed their check; None while all are fit."""
+    if not nodes.unfit:
+        return None
+    elsewhere: dict[str, Any] = {"bundle_label_selector": [not_on(nodes.unfit)]}
+    return PlacementGroupFactory([trial_resources(settings)], **elsewhere)
 
 
 def _trial_folder(trial: Any) -> str:

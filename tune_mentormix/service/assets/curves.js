@@ -91,7 +91,10 @@ async function refreshCurves() {
   const answer = await response.json();
   if (answer.total > MAX_CURVES || !answer.curves.some((curve) => curve.epochs.length > 0)) return;
   document.documentElement.classList.add("plotted");
-  const best = document.querySelector("#curves figure")?.dataset.best;
+  const figure = document.querySelector("#curves figure");
+  plot.setAttribute("role", "img");
+  plot.setAttribute("aria-label", figure?.getAttribute("aria-label") ?? "Learning curves");
+  const best = figure?.dataset.best;
   draw(answer, best === undefined || best === "" ? null : Number(best));
 }
 

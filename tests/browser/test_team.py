@@ -95,8 +95,8 @@ def test_a_search_is_confirmed_refitted_and_deleted_by_whom_it_belongs_to(
     ann = page_of(ANN)
     expect(ann.locator(".who")).to_have_text(f"{ANN} (run)")
     submit(ann, service, "birds", 10, 4)
-    ann.goto(f"{service}/searches/birds", wait_until="commit")
-    expect(ann.locator(".eyebrow")).to_contain_text(f"of {ANN}", timeout=BEGIN)
+    ann.get_by_role("link", name="birds", exact=True).click(timeout=BEGIN)
+    expect(ann.locator(".eyebrow")).to_contain_text(f"of {ANN}")
     expect(ann.locator(".eyebrow .state")).to_have_text("finished", timeout=END)
     assert told.titles(1)[0].startswith("birds")
 

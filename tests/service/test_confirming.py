@@ -72,6 +72,23 @@ def test_progress_and_verdict_are_shown(serve: Serve, confirmed: Experiment) -> 
     assert "<h2>Confirmation</h2>" in page
 
 
+def test_a_confirmation_runs_until_the_test_set_was_opened(
+    serve: Serve, confirmed: Experiment, tmp_path: Path
+) -> None:
+    storage = copy_of(confirmed, tmp_path)
+    folder = storage / confirmed.name / "confirmation"
+    lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    (folder / "journal.jsonl").write_text("".join(lines[:-1]))  # all have trained, and the driver has not ended
+    served = serve(storage)
+    with Lease(folder).acquire():
+        shown = served.get("/api/v1/experiments").json()["experiments"][0]["confirmation"]
+        assert (shown["state"], shown["runs"]) == ("running", shown["planned"])
+        sign_in(served.client, READ)
+        page = served.client.get(f"/searches/{confirmed.name}").text
+    assert "now the test set is opened" in page
+    assert "It has no verdict" not in page
+
+
 def test_a_running_confirmation_can_be_stopped_and_the_search_not_be_resumed(
     serve: Serve, confirmed: Experiment, tmp_path: Path
 ) -> None:

@@ -185,7 +185,7 @@ class CachedExperiment:
         if version != self._confirmed_version:
             self._confirmed_version, self._confirmed = version, _read_confirmation(self.experiment)
         confirmed = self._confirmed
-        if confirmed and confirmed.state == "interrupted" and Lease(self.path / CONFIRMATION_FOLDER).holder():
+        if confirmed and confirmed.state != "unreadable" and Lease(self.path / CONFIRMATION_FOLDER).holder():
             return confirmed.model_copy(update={"state": "running"})
         return confirmed
 

@@ -4,11 +4,13 @@ const main = document.querySelector("main[data-events]");
 const MIN_MS = 2000;
 let last = 0;
 let timer = null;
+let leaving = false;  // a form was sent: loading this page again would stop that
 
 async function refresh() {
   timer = null;
   last = Date.now();
   const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (leaving) return;
   if (response.status === 401) { location.assign("/login"); return; }
   if (!response.ok) return;
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
@@ -33,5 +35,6 @@ if (main && "EventSource" in window) {
     main.dataset.now = event.data;
     if (timer === null) timer = setTimeout(() => refresh().catch(() => {}), Math.max(0, last + MIN_MS - Date.now()));
   });
+  addEventListener("submit", () => { leaving = true; });
   addEventListener("pagehide", () => events.close());
 }

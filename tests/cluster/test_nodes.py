@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import pytest
-import ray._private.state
 from ray.tune import PlacementGroupFactory
 
 from tests.support.patience import PATIENCE_SECONDS
@@ -30,7 +29,7 @@ class FakeCluster:
         self.pending: list[tuple[dict[str, float], Any]] = []
         for module in (autoscaling, nodes, preflight, resources):
             monkeypatch.setattr(module, "live_nodes", self.live_nodes)
-        monkeypatch.setattr(ray._private.state.state, "get_draining_nodes", lambda: self.draining)
+        monkeypatch.setattr(nodes, "draining_nodes", lambda: frozenset(self.draining))
         monkeypatch.setattr(autoscaling, "placement_group", self.place)
         monkeypatch.setattr(autoscaling, "remove_placement_group", self.pending.remove)
         monkeypatch.setattr(autoscaling, "POLL_SECONDS", 0.01)

@@ -26,9 +26,9 @@ SERVER = ServerSettings.model_validate(
 
 
 def test_what_is_allowed_is_bounded_and_goes_to_the_servers_storage() -> None:
-    settings = admit(
-        {"name": "a", "dataset": "folder", "data_dir": "/data/birds", "num_samples": "50"}, "ann", SERVER
-    )
+    asked = {"name": "a", "dataset": "folder", "data_dir": "/data/birds", "num_samples": "50", "wait_for_nodes": "1d"}
+    settings = admit(asked, "ann", SERVER)
+    assert settings.wait_for_nodes == 7200
     assert (settings.num_samples, settings.max_concurrent, settings.time_budget) == (50, 4, 7200.0)
     assert str(settings.storage) == "/shared/results"
     assert settings.address is None

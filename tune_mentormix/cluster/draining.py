@@ -12,6 +12,7 @@ from typing import Any
 import ray
 import ray._private.state
 import ray._private.worker
+import ray.util.client
 from ray.exceptions import RayError
 
 from trainables.errors import one_line
@@ -37,6 +38,8 @@ def drain_node(address: str, node_id: str | None, seconds: float) -> bool:
     Raises:
         RequestError: if no cluster answers, it has no such node, or Ray refuses.
     """
+    if address.startswith("ray://"):
+        raise RequestError("drain takes a HOST:PORT of the cluster, or auto, and no ray:// address (--ray-address)")
     with connection(SearchSettings(address=address), verbose=False):
         node_id = node_id or ray.get_runtime_context().get_node_id()
         if node_id not in _live_nodes():
@@ -56,6 +59,13 @@ def drain_node(address: str, node_id: str | None, seconds: float) -> bool:
                 return False
             time.sleep(POLL_SECONDS)
     return True
+
+
+def draining_nodes() -> frozenset[str]:
+    """Returns the IDs of the nodes that Ray drains; none where the driver is a client elsewhere (`ray://`)."""
+    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+        return frozenset()
+    return frozenset(ray._private.state.state.get_draining_nodes())
 
 
 def _is_busy(node_id: str) -> bool:

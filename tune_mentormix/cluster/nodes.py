@@ -1,7 +1,7 @@
 """Watches the nodes of a cluster during a run: those that join are checked, those about to leave get no new trials.
 
 A node is about to leave while Ray drains it: an autoscaler takes it back, or someone told Ray that its machine is
-about to be taken away (see `leaving`).
+about to be taken away (see `draining`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import ray._private.state
 from ray.exceptions import RayError
 
 from trainables.data import Dataset
 from tune_mentormix.cluster.autoscaling import NodeRequests
 from tune_mentormix.cluster.connection import joins_cluster
+from tune_mentormix.cluster.draining import draining_nodes
 from tune_mentormix.cluster.images import prepare_images
 from tune_mentormix.cluster.preflight import ListNodes, check_cluster, check_nodes, node_names
 from tune_mentormix.cluster.resources import fitting_trials, limited, live_nodes
@@ -126,7 +126,7 @@ class NodeWatch(threading.Thread):
             threading.Thread(target=self._admit, args=(node_id, names[node_id]), daemon=True).start()
 
     def _count(self) -> NodeCounts:
-        self._leaving = frozenset(ray._private.state.state.get_draining_nodes())
+        self._leaving = draining_nodes()
         usable = [node for node in live_nodes() if node["NodeID"] in self._fit - self._leaving]
         room = fitting_trials(self._settings, [node["Resources"] for node in usable])
         return NodeCounts(len(usable), room, max(0, limited(self._settings, self.wanted) - room))

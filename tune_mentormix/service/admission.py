@@ -37,10 +37,17 @@ MORE = (
     *("validation_fraction", "validation_labels", "clean_validation", "verified", "data_seed"),
     *("preset", "metric", "sampler", "scheduler", "grace_period", "reduction_factor", "seed"),
     *("cpus_per_trial", "gpus_per_trial", "device", "epoch_budget", "patience", "trial_timeout"),
-    *("checkpoint_every", "max_restarts"),
+    *("checkpoint_every", "max_restarts", "wait_for_nodes"),
 )
 ALLOWED = (*MAIN, *MORE, "trial")
-CONFIRMATION_CHANGES = ("time_budget", "cpus_per_trial", "gpus_per_trial", "device", "max_concurrent")
+CONFIRMATION_CHANGES = (
+    "time_budget",
+    "cpus_per_trial",
+    "gpus_per_trial",
+    "device",
+    "max_concurrent",
+    "wait_for_nodes",
+)
 FILES = ("labels_file", "clean_validation", "verified")  # which name one of the files that the server allows
 UPPER_BOUNDS = {  # setting → server setting
     "num_samples": "max_trials",
@@ -226,6 +233,7 @@ def _bounded(values: dict[str, Any], server: ServerSettings) -> SearchSettings:
     imposed: dict[str, Any] = {
         "max_concurrent": settings.max_concurrent or server.max_concurrent,
         "time_budget": settings.time_budget or server.max_time,
+        "wait_for_nodes": min(settings.wait_for_nodes, server.max_time),
     }
     if settings.device == "cuda" and server.max_gpus_per_trial == 0:
         raise NotAllowedError("device must be auto or cpu here, got cuda")

@@ -43,7 +43,10 @@ KINDS = {
 SIMULATE = """
 import sys
 from pathlib import Path
-from tests.support.simulated_search import SimulatedFailures, simulate_search
+try:
+    from tests.support.simulated_search import SimulatedFailures, simulate_search
+except ModuleNotFoundError:  # where 14c7981 had it
+    from tests.tune_mentormix.simulated_search import SimulatedFailures, simulate_search
 storage, trials = Path(sys.argv[1]), int(sys.argv[3])
 for number in range(int(sys.argv[2])):
     unfinished = SimulatedFailures({}, unfinished=(trials - 1,))

@@ -138,10 +138,14 @@ def test_a_search_is_confirmed_refitted_and_deleted_by_whom_it_belongs_to(
     boss.get_by_label("Type birds to delete it").fill("cats")
     boss.get_by_role("button", name="Delete").click()
     expect(boss.locator("main")).to_contain_text("nothing was deleted")
-    boss.goto(f"{service}/searches/birds")
-    boss.get_by_text("Clean up or delete").click()
-    boss.get_by_label("Type birds to delete it").fill("birds")
-    boss.get_by_role("button", name="Delete").click()
+    for _ in range(20):  # the same of the refit
+        boss.goto(f"{service}/searches/birds")
+        boss.get_by_text("Clean up or delete").click()
+        boss.get_by_label("Type birds to delete it").fill("birds")
+        boss.get_by_role("button", name="Delete").click()
+        if "stop it first" not in boss.locator("main").inner_text():
+            break
+        time.sleep(1)
     expect(boss.get_by_role("status")).to_contain_text("The search was deleted")
     assert not (tmp_path / "results" / "birds").exists()
     boss.get_by_role("button", name="Sign out").click()

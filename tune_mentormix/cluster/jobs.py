@@ -156,6 +156,8 @@ class ClusterJobs:
         experiment = read_experiment(self.storage, name)
         if not experiment.finished_trials():
             raise RequestError(f"no trial of {name} has finished: there is nothing to make the {kind} of")
+        if kind == "verify" and experiment.metric != "val_accuracy":
+            raise RequestError(f"verify estimates accuracies, and {name} maximises {experiment.metric}: confirm it")
         settings = retraining_settings(experiment, changes).model_copy(update={"num_samples": 1})
         if kind != "refit":
             settings = settings.model_copy(update={"gpus_per_trial": 0.0, "device": "cpu"})

@@ -6,6 +6,7 @@ makes goes into the experiment's folder `made`, where commands, pages and people
 
 from __future__ import annotations
 
+import math
 import shutil
 import socket
 import tarfile
@@ -28,6 +29,7 @@ from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.create import retraining_settings
 from tune_mentormix.experiment.experiment import read_experiment
+from tune_mentormix.formatting import format_duration
 from tune_mentormix.results.made_files import FILES, MadeFiles, MadeKind, made_folder, read_made, write_made
 from tune_mentormix.storage.paths import Location, write_atomically
 
@@ -54,7 +56,7 @@ def make_on_cluster(storage: Location, name: str, kind: MadeKind, changes: dict[
         with connection(settings, verbose=False):
             wait_for_room(settings.model_copy(update={"num_samples": 1}))
             check_cluster(settings)
-            _await(_task(settings, storage, name, begun), storage, name, kind, say)
+            _await(_task(settings, storage, name, begun), settings, name, kind, say)
     except BaseException as error:
         is_failure = isinstance(error, RequestError | SearchFailedError)
         state, note = ("failed", str(error)) if is_failure else ("interrupted", "")
@@ -74,12 +76,17 @@ def _task(settings: SearchSettings, storage: Location, name: str, begun: MadeFil
     return reference
 
 
-def _await(task: Task, storage: Location, name: str, kind: MadeKind, say: Say) -> None:
-    """Waits for the task, and says how far it is; an interruption cancels it."""
+def _await(task: Task, settings: SearchSettings, name: str, kind: MadeKind, say: Say) -> None:
+    """Waits for the task, and says how far it is; an interruption, or the end of the time budget, cancels it."""
     said = ""
+    deadline = time.monotonic() + (settings.time_budget or math.inf)
     try:
         while not ray.wait([task], timeout=POLL_SECONDS)[0]:
-            made = read_made(storage, name, kind)
+            if time.monotonic() > deadline:
+                ray.cancel(task, force=True)
+                patience = format_duration(settings.time_budget or 0)
+                raise SearchFailedError(f"the {kind} of {name} was not made within {patience} (time_budget)")
+            made = read_made(settings.storage, name, kind)
             if made and made.note != said:
                 said = made.note
                 say(said)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse
 from starlette.responses import RedirectResponse, Response
@@ -49,7 +47,7 @@ def list_made(service: Shared, name: Name) -> schemas.MadeList:
 
 @reading.get("/experiments/{name}/made/{kind}", response_class=Response, responses=DOWNLOAD)
 @router.get("/searches/{name}/made/{kind}")
-async def download(service: Shared, name: Name, kind: MadeKind) -> Response:
+def download(service: Shared, name: Name, kind: MadeKind) -> Response:
     """A file that a job made of it, as it was finished last."""
     service.experiments.snapshot(name)
     file = FILES[kind][0]
@@ -60,7 +58,7 @@ async def download(service: Shared, name: Name, kind: MadeKind) -> Response:
             raise NotFoundError(f"the {kind} of {name} was not made yet")
         return FileResponse(here, media_type="application/octet-stream", filename=title)
     try:
-        content = await asyncio.to_thread(path.read_bytes)
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise NotFoundError(f"the {kind} of {name} was not made yet") from error
     headers = {"Content-Disposition": f'attachment; filename="{title}"'}

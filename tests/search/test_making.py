@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import ray
 
 from tests.support.simulated_search import simulate_search
 from tune_mentormix.cluster.jobs import ClusterJobs
@@ -15,8 +16,8 @@ from tune_mentormix.search import making
 
 def test_what_takes_longer_than_its_time_budget_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled: list[object] = []
-    monkeypatch.setattr(making.ray, "wait", lambda tasks, timeout: ([], tasks))
-    monkeypatch.setattr(making.ray, "cancel", lambda task, force: cancelled.append(task))
+    monkeypatch.setattr(ray, "wait", lambda tasks, timeout: ([], tasks))
+    monkeypatch.setattr(ray, "cancel", lambda task, force: cancelled.append(task))
     simulate_search(tmp_path, "birds", 3)
     settings = SearchSettings(storage=tmp_path, time_budget=0.05)
     with pytest.raises(SearchFailedError, match=r"^the refit of birds was not made within 0 s \(time_budget\)$"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -18,7 +19,6 @@ from tune_mentormix.service.auth import Role
 from tune_mentormix.storage.yaml_files import YamlDocument, read_yaml
 
 Count = Annotated[int, Field(ge=1)]
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 Rate = Annotated[float, Field(ge=1e-3, le=1e9)]  # a lower one would lock for hours
 
 
@@ -29,6 +29,18 @@ def _network(text: str) -> str:
         raise ValueError(
             f"must be addresses such as 10.0.0.5 or networks such as 10.0.0.0/8, got {text!r}"
         ) from error
+
+
+def _header_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
+        raise ValueError(f"must be the name of a header such as X-Auth-Request-Email, got {text!r}")
+    return text
+
+
+def _own_path(text: str) -> str:
+    if not re.fullmatch(r"/[^/\\\s]\S*", text):
+        raise ValueError(f"must be a path on this host such as /oauth2/sign_out, got {text!r}")
+    return text
 
 
 class ServerSettings(Settings):
@@ -57,10 +69,10 @@ class ServerSettings(Settings):
     session_time: Seconds = 12.0 * SECONDS_PER_UNIT["h"]  # until a browser has to sign in again
     notify: Annotated[list[str], BeforeValidator(list_of_one)] = Field(default_factory=list)  # addresses for Apprise
     notify_on: list[NewsKind] = Field(default_factory=lambda: list(get_args(NewsKind)))  # what is told there
-    sign_in_header: HeaderName | None = None  # in which a proxy in front names whom it has signed in
+    sign_in_header: Annotated[str, AfterValidator(_header_name)] | None = None  # names whom a proxy signed in
     sign_in_role: Role = "run"  # of all who sign in so
     admins: list[str] = Field(default_factory=list)  # but for these, who are admins
-    sign_out_path: Annotated[str, Field(pattern=r"^/[^/\\\s]\S*$")] | None = None  # of the proxy, where they sign out
+    sign_out_path: Annotated[str, AfterValidator(_own_path)] | None = None  # of the proxy, where they sign out
     https: bool = False  # a proxy in front speaks HTTPS: cookies are sent over nothing else
     # addresses or networks of the proxies in front: their X-Forwarded-For tells whom a request is from, no other's
     trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = Field(default_factory=list)

@@ -14,7 +14,8 @@ from tests.support.simulated_search import SimulatedFailures, simulate_search
 from tune_mentormix.errors import RequestError
 from tune_mentormix.results.notifications import Notifier
 from tune_mentormix.service import experiments
-from tune_mentormix.service.experiments import ExperimentCache, Snapshot
+from tune_mentormix.service.cached_experiment import Snapshot
+from tune_mentormix.service.experiments import ExperimentCache
 from tune_mentormix.service.newsroom import Newsroom
 from tune_mentormix.service.settings import read_server_settings
 from tune_mentormix.storage.journal import JOURNAL_FILE

@@ -35,6 +35,7 @@ from tune_mentormix.service.admission import (
     search_schema,
 )
 from tune_mentormix.service.artifacts import Kind
+from tune_mentormix.service.cached_experiment import Snapshot
 from tune_mentormix.service.dependencies import (
     Authenticated,
     Service,
@@ -45,7 +46,7 @@ from tune_mentormix.service.dependencies import (
     read_body,
     require_bearer,
 )
-from tune_mentormix.service.experiments import NotFoundError, Snapshot
+from tune_mentormix.service.experiments import NotFoundError
 from tune_mentormix.service.jobs import KnownJobs
 from tune_mentormix.service.sse import EventStream
 

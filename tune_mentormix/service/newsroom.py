@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from tune_mentormix.experiment.experiment import experiment_path
 from tune_mentormix.results.news import SearchNews
 from tune_mentormix.results.notifications import Notifier
-from tune_mentormix.service.experiments import ExperimentCache, Snapshot
-from tune_mentormix.service.schemas import SearchSummary
-from tune_mentormix.storage.lease import Lease
+from tune_mentormix.service.experiments import ExperimentCache
 
 
 class Newsroom:
@@ -20,7 +17,7 @@ class Newsroom:
 
     def look(self) -> None:
         """Looks at all searches. Raises StorageError if the storage cannot be read."""
-        overviews = [self._overview(snapshot) for snapshot in self._experiments.snapshots()]
+        overviews = [snapshot.status for snapshot in self._experiments.snapshots()]
         is_first, known = self._news is None, self._news or {}
         for now in overviews:
             if now.state == "unreadable":
@@ -35,11 +32,3 @@ class Newsroom:
     def close(self) -> None:
         """Lets the last messages be sent."""
         self._notifier.close()
-
-    def _overview(self, snapshot: Snapshot) -> SearchSummary:
-        """A search that waits for its storage writes nothing, so its lease is asked."""
-        status = snapshot.status
-        if status.state != "running":
-            return status
-        waiting = Lease(experiment_path(self._experiments.storage, status.name)).waiting()
-        return status.model_copy(update={"waiting": waiting})

@@ -1,9 +1,9 @@
 """Train a grid of configurations in full, with several seeds each: the curves that `search_efficiency` searches in.
 
 Real trials (`Trainer`, `small_cnn`, a batch of 64): on the digits with symmetric noise of 40 and 60 % and with pair
-flips of 40 % (27 epochs, 863 images to train on, 575 with noisy labels to validate on), and on 3,000 images of CIFAR-10
-at 16×16 pixels with the labels `worse` of CIFAR-10N (20 epochs, 1,800 and 1,200 images). A table holds, for each
-configuration and seed, the count of right answers on the noisy validation labels after every epoch and that on clean
+flips of 40 % (27 epochs, 863 images to train on, 575 with noisy labels to validate on), and on 3,000 images of
+CIFAR-10 at 16×16 pixels with the labels `worse` of CIFAR-10N (20 epochs, 1,800 and 1,200 images). A table holds, for
+each configuration and seed, the count of right answers on the noisy validation labels after every epoch and that on clean
 test labels at the end. It is written after every configuration, in an order that fills the grid evenly, and taken up
 again where it ended. A problem on the digits takes half an hour of one core, CIFAR-10 an hour and a half.
 
@@ -31,12 +31,13 @@ from trainables.device import DeviceDataset, images_on
 from trainables.errors import TrainingDiverged
 from trainables.settings import DataSettings, TrialSettings
 from trainables.training import Trainer
-from tune_mentormix.config.controls import BASELINES, control_configs
+from tune_mentormix.config.controls import ControlName, control_configs
 
 FOLDER = Path(__file__).parent / "curves"
 SEEDS = (1, 2, 3)
 BATCH_SIZE = 64
 VALIDATION_FRACTION = 0.4
+BASELINES: tuple[ControlName, ...] = ("mixup", "plain")
 TEST_IMAGES = 1_000  # at most, the first of the shuffled ones
 Grid = dict[str, list[Any]]
 DIGITS_GRID: Grid = {  # ordered
@@ -58,7 +59,7 @@ class Curves:
     noise: float
 
     def configurations(self) -> Iterator[tuple[tuple[int, ...] | str, dict[str, Any]]]:
-        """Yields the baselines by name, then the grid's points by index, scattered over the grid from the first on."""
+        """Yields the baselines by name, then the grid's points by index, scattered over the grid."""
         yield from control_configs(BASELINES, 10, self.noise).items()
         points = list(product(*(range(len(values)) for values in self.grid.values())))
         for position in np.random.default_rng(0).permutation(len(points)):
@@ -119,7 +120,7 @@ class Table:
     def write(self) -> None:
         """Replaces the file at once, so that an interruption leaves the one before."""
         new = self._path.with_suffix(".new.npz")
-        np.savez_compressed(new, **self.arrays)
+        np.savez_compressed(new, allow_pickle=False, **self.arrays)
         os.replace(new, self._path)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.support.listener import listening
-from tests.support.searches import SearchRunner
+from tests.support.searches import SearchRunner, confirmation_of
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.experiment import Experiment
+from tune_mentormix.results.confirmation_summary import verdicts
 from tune_mentormix.search import watching
 
 
@@ -27,6 +30,30 @@ def test_a_search_tells_of_a_new_best_and_of_its_end(
     assert f"{best.val_accuracy:.4f} on noisy validation labels" in listener.received[-1]["message"]
     kept = [path for path in (tmp_path / "told").iterdir() if path.suffix in (".yaml", ".jsonl")]
     assert "hunter2" not in "".join(path.read_text() for path in kept)
+
+
+def test_a_confirmation_tells_its_verdict_or_why_there_is_none(
+    confirmed: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    confirmation, name = confirmation_of(confirmed), confirmed.name
+    with listening() as listener:
+        monkeypatch.setenv("TUNE_MENTORMIX_NOTIFY", listener.address)
+        with watching.announcing(confirmed) as announce:
+            announce(confirmation)
+        winner = confirmation.winner()
+        assert winner is not None
+        assert listener.received[0]["message"] == " ".join(verdicts(confirmation, winner))
+        cut = replace(confirmation, test_evaluations=[], runs=replace(confirmation.runs, ended="interrupted"))
+        with watching.announcing(confirmed) as announce:
+            announce(cut)
+        with pytest.raises(RequestError), watching.announcing(confirmed):
+            raise RequestError("the data changed")
+        assert listener.titles(3) == [
+            f"{name}: its confirmation ended",
+            f"{name}: its confirmation was interrupted",
+            f"{name}: its confirmation failed",
+        ]
+    assert listener.received[2]["message"] == "the data changed"
 
 
 def test_a_wrong_address_is_refused_before_anything_is_made(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.service.conftest import ADMIN, READ, RUN, RUNNER, STRANGER, Serve, Served, bearer, sign_in
 from tests.support.simulated_search import simulate_search
+from tune_mentormix.service import jobs
 from tune_mentormix.storage.lease import Lease
 
 BIRDS = "/api/v1/experiments/birds"
@@ -49,7 +50,8 @@ def test_cleaning_up_deletes_checkpoints_that_nothing_needs(served: Served) -> N
     assert served.get(BIRDS).json()["trials"]["finished"] == 3
 
 
-def test_a_search_that_a_driver_or_a_job_holds_stays(served: Served) -> None:
+def test_a_search_that_a_driver_or_a_job_holds_stays(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "ENDING_SECONDS", 0.0)
     with Lease(served.storage / "birds").acquire():
         for answer in (served.client.delete(BIRDS, headers=bearer(RUN)), served.post(f"{BIRDS}/clean", None)):
             assert answer.status_code == 409
@@ -60,6 +62,18 @@ def test_a_search_that_a_driver_or_a_job_holds_stays(served: Served) -> None:
     assert answer.status_code == 409
     assert answer.json() == {"detail": "a job of birds runs or waits on the cluster: stop it first"}
     assert (served.storage / "birds").exists()
+
+
+def test_a_deletion_waits_until_the_cluster_has_noticed_the_end_of_a_job(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.post(f"{BIRDS}/resume", {"num_samples": 9})
+    ending = replace(served.jobs.known["birds"], state="finished", alive=True)
+    answers = [[ending], [ending], [replace(ending, alive=False)]]
+    monkeypatch.setattr(served.jobs, "jobs", lambda state_of: answers.pop(0) if len(answers) > 1 else answers[0])
+    assert served.client.delete(BIRDS, headers=bearer(RUN)).status_code == 204
+    assert answers == [[replace(ending, alive=False)]]
+    assert not (served.storage / "birds").exists()
 
 
 def test_the_page_deletes_only_what_was_named_again(served: Served) -> None:

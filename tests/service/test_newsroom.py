@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from tests.support.listener import listening
 from tests.support.simulated_search import SimulatedFailures, simulate_search
 from tune_mentormix.errors import RequestError
+from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.results.notifications import Notifier
 from tune_mentormix.service import experiments
 from tune_mentormix.service.cached_experiment import Snapshot
@@ -73,6 +75,21 @@ def test_ends_are_told_and_what_had_ended_before_is_not(tmp_path: Path, monkeypa
         newsroom.close()
         expected = ["birds failed: its driver died", "birds was interrupted", "late ended (finished)"]
         assert listener.titles(3) == expected
+
+
+@pytest.mark.slow
+def test_the_verdict_of_a_confirmation_is_told_once(confirmed: Experiment, tmp_path: Path) -> None:
+    folder, original = tmp_path / confirmed.name, Path(str(confirmed.path))
+    shutil.copytree(original, folder, ignore=shutil.ignore_patterns("confirmation", "runs"))
+    with listening() as listener:
+        newsroom = Newsroom(ExperimentCache(tmp_path), Notifier([listener.address], ["ended"], "notify"))
+        newsroom.look()
+        shutil.copytree(original / "confirmation", folder / "confirmation")
+        newsroom.look()
+        newsroom.look()
+        newsroom.close()
+        assert listener.titles(1) == [f"{confirmed.name}: its confirmation ended"]
+    assert "points" in listener.received[0]["message"]
 
 
 def test_a_configuration_that_others_may_read_holds_no_addresses(tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.service.conftest import READ, RUN, Serve, Served, sign_in
-from tests.support.simulated_search import simulate_search
+from tests.support.simulated_search import SimulatedFailures, simulate_search
+from tune_mentormix.cli.app import run
 from tune_mentormix.experiment.experiment import read_experiment
 from tune_mentormix.results.summary import search_status
 from tune_mentormix.service import pages
+from tune_mentormix.storage.journal import JOURNAL_FILE
+from tune_mentormix.storage.lease import Lease
 
 HTML = {"Accept": "text/html"}
 
@@ -69,6 +72,27 @@ def test_what_is_appended_to_a_journal_is_seen_by_the_next_request(serve: Serve,
     after = served.get("/api/v1/experiments/grows").json()
     assert before < after["epochs_run"] == read_experiment(tmp_path, "grows").epochs_run
     assert after["state"] == "finished"
+
+
+def test_the_nodes_that_a_search_may_use_are_shown_while_it_runs(
+    serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulate_search(tmp_path, "birds", 3, failures=SimulatedFailures({}, unfinished=(2,)))
+    served = serve(tmp_path)
+    shown = "nodes: 2, trials at once: 4, trials that wait for further nodes: 1"
+    with (tmp_path / "birds" / JOURNAL_FILE).open("a") as journal:
+        journal.write('{"time": 1.0, "event": "run_started"}\n')
+        journal.write('{"time": 2.0, "event": "nodes", "nodes": 2, "room": 4, "waiting": 1}\n')
+    sign_in(served.client, READ)
+    with Lease(tmp_path / "birds").acquire():
+        status = served.get("/api/v1/experiments/birds").json()
+        assert status["nodes"] == {"nodes": 2, "room": 4, "waiting": 1}
+        assert served.get("/api/v1/experiments").json()["experiments"][0]["nodes"] == status["nodes"]
+        assert shown in served.client.get("/searches/birds").text
+        assert run(["status", "birds", "--storage", str(tmp_path)]) == 0
+    assert shown in capsys.readouterr().out
+    assert served.get("/api/v1/experiments/birds").json()["nodes"] is None
+    assert shown not in served.client.get("/searches/birds").text
 
 
 def test_a_new_search_under_an_old_name_is_read_from_its_beginning(serve: Serve, tmp_path: Path) -> None:

@@ -126,6 +126,8 @@ def print_status(experiment: Experiment) -> None:
     stdout.print(f"{experiment.name}: {state_in_words(experiment)}, {counts}, {experiment.epochs_run} epochs")
     if wait := experiment.waiting():
         stdout.print(f"waiting for the storage since {wait}", style="yellow")
+    if experiment.nodes and experiment.state() == "running":
+        stdout.print(str(experiment.nodes))
     _print_finding(experiment)
 
 

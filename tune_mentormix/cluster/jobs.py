@@ -45,6 +45,7 @@ AGENT_SECONDS = 30.0  # in which a head that has just started can run a driver
 STOP_SECONDS = 30  # until a driver that was asked to stop is killed
 KILL_SECONDS = 15.0  # more, until Ray knows that it was killed
 POLL_SECONDS = 0.5
+ENDING_SECONDS = 10.0  # in which Ray notices that a driver has ended, whose results are complete
 IN_FLIGHT_SECONDS = 60.0  # in which the cluster may not know a recorded search yet; clocks differ, too
 ACTIVE = ("PENDING", "RUNNING")  # of Ray's states
 
@@ -247,13 +248,23 @@ class ClusterJobs:
         latest = latest_submission(self.storage, name)
         if latest is None:
             return
-        if self._active_ids(latest, known):
-            raise RequestError(f"{name} is submitted already, and runs: stop it first, or choose another --name")
+        deadline = time.monotonic() + ENDING_SECONDS
+        while self._active_ids(latest, known):
+            if time.monotonic() > deadline or not self._is_ending(latest, known):
+                raise RequestError(f"{name} is submitted already, and runs: stop it first, or choose another --name")
+            time.sleep(POLL_SECONDS)
+            known = self._known_jobs()
         has_arrived = latest.submission_id in known or latest.submitted < last_event
         if not has_arrived and abs(time.time() - latest.submitted) < IN_FLIGHT_SECONDS:
             raise RequestError(
                 f"{name} was submitted a moment ago, and the cluster does not know it yet: try again in a minute"
             )
+
+    def _is_ending(self, latest: Submission, known: dict[str, JobDetails]) -> bool:
+        """Whether what the latest job is for has ended, as the storage tells it, so that its job soon will."""
+        job = known.get(latest.submission_id)
+        stored = _stored_state(self.storage, latest, stored_state)
+        return job is not None and job.status == "RUNNING" and stored not in (None, "running")
 
     def _known_jobs(self) -> dict[str, JobDetails]:
         """Returns what Ray knows of the jobs submitted to it, by submission ID."""

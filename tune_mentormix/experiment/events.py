@@ -7,6 +7,7 @@ fields that this version does not know are kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import isfinite
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -144,8 +145,10 @@ class Report(_Event):
 
     @model_validator(mode="before")
     @classmethod
-    def _make_nan_none(cls, values: Any) -> Any:
-        return without_nan(values)
+    def _make_nan_none(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if all(isfinite(value) for value in values.values() if isinstance(value, float)):
+            return values  # as nearly always: journals hold many reports
+        return dict(without_nan(values))
 
     @model_validator(mode="after")
     def _check_metrics(self) -> Self:

@@ -33,6 +33,7 @@ from tune_mentormix.experiment.schemas import (
     SearchStatus,
     TrialCounts,
     TrialState,
+    UsableNodes,
 )
 from tune_mentormix.experiment.trial import ComputeUsage, PackedAnswers, Trial
 from tune_mentormix.storage.journal import JOURNAL_FILE
@@ -69,6 +70,7 @@ class Experiment:
     started_with: dict[str, Any] = field(
         default_factory=dict
     )  # settings that may not change; journals of 0.1.0: none
+    nodes: UsableNodes | None = None  # of the run that goes on; None in journals that do not tell
     last_run: events.RunStarted = field(default_factory=events.RunStarted)
     usage: ComputeUsage = field(default_factory=ComputeUsage)  # an epoch that was run twice counts twice
 
@@ -141,6 +143,8 @@ class Experiment:
                 trial = self.trials[event.trial]
                 trial.state, trial.error, trial.node = "failed", event.error, event.node or trial.node
                 trial.worker_lost = event.worker_lost
+            case events.NodesChanged():
+                self.nodes = UsableNodes.model_validate(event)
             case events.RunStarted():
                 self.last_run = event
                 self.runs, self.ended = event.run or self.runs + 1, None
@@ -149,6 +153,7 @@ class Experiment:
             case events.RunEnded():
                 self.ended = event.reason
         if isinstance(event, events.RunStarted | events.RunEnded):
+            self.nodes = None
             self.set_pending()
 
     def set_pending(self) -> None:
@@ -249,6 +254,7 @@ class Experiment:
             owner=self.settings.owner,
             state=state,
             waiting=self.waiting() if state == "running" else None,
+            nodes=self.nodes if state == "running" else None,
             ended=self.ended,
             trials=TrialCounts(**self.counts()),
             num_samples=self.num_samples,

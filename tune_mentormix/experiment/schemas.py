@@ -87,6 +87,22 @@ class Verdict(BaseModel):
     """The largest lead that chance explains, with a probability of 95 %, in a search of as many trials."""
 
 
+class UsableNodes(BaseModel):
+    """The nodes of the cluster that a running search may use."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    nodes: int
+    room: int
+    """For so many trials at once."""
+    waiting: int
+    """So many trials more could run on further nodes, which were asked for."""
+
+    def __str__(self) -> str:
+        text = f"nodes: {self.nodes}, trials at once: {self.room}"
+        return f"{text}, trials that wait for further nodes: {self.waiting}" if self.waiting else text
+
+
 class SearchOverview(BaseModel):
     """One search, as `list` shows it."""
 
@@ -98,6 +114,8 @@ class SearchOverview(BaseModel):
     """Why it cannot be read."""
     waiting: StorageWait | None = None
     """Since when a running search waits for its storage, and why."""
+    nodes: UsableNodes | None = None
+    """None where it does not run."""
     ended: str | None = None
     trials: TrialCounts
     num_samples: int

@@ -1,7 +1,8 @@
-"""News of a search that its people want to hear: that it ended, failed or waits for its storage, and a new best."""
+"""News of a search that its people want to hear: that it or its confirmation ended, that it waits, and a new best."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from tune_mentormix.config.settings import with_storage
@@ -61,6 +62,18 @@ class SearchNews:
         if now.ended == "interrupted":
             return Message("ended", f"{now.name} was interrupted", body)
         return Message("ended", f"{now.name} ended ({(now.ended or now.state).replace('_', ' ')})", body)
+
+
+def confirmation_news(name: str, storage: Location, ended: str | None, verdicts: Sequence[str]) -> Message:
+    """Returns the message that a confirmation has ended; `ended` tells why, None that its driver died."""
+    if verdicts:
+        return Message("ended", f"{name}: its confirmation ended", " ".join(verdicts))
+    body = f"Next: {command(with_storage(f'confirm {name}', storage))}"
+    if ended is None or ended in FAILURES:
+        reason = FAILURES.get(ended or "", "its driver died")
+        return Message("failed", f"{name}: its confirmation failed: {reason}", body)
+    how = "was interrupted" if ended == "interrupted" else f"ended without a verdict ({ended.replace('_', ' ')})"
+    return Message("ended", f"{name}: its confirmation {how}", body)
 
 
 def _finished_best(overview: SearchOverview) -> int | None:

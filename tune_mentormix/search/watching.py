@@ -1,17 +1,20 @@
-"""Tells people of a search while it runs, where the environment names whom to tell."""
+"""Tells people of a search and of the end of its confirmation, where the environment names whom to tell."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from trainables.errors import one_line
 from tune_mentormix.config.settings import with_storage
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import SearchOverview, SearchState
 from tune_mentormix.formatting import command
-from tune_mentormix.results.news import Message, SearchNews
+from tune_mentormix.results.confirmation import Confirmation
+from tune_mentormix.results.confirmation_summary import verdicts
+from tune_mentormix.results.news import Message, SearchNews, confirmation_news
 from tune_mentormix.results.notifications import Notifier, notifier_of_environment
 from tune_mentormix.search.tune_run import Progress
 
@@ -57,6 +60,30 @@ class Watch:
 
 def _overview(experiment: Experiment, state: SearchState) -> SearchOverview:
     return experiment.status().model_copy(update={"state": state})
+
+
+@contextmanager
+def announcing(experiment: Experiment) -> Iterator[Callable[[Confirmation], None]]:
+    """Yields what tells how the confirmation of a search ended; an error is told too. Raises as `watching` does."""
+    notifier = notifier_of_environment(os.environ)
+    if notifier is None:
+        yield lambda confirmation: None
+        return
+    name, storage = experiment.name, experiment.path.parent
+
+    def announce(confirmation: Confirmation) -> None:
+        winner = confirmation.winner() if confirmation.test_evaluation else None
+        found = verdicts(confirmation, winner) if winner else []
+        notifier.send(confirmation_news(name, storage, confirmation.runs.ended, found))
+
+    notifier.expect_end(confirmation_news(name, storage, None, []))
+    try:
+        yield announce
+    except Exception as error:
+        notifier.send(Message("failed", f"{name}: its confirmation failed", one_line(error)))
+        raise
+    finally:
+        notifier.close()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ configured, spaces are written out or built-in, and trials, epochs, concurrency,
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -177,11 +178,17 @@ def admit_making(
 
 def search_schema(names: Iterable[str]) -> dict[str, Any]:
     """Returns the JSON schema of these settings; `name` is required if it is among them."""
-    properties = settings_schema()["properties"]
-    properties["name"] = {"type": "string", "pattern": f"^{NAME_PATTERN}$", "title": "Name"}
-    chosen = {name: properties[name] for name in names}
+    chosen = {name: _setting_schemas()[name] for name in names}
     required = {"required": ["name"]} if "name" in chosen else {}
     return {"type": "object", "properties": chosen, "additionalProperties": False} | required
+
+
+@functools.cache
+def _setting_schemas() -> dict[str, Any]:
+    """Returns the JSON schema of each setting by name, which none of its users changes; it takes long to make."""
+    name = {"type": "string", "pattern": f"^{NAME_PATTERN}$", "title": "Name"}
+    properties: dict[str, Any] = settings_schema()["properties"]
+    return properties | {"name": name}
 
 
 def submit_form(server: ServerSettings) -> dict[str, list[FormField]]:

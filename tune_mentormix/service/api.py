@@ -54,7 +54,7 @@ COLUMNS = ("trial", "state", "epoch", "val_accuracy", "restarts")  # to sort by,
 MAX_LOG = 200_000  # characters, the last ones
 RETRY_SECONDS = "5"
 PROGRESS: dict[str, Any] = {  # what event streams show of a search's status
-    **dict.fromkeys(("state", "trials", "num_samples", "epochs_run", "confirmation"), True),
+    **dict.fromkeys(("state", "trials", "num_samples", "epochs_run", "nodes", "confirmation"), True),
     "best": {"trial_id", "val_accuracy", "epoch"},
 }
 # A report is other people's text, and its styles stand in it: it may do nothing, not even run as of this origin.

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from trainables.errors import one_line
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.events import parse_event, repair_advice
 from tune_mentormix.experiment.experiment import SEARCH_FILE, Experiment, open_experiment
+from tune_mentormix.experiment.schemas import UsableNodes
 from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER, read_confirmation
 from tune_mentormix.results.confirmation_summary import verdicts
 from tune_mentormix.results.evaluation_log import EVALUATION_LOG
@@ -46,6 +48,7 @@ class Snapshot:
     version: Version = ()
     epochs_per_second: float = 0.0
     gpus_held: float = 0.0
+    nodes: UsableNodes | None = None  # that its latest driver could use
     holder: str | None = None  # the driver that runs it
 
     def now(self, experiment: Location) -> Snapshot:
@@ -53,7 +56,7 @@ class Snapshot:
         lease = Lease(experiment)
         holder = lease.holder()
         if holder:
-            running = {"state": "running", "waiting": lease.waiting()}
+            running = {"state": "running", "waiting": lease.waiting(), "nodes": self.nodes}
             return replace(self, holder=holder, status=self.status.model_copy(update=running))
         trials = self.status.trials
         trials = trials.model_copy(update={"pending": trials.pending + trials.running, "running": 0})
@@ -160,8 +163,9 @@ class CachedExperiment:
         status = SearchSummary.model_validate(search_overview(self.experiment), from_attributes=True)
         gpus, run = self.experiment.settings.gpus(), self.experiment.last_run
         return Snapshot(
-            status.model_copy(update={"state": self.experiment.left_as(), "waiting": None}),
+            status.model_copy(update={"state": self.experiment.left_as(), "waiting": None, "nodes": None}),
             version,
+            nodes=self.experiment.nodes,
             gpus_held=status.trials.running * (gpus if run.gpus_per_trial is None else run.gpus_per_trial),
         )
 
@@ -174,35 +178,41 @@ class CachedExperiment:
             return confirmed.model_copy(update={"state": "running"})
         return confirmed
 
-    def _slim(self, event: dict[str, Any]) -> Event:
-        """Returns an event with as much of a report as is shown, the metric of the search among it."""
-        if event.get("event") != "report":
-            return event
-        return {key: event[key] for key in (*_REPORT_KEYS, self.experiment.metric) if key in event}
-
     def _appended_events(self, version: Version) -> list[Event]:
         """Returns the new events; all where the journal is another one, or on an object store."""
         journal = local_path(self.path / JOURNAL_FILE)
         if journal is None:
             self._reset()
-            return [self._slim(event) for event in read_events(self.path / JOURNAL_FILE)]
+            return list(map(self._slimming(), read_events(self.path / JOURNAL_FILE)))
         read = self.read_version
         if not (read and read[:2] == version[:2] and version[-1] >= self._offset):
             self._reset()
         events: list[Event] = []
+        slim = self._slimming()
         with suppress(FileNotFoundError), journal.open("rb") as stream:
             stream.seek(self._offset)
             for line in stream:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    events.append(self._slim(json.loads(line)))
+                    events.append(slim(from_json(line)))
                 except ValueError as error:
                     raise RequestError(
                         f"{journal} holds a line that is no event: {repair_advice(self.path / JOURNAL_FILE)}"
                     ) from error
                 self._offset += len(line)
         return events
+
+    def _slimming(self) -> Callable[[Event], Event]:
+        """Returns what leaves as much of a report as is shown, the metric of the search among it."""
+        keys = dict.fromkeys((*_REPORT_KEYS, self.experiment.metric))
+
+        def slim(event: Event) -> Event:
+            if event.get("event") != "report":
+                return event
+            return {key: event[key] for key in keys if key in event}
+
+        return slim
 
     def _unreturned(self, events: list[Event]) -> list[Event]:
         """Leaves out events returned before: after an error, and on an object store, all are read again."""
@@ -230,6 +240,7 @@ def _read_confirmation(experiment: Experiment) -> ConfirmationSummary | None:
             state=confirmation.runs.left_as(),
             runs=sum(run.has_ended for run in confirmation.runs.trials.values()),
             planned=confirmation.planned(),
+            ended=confirmation.runs.ended,
             verdicts=verdicts(confirmation, winner) if winner else [],
         )
     except RequestError as error:

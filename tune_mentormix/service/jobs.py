@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tune_mentormix.cluster.jobs import ClusterJobs, Job, recorded_jobs
+from tune_mentormix.cluster.jobs import ENDING_SECONDS, POLL_SECONDS, ClusterJobs, Job, recorded_jobs
 from tune_mentormix.cluster.jobs_api import ClusterError
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
@@ -96,9 +96,13 @@ class JobQueue:
             return cluster.owner(name)
 
     def check_idle(self, name: str) -> None:
-        """Raises RequestError if a job of this search runs or waits on the cluster."""
-        if any(job.name == name and job.alive for job in self.known().jobs):
-            raise RequestError(f"a job of {name} runs or waits on the cluster: stop it first")
+        """Raises RequestError if a job of this search runs or waits on the cluster; waits for one that is ending."""
+        deadline = time.monotonic() + ENDING_SECONDS
+        while job := next((job for job in self.known().jobs if job.name == name and job.alive), None):
+            if job.state == "running" or time.monotonic() > deadline:
+                raise RequestError(f"a job of {name} runs or waits on the cluster: stop it first")
+            time.sleep(POLL_SECONDS)
+            self._ask_again()
 
     def stop(self, name: str) -> None:
         """Asks a search to stop, and does not wait for it. Raises RequestError if it does not run on the cluster."""
@@ -185,5 +189,9 @@ class JobQueue:
         finally:
             slots.release()
         if slots is self._changes:
-            with self._lock:
-                self._asked = -math.inf
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Makes the next question for the jobs go to the cluster."""
+        with self._lock:
+            self._asked = -math.inf

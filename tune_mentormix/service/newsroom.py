@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tune_mentormix.results.news import SearchNews
+from tune_mentormix.results.news import Message, SearchNews, confirmation_news
 from tune_mentormix.results.notifications import Notifier
 from tune_mentormix.service.experiments import ExperimentCache
+from tune_mentormix.service.schemas import ConfirmationSummary, SearchSummary
 
 
 class Newsroom:
@@ -14,6 +15,7 @@ class Newsroom:
         self._experiments = experiments
         self._notifier = notifier
         self._news: dict[str, SearchNews] | None = None
+        self._confirmations: dict[str, ConfirmationSummary | None] = {}
 
     def look(self) -> None:
         """Looks at all searches. Raises StorageError if the storage cannot be read."""
@@ -25,9 +27,19 @@ class Newsroom:
             if now.name not in known:
                 begins = now.model_copy(update={"state": "running", "best": None})
                 known[now.name] = SearchNews(self._experiments.storage, now if is_first else begins)
-            for message in known[now.name].update(now):
+            for message in known[now.name].update(now) + ([] if is_first else self._about_confirmation(now)):
                 self._notifier.send(message)
+        self._confirmations = {now.name: now.confirmation or self._confirmations.get(now.name) for now in overviews}
         self._news = {now.name: known[now.name] for now in overviews if now.name in known}
+
+    def _about_confirmation(self, search: SearchSummary) -> list[Message]:
+        """Returns the message that a confirmation has ended since the last look, or has found something else."""
+        before, now = self._confirmations.get(search.name), search.confirmation
+        if now is None or now.state in ("running", "unreadable"):
+            return []
+        if before and before.state != "running" and before.verdicts == now.verdicts:
+            return []
+        return [confirmation_news(search.name, self._experiments.storage, now.ended, now.verdicts)]
 
     def close(self) -> None:
         """Lets the last messages be sent."""

@@ -31,6 +31,8 @@ class ConfirmationSummary(BaseModel):
     """How many trainings have ended."""
     planned: int = 0
     """How many there will be, if no more candidates are ruled out."""
+    ended: str | None = None
+    """Why it ended; None while it runs, and where its driver died."""
     verdicts: list[str] = []
     """What it found, in sentences; empty before the test set was opened."""
     error: str | None = None

@@ -2,10 +2,12 @@
 
 Real trials (`Trainer`, `small_cnn`, a batch of 64): on the digits with symmetric noise of 40 and 60 % and with pair
 flips of 40 % (27 epochs, 863 images to train on, 575 with noisy labels to validate on), and on 3,000 images of
-CIFAR-10 at 16×16 pixels with the labels `worse` of CIFAR-10N (20 epochs, 1,800 and 1,200 images). A table holds, for
-each configuration and seed, the count of right answers on the noisy validation labels after every epoch and that on clean
-test labels at the end. It is written after every configuration, in an order that fills the grid evenly, and taken up
-again where it ended. A problem on the digits takes half an hour of one core, CIFAR-10 an hour and a half.
+CIFAR-10 at 16×16 pixels with the labels `worse` of CIFAR-10N (20 epochs, 1,800 and 1,200 images).
+
+A table holds, for each configuration and seed, the count of right answers on the noisy validation labels after every
+epoch and that on clean test labels at the end. It is written after every configuration, in an order that fills the
+grid evenly, and taken up again where it ended. A problem on the digits takes half an hour of one core, CIFAR-10 an
+hour and a half.
 
     python benchmarks/tabulate_curves.py [--only NAMES] [--folder benchmarks/curves] [--cifar DIR]
 

@@ -1,9 +1,9 @@
 """Load of a team on the service: 50 searches of 200 trials, 20 people who poll, 200 event streams; two checkouts.
 
 The searches are simulated by the older checkout, which writes what both read; ten of them grow meanwhile. The two
-checkouts serve the same storage in turns. Rows: median and 95th percentile, in seconds, of each kind of request; apart
-from these, of everyone's first request, which all send at once to a server that has just started; the most memory of
-the server.
+checkouts serve the same storage in turns. Rows: median and 95th percentile, in seconds, of each kind of request. The
+first request of everyone, which all send at once to a server that has just started, is counted apart. The last rows
+are the most memory of each server.
 
     PYTHONPATH=. python benchmarks/team_load.py --before DIR [--turns 3] [--seconds 60] --json FILE
 """

@@ -63,6 +63,11 @@ def epochs_trained(folder: Path) -> int:
     return sum(isinstance(event, Report) for event in events(folder))
 
 
+def trained(folder: Path) -> set[int]:
+    """Returns the trials that have trained an epoch."""
+    return {event.trial for event in events(folder) if isinstance(event, Report)}
+
+
 def repeated_epochs(folder: Path) -> dict[int, int]:
     """Returns how many epochs of each trial were trained more than once."""
     seen: set[tuple[int, int]] = set()
@@ -80,17 +85,18 @@ def test_a_search_uses_nodes_that_come_and_goes_on_without_those_that_are_lost(
     cluster: AutoscalingCluster, tmp_path: Path, as_job: bool
 ) -> None:
     folder = tmp_path / "grow"
-    options = ["--name", "grow", "--storage", str(tmp_path), "--epochs", "300", "--trials", "6", *SMALL]
+    options = ["--name", "grow", "--storage", str(tmp_path), "--epochs", "600", "--trials", "8", *SMALL]
     if as_job:
         sent = cluster.run("submit", *options)
         assert sent.returncode == 0, sent.stderr
     else:
         search = started(cluster, "search", *options, "--ray-address", cluster.ray_address)
-    wait_until(lambda: 3 in node_counts(folder) and epochs_trained(folder) > 3)
+    wait_until(lambda: 3 in node_counts(folder) and trained(folder) == {0, 1, 2})
     first, second, _ = cluster.workers()
-    cluster.kill_worker(first)
-    cluster.kill_worker(second)
-    wait_until(lambda: 1 in (counts := node_counts(folder))[counts.index(3) :])
+    with cluster.sold_out():
+        cluster.kill_worker(first)
+        cluster.kill_worker(second)
+        wait_until(lambda: 1 in (counts := node_counts(folder))[counts.index(3) :])
     wait_until(lambda: node_counts(folder)[-1] == 3)
     if as_job:
         wait_until(lambda: '"run_ended"' in folder.joinpath("journal.jsonl").read_text())
@@ -99,10 +105,10 @@ def test_a_search_uses_nodes_that_come_and_goes_on_without_those_that_are_lost(
         assert search.returncode == 0, output
         assert "waiting up to 10 min 0 s for a node with room for a trial (--wait-for-nodes)" in output
     attempts = {event.trial: event.attempt for event in events(folder) if isinstance(event, Proposed)}
-    assert sum(attempt == 2 for attempt in attempts.values()) == 2
+    assert sum((attempt or 0) > 1 for attempt in attempts.values()) == 2  # one may have met the other lost node
     assert all(epochs <= 20 for epochs in repeated_epochs(folder).values())  # those since the last checkpoint
     status: dict[str, Any] = json.loads(cluster.run("status", "grow", "--storage", str(tmp_path), "--json").stdout)
-    assert status["trials"]["finished"] + status["trials"]["stopped_early"] == 6
+    assert status["trials"]["finished"] + status["trials"]["stopped_early"] == 8
 
 
 def test_a_trial_moves_off_a_node_that_is_about_to_go_and_repeats_no_epoch(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,13 @@ class AutoscalingCluster(JobsCluster):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
+    @contextmanager
+    def sold_out(self) -> Iterator[None]:
+        """No node comes as long as this block lasts."""
+        self._sold_out.touch()
+        yield
+        self._sold_out.unlink()
+
     def kill(self) -> None:
         """Ends all processes of the cluster, those of the autoscaler's nodes too."""
         descendants = self._descendants()
@@ -71,10 +79,13 @@ class AutoscalingCluster(JobsCluster):
         return found
 
     def _head_options(self) -> list[str]:
+        folder = Path(tempfile.mkdtemp(prefix="tma-", dir="/tmp"))
+        self._folders.append(folder)
+        self._sold_out = folder / "sold-out"
         provider = {
             **{"type": "external", "module": f"{FakeCloud.__module__}.FakeCloud", "gcs_address": self.ray_address},
             **{"use_node_id_as_ip": True, "disable_node_updaters": True, "disable_launch_config_check": True},
-            "foreground_node_launch": True,
+            **{"foreground_node_launch": True, "sold_out": str(self._sold_out)},
         }
         worker = {
             "resources": {"CPU": 1, "GPU": 1, "object_store_memory": OBJECT_STORE_BYTES},
@@ -93,8 +104,6 @@ class AutoscalingCluster(JobsCluster):
             **{"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"},
             "PYTHONPATH": str(REPOSITORY),
         }
-        folder = Path(tempfile.mkdtemp(prefix="tma-", dir="/tmp"))
-        self._folders.append(folder)
         path = folder / "autoscaling.json"
         path.write_text(json.dumps(config))
         return [f"--autoscaling-config={path}"]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ray.autoscaler._private.fake_multi_node.node_provider import FakeMultiNodeProvider
 
 
 class FakeCloud(FakeMultiNodeProvider):
-    """Ray's own, which, as a cloud does, no longer lists a machine that is gone."""
+    """Ray's own, which, as a cloud does, no longer lists a machine that is gone, and may have none to give."""
+
+    def create_node_with_resources_and_labels(self, *machine: Any) -> Any:
+        """Starts a machine, unless the file that the configuration names says that there is none."""
+        if Path(self.provider_config["sold_out"]).exists():
+            return {}
+        return super().create_node_with_resources_and_labels(*machine)  # type: ignore[no-untyped-call]
 
     def non_terminated_nodes(self, tag_filters: dict[str, str]) -> list[str]:
         """Returns the IDs of the machines with these tags, after it has dropped those whose processes have ended."""

@@ -11,7 +11,7 @@ from ray.tune import PlacementGroupFactory
 from tests.support.patience import PATIENCE_SECONDS
 from tune_mentormix.cluster import autoscaling, nodes, preflight, resources
 from tune_mentormix.cluster.autoscaling import NodeRequests, not_on, wait_for_room
-from tune_mentormix.cluster.nodes import NodeCounts, NodeWatch
+from tune_mentormix.cluster.nodes import CHECKS, NodeCounts, NodeWatch
 from tune_mentormix.cluster.preflight import ListNodes
 from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
@@ -34,6 +34,7 @@ class FakeCluster:
         monkeypatch.setattr(autoscaling, "remove_placement_group", self.pending.remove)
         monkeypatch.setattr(autoscaling, "POLL_SECONDS", 0.01)
         monkeypatch.setattr(nodes, "POLL_SECONDS", 0.01)
+        monkeypatch.setattr(nodes, "CHECK_AGAIN_SECONDS", 0.01)
 
     def live_nodes(self) -> list[dict[str, Any]]:
         host = {"NodeManagerHostname": "host", "NodeManagerAddress": "10.0.0.1"}
@@ -105,12 +106,13 @@ def test_nothing_is_waited_for_on_this_machine_alone(cluster: FakeCluster) -> No
         wait_for_room(SearchSettings(gpus_per_trial=1.0))
 
 
-def test_a_node_that_joins_is_used_once_it_was_checked_and_asked_for_until_then(cluster: FakeCluster) -> None:
+def test_a_node_that_joins_is_used_once_a_check_succeeds_and_asked_for_until_then(cluster: FakeCluster) -> None:
     checked: list[dict[str, str]] = []
 
     def check(list_nodes: ListNodes) -> None:
+        is_first = list_nodes() not in checked
         checked.append(list_nodes())
-        if "bad" in list_nodes():
+        if "bad" in list_nodes() or ("slow" in list_nodes() and is_first):
             raise RequestError("node host lacks torch")
 
     cluster.nodes["a"] = {"CPU": 1.0, "GPU": 1.0}
@@ -118,10 +120,16 @@ def test_a_node_that_joins_is_used_once_it_was_checked_and_asked_for_until_then(
     watch.start()
     try:
         assert (watch.counts, watch.room()) == (NodeCounts(1, 1, 3), 1)
-        cluster.nodes |= {"b": {"CPU": 2.0, "GPU": 2.0}, "bad": {"CPU": 8.0, "GPU": 8.0}}
+        cluster.nodes |= {
+            "b": {"CPU": 2.0, "GPU": 2.0},
+            "bad": {"CPU": 8.0, "GPU": 8.0},
+            "slow": {"CPU": 1.0, "GPU": 1.0},
+        }
+        wait_until(watch, NodeCounts(3, 4, 0))
+        del cluster.nodes["slow"]
         wait_until(watch, NodeCounts(2, 3, 1))
         assert watch.unfit == {"bad"}
-        assert sorted(map(list, checked)) == [["b"], ["bad"]]
+        assert sorted(map(list, checked)) == [["b"], *CHECKS * [["bad"]], ["slow"], ["slow"]]
         cluster.draining = {"b": 0}
         wait_until(watch, NodeCounts(1, 1, 3))
         assert (watch.is_leaving("b"), watch.is_leaving("a"), watch.is_leaving("")) == (True, False, False)

@@ -25,6 +25,8 @@ from tune_mentormix.config.settings import SearchSettings
 from tune_mentormix.errors import RequestError
 
 POLL_SECONDS = 2.0
+CHECKS = 3  # of a node that joins, before it is not used: it may still be starting
+CHECK_AGAIN_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -132,14 +134,21 @@ class NodeWatch(threading.Thread):
         return NodeCounts(len(usable), room, max(0, limited(self._settings, self.wanted) - room))
 
     def _admit(self, node_id: str, name: str) -> None:
-        """Checks a node that joined, and uses it if it is fit."""
-        try:
-            self._check(lambda: {node_id: name} if node_id in node_names() else {})
-        except RequestError as error:
-            if node_id in node_names():
-                self.unfit |= {node_id}
-                logger.warning("%s: trials do not use it", error)
-        except (RayError, RuntimeError):
-            logger.debug("the check of node %s was cut off", name, exc_info=True)
-        else:
-            self._fit.add(node_id)
+        """Checks a node that joined, again where it may not have been ready yet, and uses it if it is fit."""
+        problem: RequestError | None = None
+        for _ in range(CHECKS):
+            if node_id not in node_names() or (problem and self._stopped.wait(CHECK_AGAIN_SECONDS)):
+                return
+            try:
+                self._check(lambda: {node_id: name} if node_id in node_names() else {})
+            except RequestError as error:
+                problem = error
+            except (RayError, RuntimeError):
+                logger.debug("the check of node %s was cut off", name, exc_info=True)
+                return
+            else:
+                self._fit.add(node_id)
+                return
+        if node_id in node_names():
+            self.unfit |= {node_id}
+            logger.warning("%s: trials do not use it", problem)

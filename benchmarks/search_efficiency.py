@@ -1,176 +1,172 @@
-"""Measures how many epochs a search needs until it is as good as full-length random search with 64 trials.
+"""Measures how far the answer of a search is from the best, against the simplest search that is strong.
 
 Contestants run on the same simulated workers (event-driven, an epoch takes one unit of time and 10 % of jitter), over
-curves of real trials on the digits at 40 and 60 % noise (`tabulate_curves.py`) and over a closed form with
-crossings after burn-in (`problems.py`). For every seed the target is the true accuracy of the trial that 64
-full-length random trials would pick. A search matches it when its own answer, the finished trial with the highest
-last report, is truly as good; controls count as epochs. Who never matches within the epochs of those 64 trials is
-censored there, which counts as a ratio of 1. True accuracy is the tabulated one at the end, or the closed form's
-without noise.
+curves of real trials (`tabulate_curves.py`) and a closed form (`problems.py`). *Regret* is how far the true accuracy
+of the answer, the finished trial with the highest last report, is below the best of the space, in points. It is
+averaged over budgets of 4 to 32 full trials, spaced evenly on a logarithmic scale. The figure is the mean regret over
+seeds divided by that of random search at full length whose first trial is the published setting: below 1 is better.
+Over all problems it is the geometric mean. Intervals are 95 %, by a bootstrap over seeds, which are the same for all.
 
-    python benchmarks/search_efficiency.py [--json FILE] [--seeds 20] [--first-seed 0] [--workers 4]
+    python benchmarks/search_efficiency.py --runs FILE [--json FILE] [--only NAMES] [--problems NAMES]
+        [--seeds 50] [--first-seed 0] [--workers 4] [--processes 1]
+
+Every run is kept in the file `--runs` as a line, and not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache, partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
-from contestants import FullLength, Ours, Ray, random_with_ray_asha, ray_with_our_rungs
-from efficiency_statistics import interquartile_mean, mean_ranks, summary
+from contestants import OptunaAlone, Ours, Policy, Ray, hyperband
+from efficiency_statistics import mean_ranks, summary
 from measurement import write_result
-from problems import Problem, problems_up_to
-from simulation import Budget, Contestant, Step, epochs_until, simulate, truth_after
+from numpy.typing import NDArray
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from problems import CrossingCurves, Problem, tabulated
+from rivals import Smac, SyneTune
+from simulation import Contestant, simulate, truth_after
 
-from tune_mentormix.config.settings import SearchSettings
-from tune_mentormix.search.plan import check_request
+BUDGETS = tuple(round(float(budget), 1) for budget in np.geomspace(4, 32, 7))  # full trials
+SHOWN = (8, 16, 32)  # of these, regrets are compared one by one
+LABELS = ("noisy", "clean")
+BASIS = "random + published"
+TUNED_ON = ("digits_40", "digits_60", "cifar10n_worse", "closed_form")
+HELD_OUT = ("digits_pair_flip",)  # looked at once the policy was chosen
+BEFORE = Policy()
 
-TRIALS = 64  # of the full-length random search that sets the target
-BUDGETS = (4, 6, 8, 12, 16)  # full-length trials, at which answers are compared
-OURS, RANDOM, RAY, RAY_WITH_OUR_RUNGS = (
-    "ours",
-    "random, full length",
-    "Ray OptunaSearch + ASHA",
-    "the same, our rungs",
-)
 
-CONTESTANTS: dict[str, Callable[[Problem, int], Contestant]] = {
-    RANDOM: lambda problem, seed: FullLength(problem, seed, "random"),
-    "random + Ray ASHA": random_with_ray_asha,
-    "TPE, full length": lambda problem, seed: FullLength(problem, seed, "tpe"),
-    RAY: Ray,
-    RAY_WITH_OUR_RUNGS: ray_with_our_rungs,
-    OURS: Ours,
+def sampler(kind: type[BaseSampler]) -> Callable[[int], BaseSampler]:
+    """Returns what makes a sampler of Optuna from a seed."""
+    return lambda seed: kind(seed=seed)  # type: ignore[call-arg]
+
+
+BUILD: dict[str, Callable[[Problem, int], Contestant]] = {
+    BASIS: lambda problem, seed: OptunaAlone(problem, seed, sampler(RandomSampler)),
+    "Ray OptunaSearch + ASHA": Ray,
+    "Ray OptunaSearch + ASHA, published first": lambda problem, seed: Ray(problem, seed, tries_published=True),
+    "Optuna TPE + Hyperband": lambda problem, seed: OptunaAlone(
+        problem, seed, sampler(TPESampler), hyperband(problem)
+    ),
+    "Optuna GP + Hyperband": lambda problem, seed: OptunaAlone(problem, seed, sampler(GPSampler), hyperband(problem)),
+    "Syne Tune ASHA": lambda problem, seed: SyneTune(problem, seed, "ASHA"),
+    "Syne Tune ASHA + CQR": lambda problem, seed: SyneTune(problem, seed, "ASHACQR"),
+    "SMAC3 multi-fidelity": Smac,
+    "ours before": lambda problem, seed: Ours(problem, seed, BEFORE),
+    "ours": Ours,
 }
 
 
-def shipped_problems() -> list[Problem]:
-    """The three problems, over the burn-ins of the default space."""
-    return problems_up_to(check_request(SearchSettings()).space.highest("burn_in", {}))
+@cache
+def problem_of(name: str) -> Problem:
+    """Returns a problem by its name."""
+    return CrossingCurves() if name == CrossingCurves.name else tabulated(name)
 
 
-def target_of(problem: Problem, seed: int) -> float:
-    """The true accuracy of the trial with the highest last report among 64 random ones, not those of a contestant."""
-    search = FullLength(problem, int(np.random.SeedSequence([seed, 64]).generate_state(1)[0]), "random")
-    trials = [search.propose().params for _ in range(TRIALS)]
-    return problem.truth(max(trials, key=lambda params: problem.report(params, problem.epochs, seed)))
+def regrets(contestant: str, problem_name: str, seed: int, workers: int) -> list[list[float]]:
+    """Returns the regrets of one search in points: for noisy and for clean labels, at each budget."""
+    torch.set_num_threads(1)
+    problem = problem_of(problem_name)
+    epochs = round(max(BUDGETS) * problem.epochs)
+    steps = simulate(BUILD[contestant](problem, seed), problem, workers, seed, epochs)
+    truths = [truth_after(steps, budget * problem.epochs, problem.average) for budget in BUDGETS]
+    return [[100 * (best - truth[kind]) for truth in truths] for kind, best in enumerate(problem.best)]
+
+
+Key = tuple[str, str, int]  # contestant, problem, seed
+Figures = dict[str, dict[str, float]]  # by kind of labels
+Row = dict[str, Any]
 
 
 class Runs:
-    """All searches of one contestant on one problem, one a seed."""
+    """The regrets of all searches, in a file of one line a run."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        build: Callable[[Problem, int], Contestant],
-        seeds: range,
-        workers: int,
-        targets: list[float],
-    ) -> None:
-        """Runs them."""
-        self._problem = problem
-        self.budget = TRIALS * problem.epochs
-        self._answers: list[list[Step]] = []
-        self.matched: list[int | None] = []
-        for seed, target in zip(seeds, targets, strict=True):
-            until = Budget(max(BUDGETS) * problem.epochs, self.budget, target)
-            self._answers.append(simulate(build(problem, seed), problem, workers, seed, until))
-            self.matched.append(epochs_until(self._answers[-1], target))
+    def __init__(self, path: Path) -> None:
+        """Reads the file if there is one."""
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        entries = [json.loads(line) for line in lines]
+        self._known = {(entry["contestant"], entry["problem"], entry["seed"]): entry["regrets"] for entry in entries}
 
-    @property
-    def epochs(self) -> list[int]:
-        """Spent until the target was matched, censored at the budget."""
-        return [self.budget if epochs is None else epochs for epochs in self.matched]
+    def measure(self, keys: Sequence[Key], workers: int, processes: int) -> None:
+        """Runs those that are not known yet."""
+        missing = [key for key in keys if key not in self._known]
+        with ProcessPoolExecutor(processes) as pool, self._path.open("a", encoding="utf-8") as stream:
+            running = {pool.submit(regrets, *key, workers): key for key in missing}
+            for future in as_completed(running):
+                contestant, problem, seed = key = running[future]
+                self._known[key] = future.result()
+                entry = {"contestant": contestant, "problem": problem, "seed": seed, "regrets": self._known[key]}
+                stream.write(json.dumps(entry) + "\n")
+                stream.flush()
 
-    @property
-    def saved(self) -> list[float]:
-        """Times fewer epochs than 64 full-length trials."""
-        return [self.budget / epochs for epochs in self.epochs]
-
-    def regrets(self, trials: int) -> list[float]:
-        """Points below the best of the space after so many full-length trials' worth of epochs.
-
-        While no trial has finished, the answer counts as an average configuration.
-        """
-        epochs = trials * self._problem.epochs
-        truths = [truth_after(steps, epochs, self._problem.average) for steps in self._answers]
-        return [100 * (self._problem.best - truth) for truth in truths]
+    def of(self, contestant: str, problem: str, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """Returns the regrets of a contestant: [seeds, labels, budgets]."""
+        return np.array([self._known[contestant, problem, seed] for seed in seeds])
 
 
-def measure(problems: list[Problem], seeds: range, workers: int) -> dict[str, dict[str, Runs]]:
-    """Contestant → problem → its runs."""
-    targets = {problem.name: [target_of(problem, seed) for seed in seeds] for problem in problems}
-    return {
-        name: {problem.name: Runs(problem, build, seeds, workers, targets[problem.name]) for problem in problems}
-        for name, build in CONTESTANTS.items()
-    }
+def ratio_to_basis(runs: Runs, contestant: str, problems: Sequence[str], seeds: Sequence[int]) -> Figures:
+    """Returns the figure by kind of labels: over all these problems, the geometric mean."""
+
+    def figure(kind: int, places: NDArray[np.float64]) -> float:
+        chosen = places.astype(int)
+        logarithms = [
+            np.log(each[chosen, kind].mean() / basis[chosen, kind].mean())
+            for each, basis in zip(own, bases, strict=True)
+        ]
+        return float(np.exp(np.mean(logarithms)))
+
+    own = [runs.of(contestant, problem, seeds) for problem in problems]
+    bases = [runs.of(BASIS, problem, seeds) for problem in problems]
+    places = [float(place) for place in range(len(seeds))]
+    return {label: summary(places, partial(figure, kind)) for kind, label in enumerate(LABELS)}
 
 
-def table(runs: dict[str, dict[str, Runs]], workers: int) -> list[dict[str, Any]]:
-    """One row a contestant and problem, and one for all problems together."""
-    ranks = mean_ranks({name: [e for run in of.values() for e in run.epochs] for name, of in runs.items()})
-    rows: list[dict[str, Any]] = []
-    for name, of in runs.items():
-        for problem, run in of.items():
-            rows.append({"workers": workers, "contestant": name, "problem": problem, **_figures([run])})
-        everything = {**_figures(list(of.values())), "mean_rank": ranks[name]}
-        rows.append({"workers": workers, "contestant": name, "problem": "all", **everything})
+def table(runs: Runs, contestants: Sequence[str], problems: Sequence[str], seeds: Sequence[int]) -> list[Row]:
+    """Returns one row a contestant and problem, and one for the problems that were tuned on together."""
+    together = [problem for problem in problems if problem in TUNED_ON]
+    rows: list[Row] = []
+    for problem in problems:
+        ranks = ranks_of({name: runs.of(name, problem, seeds) for name in contestants})
+        for name in contestants:
+            own, basis = runs.of(name, problem, seeds), runs.of(BASIS, problem, seeds)
+            row: Row = {"contestant": name, "problem": problem, "is_held_out": problem in HELD_OUT}
+            row |= {f"ratio_{label}": each for label, each in ratio_to_basis(runs, name, [problem], seeds).items()}
+            row["rank"] = ranks[name]
+            for budget in SHOWN:
+                place = BUDGETS.index(float(budget))
+                for kind, label in enumerate(LABELS):
+                    row[f"regret_{label}_{budget}"] = float(own[:, kind, place].mean())
+                    difference = own[:, kind, place] - basis[:, kind, place]
+                    row[f"regret_{label}_{budget}_minus_basis"] = summary(difference.tolist(), np.mean)
+            rows.append(row)
+    for name in contestants if len(together) > 1 else ():
+        figures = ratio_to_basis(runs, name, together, seeds)
+        rows.append({"contestant": name, "problem": "all tuned on"} | {f"ratio_{k}": v for k, v in figures.items()})
     return rows
 
 
-def _figures(runs: list[Runs]) -> dict[str, Any]:
-    saved = [ratio for run in runs for ratio in run.saved]
-    return {
-        "saved_median": summary(saved),
-        "saved_interquartile_mean": summary(saved, interquartile_mean),
-        "matched": fmean(epochs is not None for run in runs for epochs in run.matched),
-    }
+def ranks_of(regrets_of: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, float]]:
+    """Returns the mean rank of each contestant by its mean regret on noisy labels; 1 is the best."""
+    return mean_ranks({name: regrets[:, 0].mean(axis=1).tolist() for name, regrets in regrets_of.items()})
 
 
-def anytime(runs: dict[str, dict[str, Runs]], rival: str, workers: int) -> list[dict[str, Any]]:
-    """Ours against a rival at a series of budgets: mean difference of regrets, in points; below 0 ours is better."""
-    rows = []
-    for problem, ours in runs[OURS].items():
-        for budget in BUDGETS:
-            pairs = zip(ours.regrets(budget), runs[rival][problem].regrets(budget), strict=True)
-            difference = summary([mine - theirs for mine, theirs in pairs], np.mean)
-            place = {"workers": workers, "rival": rival, "problem": problem, "budget_in_full_trials": budget}
-            rows.append({**place, "regret": fmean(ours.regrets(budget)), "regret_difference": difference})
-    return rows
-
-
-def saved_over(runs: dict[str, dict[str, Runs]], rival: str) -> float:
-    """The median over problems and seeds of a rival's epochs by ours, both censored at the budget."""
-    ratios = [
-        theirs / mine
-        for problem, ours in runs[OURS].items()
-        for mine, theirs in zip(ours.epochs, runs[rival][problem].epochs, strict=True)
-    ]
-    return float(np.median(ratios))
-
-
-def print_tables(rows: list[dict[str, Any]], differences: list[dict[str, Any]], seeds: int) -> None:
-    """Savings by contestant, and the anytime comparison."""
-    print(f"times fewer epochs than {TRIALS} full-length random trials, until as good; {seeds} seeds a problem")
-    print(
-        f"{'workers':>7}  {'contestant':24}{'problem':10}{'median [95 %]':>24}{'IQM':>8}{'matched':>9}   rank [95 %]"
-    )
+def print_table(rows: Sequence[Row], seeds: int) -> None:
+    """Prints the figure and the paired differences at each budget."""
+    print(f"mean regret by that of {BASIS}, {seeds} seeds [95 %]; points of regret minus its, on noisy labels")
+    print(f"{'problem':18}{'contestant':42}{'noisy':>20}{'clean':>20}{'rank':>6}", *(f"{n:>24}" for n in SHOWN))
     for row in rows:
-        iqm = row["saved_interquartile_mean"]["value"]
-        rank = _interval(row["mean_rank"]) if "mean_rank" in row else ""
-        name = f"{row['workers']:7}  {row['contestant']:24}{row['problem']:10}"
-        print(f"{name}{_interval(row['saved_median']):>24}{iqm:8.2f}{row['matched']:9.0%}   {rank}")
-    print("\npoints of regret, ours minus the rival's (below 0: ours is better), mean [95 %]")
-    for row in differences:
-        if row["budget_in_full_trials"] == BUDGETS[0]:
-            print(f"\n{row['workers']:7}  {row['rival']:24}{row['problem']:10}", end="")
-        print(f"  {row['budget_in_full_trials']}: {_interval(row['regret_difference'])}", end="")
-    print()
+        cells = "".join(f"{_interval(row[f'ratio_{label}']):>20}" for label in LABELS)
+        rank = f"{row['rank']['value']:6.1f}" if "rank" in row else ""
+        paired = (f"{_interval(row[key]):>24}" for n in SHOWN if (key := f"regret_noisy_{n}_minus_basis") in row)
+        print(f"{row['problem']:18}{row['contestant']:42}{cells}{rank}", *paired)
 
 
 def _interval(figure: dict[str, float]) -> str:
@@ -178,34 +174,32 @@ def _interval(figure: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Measure, print the tables, and write the JSON."""
+    """Measure, print the table, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=Path, required=True, help="where every run is kept")
     parser.add_argument("--json", type=Path, help="write the result to this file")
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--only", nargs="+", default=list(BUILD), help="names of contestants; the basis runs too")
+    parser.add_argument("--problems", nargs="+", default=[*TUNED_ON, *HELD_OUT])
+    parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, nargs="+", default=[4, 1], help="the ratios are of the first")
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
 
-    torch.set_num_threads(1)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    rows: list[dict[str, Any]] = []
-    differences: list[dict[str, Any]] = []
-    ratios: dict[str, float] = {}
-    for workers in arguments.workers:
-        runs = measure(shipped_problems(), seeds, workers)
-        rows += table(runs, workers)
-        for rival in (RAY, RAY_WITH_OUR_RUNGS):
-            differences += anytime(runs, rival, workers)
-        ratios = ratios or {
-            "epochs_saved_over_full_random": float(np.median([x for run in runs[OURS].values() for x in run.saved])),
-            "epochs_saved_over_ray_optuna_asha": saved_over(runs, RAY),
-            "epochs_saved_over_ray_optuna_asha_with_our_rungs": saved_over(runs, RAY_WITH_OUR_RUNGS),
-        }
-
-    print_tables(rows, differences, arguments.seeds)
+    contestants = list(dict.fromkeys([BASIS, *arguments.only]))
+    runs = Runs(arguments.runs)
+    keys = [(name, problem, seed) for name in contestants for problem in arguments.problems for seed in seeds]
+    runs.measure(keys, arguments.workers, arguments.processes)
+    rows = table(runs, contestants, arguments.problems, seeds)
+    print_table(rows, arguments.seeds)
     if arguments.json is not None:
-        device = torch.device("cpu")
-        write_result(arguments.json, "search_efficiency", device, arguments.seeds, rows + differences, ratios)
+        ratios = {
+            f"{row['contestant']}, {row['problem']}, {label} labels": row[f"ratio_{label}"]["value"]
+            for row in rows
+            for label in LABELS
+        }
+        write_result(arguments.json, "search_efficiency", torch.device("cpu"), arguments.seeds, rows, ratios)
 
 
 if __name__ == "__main__":

@@ -1,152 +1,78 @@
-"""Compares policies for the default search: variants of rungs, burn-in range, sampler and what Optuna learns.
+"""Compares policies for the default search by the figure of `search_efficiency`: controls, rungs and samplers.
 
-Every variant searches the three problems of `search_efficiency` on simulated workers. All are held to the same target
-for a seed, what 64 full-length random trials find in the space with burn-ins up to 30 % of training, so that a
-variant which narrows the space pays for what it leaves out. The figure is epochs saved over those 64 trials, and the
-regret, in points of accuracy against the best of that space, after 8 and 16 full-length trials' worth of epochs.
-A search ends after 32 of them; one that has not matched by then counts as a ratio of 1.
+`--runs` may be the file of `search_efficiency`: the basis is not run again. The defaults were chosen on seeds from
+1000 on, and the held-out problem was looked at afterwards.
 
-    python benchmarks/search_policy.py [--json FILE] [--seeds 20] [--first-seed 1000] [--only NAME …] [--workers 4]
+    python benchmarks/search_policy.py --runs FILE [--json FILE] [--seeds 50] [--first-seed 1000] [--only NAMES]
+        [--problems NAMES] [--processes 1]
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
-import numpy as np
 import torch
-from contestants import Ours, first_rung
-from efficiency_statistics import summary
+from contestants import Ours, Policy
+from gp_sampler import CurveGPSampler
 from measurement import write_result
-from optuna.samplers import TPESampler
-from problems import Problem, problems_up_to
-from scipy.stats import gmean
-from search_efficiency import TRIALS, target_of
-from simulation import Budget, epochs_until, simulate, truth_after
+from search_efficiency import BASIS, BUILD, HELD_OUT, LABELS, TUNED_ON, Runs, print_table, table
 
-from tune_mentormix.experiment.events import Event, Finished, Stopped
-from tune_mentormix.search import early_stopping as rungs
-from tune_mentormix.search import study as samplers
-from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving, rung_epochs
-from tune_mentormix.search.study import SearchStudy
-
-WIDEST = 30.0  # percent
-BUDGETS = (8, 16)  # full-length trials
-MOST = 32  # full-length trials
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A policy that the default search could have."""
-
-    burn_in: float = 15.0  # the longest, percent
-    after: float = 0.15  # of a trial, from there to the first rung
-    factor: float = 2.0
-    spacing: float | None = None  # of the rungs; None: the factor
-    least: int = 4  # trials at a rung before anyone is stopped
-    tell_complete: bool = False  # that a stopped trial ended where it was stopped
-    tpe: dict[str, Any] = field(default_factory=dict)  # options
-
+from tune_mentormix.search.study import SAMPLERS, Space
 
 POLICIES = {
     "shipped": Policy(),
-    "burn-in to 10 %": Policy(burn_in=10),
-    "burn-in to 20 %": Policy(burn_in=20),
-    "burn-in to 30 %": Policy(burn_in=30),
-    "first rung 5 % after burn-in": Policy(after=0.05),
-    "factor 3": Policy(factor=3),
-    "factor 4": Policy(factor=4),
-    "rungs 1.5 times apart": Policy(spacing=1.5),
-    "2 trials at a rung": Policy(least=2),
-    "8 trials at a rung": Policy(least=8),
-    "stopped trials told complete": Policy(tell_complete=True),
-    "5 startup trials": Policy(tpe={"n_startup_trials": 5}),
-    "20 startup trials": Policy(tpe={"n_startup_trials": 20}),
-    "not multivariate": Policy(tpe={"multivariate": False}),
-    "no constant liar": Policy(tpe={"constant_liar": False}),
-    "grouped": Policy(tpe={"group": True}),
-    "100 candidates": Policy(tpe={"n_ei_candidates": 100}),
+    "no rungs": Policy(after_burn_in=None),
+    "first rung at 20 %": Policy(after_burn_in=0.05),
+    "first rung at 45 %": Policy(after_burn_in=0.30),
+    "reduction factor 3": Policy(factor=3),
+    "published alone": Policy(controls=("published",)),
+    "all three controls": Policy(controls=("published", "mixup", "plain")),
+    "plain may stop at a rung": Policy(stops_plain=True),
+    "Optuna's GP": Policy(sampler="gp"),
+    "Optuna's GP, no rungs": Policy(sampler="gp", after_burn_in=None),
+    "GP of curves after 3": Policy(sampler="curves_3"),
+    "GP of curves after 10": Policy(sampler="curves_10"),
+    "GP of curves after 10, no rungs": Policy(sampler="curves_10", after_burn_in=None),
 }
 
 
-class _ToldComplete(SearchStudy):
-    """Tells Optuna COMPLETE with the last accuracy for a trial that was stopped, as Ray does."""
-
-    def apply(self, event: Event) -> None:
-        super().apply(Finished(trial=event.trial, epoch=event.epoch) if isinstance(event, Stopped) else event)
+def gp_of_curves(least: int, space: Space, search_seed: int, seed: int) -> CurveGPSampler:
+    """Returns the sampler, as `SAMPLERS` call it."""
+    return CurveGPSampler(space, seed, least)
 
 
-class _Variant(Ours):
-    """Ours with another policy."""
-
-    def __init__(self, problem: Problem, seed: int, policy: Policy) -> None:
-        rungs.MIN_TRIALS_PER_RUNG = policy.least
-        options = {"multivariate": True, "constant_liar": True} | policy.tpe
-        samplers.SAMPLERS["tpe"] = lambda space, search_seed, seed: TPESampler(seed=seed, **options)
-        self._tell_complete = policy.tell_complete
-        epochs = rung_epochs(first_rung(problem, policy.after), policy.spacing or policy.factor, problem.epochs)
-        super().__init__(problem, seed, "tpe", AsyncSuccessiveHalving(epochs, policy.factor))
-
-    def _new_study(self, sampler: str, seed: int) -> SearchStudy:
-        kind = _ToldComplete if self._tell_complete else SearchStudy
-        return kind(self._problem.space, sampler, seed)
-
-
-def measure(policy: Policy, wide: Problem, narrow: Problem, seeds: range, workers: int) -> dict[str, Any]:
-    """One policy on one problem.
-
-    Args:
-        policy: to measure.
-        wide: the problem over all burn-ins, which sets the target.
-        narrow: the problem over the policy's.
-        seeds: one search each.
-        workers: that train at the same time.
-    """
-    saved = []
-    regrets: dict[int, list[float]] = {budget: [] for budget in BUDGETS}
-    for seed in seeds:
-        target = target_of(wide, seed)
-        until = Budget(max(BUDGETS) * wide.epochs, MOST * wide.epochs, target)
-        steps = simulate(_Variant(narrow, seed, policy), narrow, workers, seed, until)
-        epochs = epochs_until(steps, target)
-        saved.append(TRIALS * wide.epochs / epochs if epochs is not None else 1.0)
-        for budget, figures in regrets.items():
-            figures.append(100 * (wide.best - truth_after(steps, budget * wide.epochs, narrow.average)))
-    return {
-        "problem": wide.name,
-        "saved_geometric_mean": summary(saved, gmean),
-        "matched": fmean(ratio > 1 for ratio in saved),
-        **{f"regret_after_{budget}": summary(figures, np.mean) for budget, figures in regrets.items()},
-    }
+SAMPLERS |= {f"curves_{least}": partial(gp_of_curves, least) for least in (3, 10)}
+for title, policy in POLICIES.items():
+    BUILD[title] = partial(Ours, policy=policy)
 
 
 def main() -> None:
     """Measure, print the table, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=Path, required=True, help="where every run is kept")
     parser.add_argument("--json", type=Path, help="write the result to this file")
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--only", nargs="+", default=list(POLICIES), help="names of policies; the basis runs too")
+    parser.add_argument("--problems", nargs="+", default=[*TUNED_ON, *HELD_OUT])
+    parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--first-seed", type=int, default=1000)
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--only", nargs="+", default=list(POLICIES), help="names of policies")
+    parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
 
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    rows = []
-    for name in arguments.only:
-        policy = POLICIES[name]
-        pairs = zip(problems_up_to(WIDEST), problems_up_to(policy.burn_in), strict=True)
-        for wide, narrow in pairs:
-            row = {"policy": name, **measure(policy, wide, narrow, seeds, arguments.workers)}
-            rows.append(row)
-            cells = [row["saved_geometric_mean"], *(row[f"regret_after_{budget}"] for budget in BUDGETS)]
-            figures = "".join(f"{cell['value']:7.2f} [{cell['low']:.2f}, {cell['high']:.2f}]" for cell in cells)
-            print(f"{name:30}{wide.name:10}{row['matched']:6.0%}{figures}", flush=True)
+    names, runs = [BASIS, *arguments.only], Runs(arguments.runs)
+    keys = [(name, problem, seed) for name in names for problem in arguments.problems for seed in seeds]
+    runs.measure(keys, workers=4, processes=arguments.processes)
+    rows = table(runs, names, arguments.problems, seeds)
+    print_table(rows, arguments.seeds)
     if arguments.json is not None:
-        write_result(arguments.json, "search_policy", torch.device("cpu"), arguments.seeds, rows, {})
+        ratios = {
+            f"{row['contestant']}, {row['problem']}, {label} labels": row[f"ratio_{label}"]["value"]
+            for row in rows
+            for label in LABELS
+        }
+        write_result(arguments.json, "search_policy", torch.device("cpu"), arguments.seeds, rows, ratios)
 
 
 if __name__ == "__main__":

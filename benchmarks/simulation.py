@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from problems import Params, Problem
+from problems import Accuracies, Baseline, Params, Problem
 
 JITTER = 0.1  # of an epoch's duration, either way
 
@@ -17,8 +17,8 @@ class Proposal:
     """A trial that a contestant wants trained."""
 
     number: int
-    params: Params
-    is_baseline: bool = False  # costs its epochs, and never is the answer
+    params: Params | Baseline
+    trained: int = 0  # epochs, where it goes on with an earlier trial of the same configuration
 
 
 class Contestant(Protocol):
@@ -28,7 +28,7 @@ class Contestant(Protocol):
         """The next trial, for a worker that is free."""
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        """Takes a report, and returns whether the trial continues; not called after the last epoch."""
+        """Takes a report, and returns whether the trial continues; not asked for after the last epoch."""
 
 
 @dataclass(frozen=True)
@@ -36,66 +36,49 @@ class Step:
     """From here on, a contestant would hand out another configuration."""
 
     epochs: int  # spent by all workers so far
-    truth: float
+    truth: Accuracies
 
 
-def simulate(contestant: Contestant, problem: Problem, workers: int, seed: int, until: Budget) -> list[Step]:
+def simulate(contestant: Contestant, problem: Problem, workers: int, seed: int, epochs: int) -> list[Step]:
     """Runs a search.
 
     Args:
         contestant: fresh.
         problem: what is trained.
         workers: that train at the same time.
-        seed: of the epochs' durations and the reports' noise.
-        until: returns whether it is over.
+        seed: of the epochs' durations and the trials' luck.
+        epochs: to spend, by all workers together.
 
     Returns:
-        How the answer changed: the finished trial with the highest last report, by its true accuracy.
+        How the answer changed: the finished trial with the highest last report, baselines included.
     """
     durations = np.random.default_rng([seed, 1])
     queue: list[tuple[float, int, Proposal, int]] = []
     steps: list[Step] = []
     best = -1.0
-    spent = 0
     for worker in range(workers):
-        heapq.heappush(queue, (_duration(durations), worker, contestant.propose(), 1))
-    while not until.is_spent(spent, steps):
+        trial = contestant.propose()
+        heapq.heappush(queue, (duration(durations), worker, trial, trial.trained + 1))
+    for spent in range(1, epochs + 1):
         time, worker, trial, epoch = heapq.heappop(queue)
-        spent += 1
         accuracy = problem.report(trial.params, epoch, seed)
         continues = contestant.report(trial.number, epoch, accuracy)
-        if epoch == problem.epochs and not trial.is_baseline and accuracy > best:
+        if epoch == problem.epochs and accuracy > best:
             best = accuracy
             steps.append(Step(spent, problem.truth(trial.params)))
         if epoch == problem.epochs or not continues:
-            trial, epoch = contestant.propose(), 0
-        heapq.heappush(queue, (time + _duration(durations), worker, trial, epoch + 1))
+            trial = contestant.propose()
+            epoch = trial.trained
+        heapq.heappush(queue, (time + duration(durations), worker, trial, epoch + 1))
     return steps
 
 
-@dataclass(frozen=True)
-class Budget:
-    """At least `least` epochs, and on until the target is matched, up to `most`."""
-
-    least: int
-    most: int
-    target: float
-
-    def is_spent(self, spent: int, steps: list[Step]) -> bool:
-        """Whether the search is over."""
-        return spent >= self.most or (spent >= self.least and epochs_until(steps, self.target) is not None)
-
-
-def epochs_until(steps: list[Step], target: float) -> int | None:
-    """Epochs spent until the answer was as good as the target; None if it never was."""
-    return next((step.epochs for step in steps if step.truth >= target), None)
-
-
-def truth_after(steps: list[Step], epochs: int, before: float) -> float:
+def truth_after(steps: list[Step], epochs: float, before: Accuracies) -> Accuracies:
     """Returns how good the answer is after so many epochs; `before` while no trial has finished."""
     known = [step.truth for step in steps if step.epochs <= epochs]
     return known[-1] if known else before
 
 
-def _duration(generator: np.random.Generator) -> float:
+def duration(generator: np.random.Generator) -> float:
+    """Draws how long an epoch takes."""
     return float(generator.uniform(1 - JITTER, 1 + JITTER))

@@ -128,6 +128,8 @@ def test_a_node_that_joins_is_used_once_a_check_succeeds_and_asked_for_until_the
         wait_until(watch, NodeCounts(3, 4, 0))
         del cluster.nodes["slow"]
         wait_until(watch, NodeCounts(2, 3, 1))
+        while not watch.unfit:
+            time.sleep(0.01)
         assert watch.unfit == {"bad"}
         assert sorted(map(list, checked)) == [["b"], *CHECKS * [["bad"]], ["slow"], ["slow"]]
         cluster.draining = {"b": 0}

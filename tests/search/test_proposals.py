@@ -15,6 +15,7 @@ from tune_mentormix.experiment.events import EventJournal, Finished, NoiseEstima
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.experiment.schemas import NoiseEstimate
 from tune_mentormix.experiment.trial import Trial
+from tune_mentormix.search.forecast import Forecast
 from tune_mentormix.search.plan import read_space
 from tune_mentormix.search.proposals import search_proposals
 from tune_mentormix.search.searcher import Run, TrialStart
@@ -34,7 +35,9 @@ class Search:
         self.journal = EventJournal(path / "journal.jsonl")
         self.journal.subscribe(self.experiment.apply, study.apply)
         run = Run(self.experiment, self.journal, settings, load_dataset(settings.data_settings()), quiet)
-        self._proposals: Iterator[TrialStart | None] = search_proposals(run, study, space, plateau)
+        self._proposals: Iterator[TrialStart | None] = search_proposals(
+            run, study, space, plateau, Forecast(self.experiment)
+        )
 
     def propose(self) -> Trial:
         """The next trial, which is then running."""

@@ -15,6 +15,7 @@ from tune_mentormix.errors import RequestError, SearchFailedError
 from tune_mentormix.experiment.events import EventJournal, Failed, Finished, Proposed, Report, RunStarted
 from tune_mentormix.experiment.experiment import Experiment, read_experiment
 from tune_mentormix.export.write import export_best
+from tune_mentormix.results.expected_gain import MIN_FINISHED
 from tune_mentormix.search.callbacks import TrialTimeout
 from tune_mentormix.search.run import resume_search, start_search
 from tune_mentormix.search.stopper import SearchStopper
@@ -46,6 +47,18 @@ def test_an_epoch_budget_ends_the_search_and_a_larger_one_continues_it_until_pat
     assert ended.state() == "finished"
     assert len(ended.trials) < 30
     assert not ended.unfinished()
+
+
+@pytest.mark.slow
+def test_a_search_ends_once_further_trials_promise_too_little_and_goes_on_where_less_is_asked_for(
+    run_search: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    ended = run_search(tmp_path, name="gain", until_gain=100, num_samples=12, epochs=1, scheduler="none")
+    assert (ended.ended, ended.state()) == ("until_gain", "finished")
+    assert MIN_FINISHED < len(ended.trials) < 12
+    assert not ended.unfinished()
+    longer = resume_search(tmp_path, "gain", {"until_gain": 1e-9, "num_samples": len(ended.trials) + 1}, quiet)
+    assert len(longer.trials) == len(ended.trials) + (longer.ended == "finished")
 
 
 @pytest.mark.slow

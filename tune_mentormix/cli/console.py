@@ -28,6 +28,7 @@ from tune_mentormix.storage.paths import Location
 SEARCHED_FIRST = ("mixup_alpha", "loss_p_percentile", "burn_in", "second_reweight")
 WHY_ENDED = {
     "finished": "finished",
+    "until_gain": "ended early, as further trials are expected to gain too little (--until-gain),",
     "patience": "ended early, as no better result had come for long enough (--patience),",
     "exhausted": "finished, with every point of the grid tried,",
     "time_budget": "time budget used up",
@@ -193,8 +194,8 @@ def _print_finding(experiment: Experiment) -> None:
                 del cells[2]
         print_table(columns, rows, bold=0)
     stdout.print(f"{finding.headline}. {finding.explanation}")
-    for note in filter(None, (finding.clean_note, finding.noisy_note)):
-        stdout.print(note)
+    for note in filter(None, (finding.clean_note, finding.noisy_note, experiment.expected_gain)):
+        stdout.print(str(note))
     if finding.compared and best.best_epoch is not None and best.scores[best.best_epoch] != best.score:
         peak = f"{format_accuracy(best.scores[best.best_epoch])}, at epoch {best.best_epoch}"
         stdout.print(f"The best is by its last epoch; its highest was {peak} (export --weights best).")

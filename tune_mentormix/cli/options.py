@@ -51,7 +51,7 @@ PANELS = {  # the settings that have an option, in the order of --help; all othe
         "grace_period",
         "reduction_factor",
     ),
-    "Budget": ("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
+    "Budget": ("num_samples", "time_budget", "epoch_budget", "patience", "until_gain", "trial_timeout"),
     "Resources": (
         *("cpus_per_trial", "gpus_per_trial", "device", "max_concurrent", "wait_for_nodes"),
         *("checkpoint_every", "max_restarts", "address"),

@@ -47,10 +47,10 @@ from tune_mentormix.storage.paths import Location, as_location
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 OWNER_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}"  # a user name, or an e-mail address
 FORMAT = 1  # of search.yaml, the journal and exported configurations; a newer one is refused
-BUDGETS = ("time_budget", "epoch_budget", "patience")  # of the search, not of what is trained after it
+BUDGETS = ("time_budget", "epoch_budget", "patience", "until_gain")  # of the search, not of what is trained after it
 # What may change between two runs of one search, besides the cluster that it runs on.
 RESUMABLE = (
-    *("num_samples", "time_budget", "epoch_budget", "patience", "trial_timeout"),
+    *("num_samples", "time_budget", "epoch_budget", "patience", "until_gain", "trial_timeout"),
     *("max_concurrent", "cpus_per_trial", "gpus_per_trial", "device", "wait_for_nodes"),
 )
 # What may differ in `search.yaml` from what a search was started with: besides those, where it and its data lie.
@@ -268,6 +268,11 @@ class SearchSettings(DataSettings):
     """End the search after this many epochs of all trials together, including the controls."""
     patience: Count | None = None
     """Start no new trials after this many in a row without a better accuracy at the last epoch."""
+    until_gain: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Start no new trials once ten more are expected to gain less than so many points, such as 0.2.
+
+    See [When to stop](search.md#when-to-stop).
+    """
     trial_timeout: Seconds | None = None
     """Stop a trial that reports nothing for this long, such as 10m; it counts as failed.
 

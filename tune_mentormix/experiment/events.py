@@ -214,6 +214,19 @@ class NoiseEstimated(_Event):
     noise: NoiseEstimate
 
 
+class GainExpected(_Event):
+    """What further trials promise, as a fraction of the images (`results.expected_gain`)."""
+
+    event: Literal["expected_gain"] = "expected_gain"
+    after: Count
+    """So many trials had ended."""
+    trials: Count
+    """For so many more."""
+    mean: float
+    upper: float
+    """A larger gain has a probability of one in eight."""
+
+
 class Eliminated(_Event):
     """Candidates of a confirmation that are not trained any further: name → reason."""
 
@@ -235,6 +248,7 @@ Event = (
     | Finished
     | Failed
     | NoiseEstimated
+    | GainExpected
     | Eliminated
 )
 Handler = Callable[[Event], object]

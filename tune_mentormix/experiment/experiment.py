@@ -29,6 +29,7 @@ from tune_mentormix.experiment import events
 from tune_mentormix.experiment.provenance import Provenance
 from tune_mentormix.experiment.schemas import (
     BestTrial,
+    ExpectedGain,
     SearchState,
     SearchStatus,
     TrialCounts,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SEARCH_FILE = events.SEARCH_FILE
-ENDED_EARLY = ("patience", "exhausted")  # why a search may be over before `num_samples` trials
+ENDED_EARLY = ("patience", "until_gain", "exhausted")  # why a search may be over before `num_samples` trials
 
 
 @dataclass
@@ -70,6 +71,7 @@ class Experiment:
     started_with: dict[str, Any] = field(
         default_factory=dict
     )  # settings that may not change; journals of 0.1.0: none
+    expected_gain: ExpectedGain | None = None  # of further trials; None where too few have finished to tell
     nodes: UsableNodes | None = None  # of the run that goes on; None in journals that do not tell
     last_run: events.RunStarted = field(default_factory=events.RunStarted)
     usage: ComputeUsage = field(default_factory=ComputeUsage)  # an epoch that was run twice counts twice
@@ -143,6 +145,8 @@ class Experiment:
                 trial = self.trials[event.trial]
                 trial.state, trial.error, trial.node = "failed", event.error, event.node or trial.node
                 trial.worker_lost = event.worker_lost
+            case events.GainExpected():
+                self.expected_gain = ExpectedGain.model_validate(event)
             case events.NodesChanged():
                 self.nodes = UsableNodes.model_validate(event)
             case events.RunStarted():
@@ -263,6 +267,7 @@ class Experiment:
             labels=self.labels_kind,
             metric=self.metric,
             best=shown,
+            expected_gain=self.expected_gain,
             controls={name: trial.val_accuracy for name, trial in self.controls().items()},
             settings=self.settings_record(),
         )

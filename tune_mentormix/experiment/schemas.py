@@ -103,6 +103,26 @@ class UsableNodes(BaseModel):
         return f"{text}, trials that wait for further nodes: {self.waiting}" if self.waiting else text
 
 
+class ExpectedGain(BaseModel):
+    """How much better the answer of a search may become with further trials."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    after: int
+    """So many trials had ended when it was computed."""
+    trials: int
+    mean: float
+    """A fraction of the images, without the luck of a single trial."""
+    upper: float
+    """A larger gain has a probability of one in eight."""
+
+    def __str__(self) -> str:
+        mean, upper = (f"{100 * max(0.0, value):.1f}" for value in (self.mean, self.upper))
+        if upper == "0.0":
+            return f"Expected gain of {self.trials} more trials: less than 0.1 points."
+        return f"Expected gain of {self.trials} more trials: {mean} points; 1 in 8 that it is more than {upper}."
+
+
 class SearchOverview(BaseModel):
     """One search, as `list` shows it."""
 
@@ -139,6 +159,8 @@ class SearchStatus(SearchOverview):
     """One search, as `status` shows it."""
 
     verdict: Verdict | None = None
+    expected_gain: ExpectedGain | None = None
+    """None where too few trials have finished to tell."""
     settings: dict[str, Any]
 
 

@@ -9,13 +9,14 @@ from trainables.settings import TrialSettings
 from tune_mentormix.config.controls import control_configs, published_row
 from tune_mentormix.config.search_space import SearchSpace
 from tune_mentormix.experiment.trial import Trial
+from tune_mentormix.search.forecast import Forecast
 from tune_mentormix.search.searcher import Run, TrialStart
 from tune_mentormix.search.stopper import Plateau
 from tune_mentormix.search.study import SearchStudy
 
 
 def search_proposals(
-    run: Run, study: SearchStudy, space: SearchSpace, plateau: Plateau
+    run: Run, study: SearchStudy, space: SearchSpace, plateau: Plateau, forecast: Forecast
 ) -> Iterator[TrialStart | None]:
     """Trials in the order in which they run; None while a running one may still change that nothing is left to try.
 
@@ -24,6 +25,7 @@ def search_proposals(
         study: proposes the hyperparameters once the controls and warm starts have been proposed.
         space: what is searched; its fixed values go into every trial.
         plateau: once it is reached, nothing new is proposed.
+        forecast: the same; it is kept up to date.
     """
     for start in run.unfinished:
         study.enqueue(start.trial)
@@ -31,10 +33,11 @@ def search_proposals(
     experiment, common = run.experiment, run.settings.common_trial_settings() | space.fixed
     enqueued = _enqueued(run)
     while len(experiment.trials) < experiment.num_samples:
+        forecast.update(run.journal)
         number = max(experiment.trials, default=-1) + 1  # a journal that was repaired may lack some
         if row := _nearer_published_row(run):
             enqueued.insert(0, ("published", row))
-        elif plateau.is_reached or (study.is_exhausted and not enqueued):
+        elif plateau.is_reached or forecast.is_reached or (study.is_exhausted and not enqueued):
             yield None
             continue
         if enqueued:

@@ -19,6 +19,7 @@ from tune_mentormix.experiment.create import hold_new_experiment, resumed_settin
 from tune_mentormix.experiment.events import replay
 from tune_mentormix.experiment.experiment import Experiment, experiment_path, read_experiment
 from tune_mentormix.experiment.provenance import Provenance
+from tune_mentormix.search.forecast import Forecast
 from tune_mentormix.search.plan import SearchRequest, new_request, stored_request
 from tune_mentormix.search.proposals import search_proposals
 from tune_mentormix.search.searcher import Run
@@ -77,12 +78,14 @@ def _run(
     study = SearchStudy(request.space, settings.sampler, settings.seed, experiment.metric, settings.earlier_results)
     early_stopping = request.early_stopping()
     plateau = Plateau(settings.patience, experiment.metric)
+    forecast = Forecast(experiment, settings.until_gain)
     handlers = [experiment.apply, study.apply, early_stopping.apply, plateau.apply]
     replay(experiment.path / JOURNAL_FILE, *handlers)
 
     def finish(run: Run, reason: str) -> str:
+        forecast.complete(run.journal)
         if reason == "finished" and len(experiment.trials) < settings.num_samples:
-            return "patience" if plateau.is_reached else "exhausted"
+            return "patience" if plateau.is_reached else "until_gain" if forecast.is_reached else "exhausted"
         return reason
 
     try:
@@ -91,7 +94,7 @@ def _run(
             settings,
             request.dataset,
             checked,
-            lambda run: search_proposals(run, study, request.space, plateau),
+            lambda run: search_proposals(run, study, request.space, plateau, forecast),
             early_stopping,
             handlers,
             watch.begin(experiment, progress),

@@ -37,7 +37,7 @@ MORE = (
     *("image_column", "label_column", "max_images"),
     *("validation_fraction", "validation_labels", "clean_validation", "verified", "data_seed"),
     *("preset", "metric", "sampler", "scheduler", "grace_period", "reduction_factor", "seed"),
-    *("cpus_per_trial", "gpus_per_trial", "device", "epoch_budget", "patience", "trial_timeout"),
+    *("cpus_per_trial", "gpus_per_trial", "device", "epoch_budget", "patience", "until_gain", "trial_timeout"),
     *("checkpoint_every", "max_restarts", "wait_for_nodes"),
 )
 ALLOWED = (*MAIN, *MORE, "trial")

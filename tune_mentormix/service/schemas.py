@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tune_mentormix.experiment.schemas import (
     BestTrial,
     CleanEstimate,
+    ExpectedGain,
     ListedState,
     SearchOverview,
     TrialState,
@@ -49,6 +50,7 @@ class SearchStatus(SearchSummary):
     """One search, with its settings and what it found."""
 
     verdict: Verdict | None
+    expected_gain: ExpectedGain | None
     settings: dict[str, Any]
 
 

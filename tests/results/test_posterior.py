@@ -1,0 +1,105 @@
+"""The posterior of a search space recovers a smooth surface, says how sure it is, and draws nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from tune_mentormix.results.posterior import MAX_OBSERVATIONS, Observation, Posterior, UnitCube
+
+SPACE = {
+    "mixup_alpha": FloatDistribution(0.5, 32, log=True),
+    "loss_p_percentile": FloatDistribution(0.1, 0.9),
+    "burn_in": IntDistribution(0, 15),
+    "mentor": CategoricalDistribution(["threshold", "focal", "spcl_linear"]),
+    "second_reweight": CategoricalDistribution([True]),
+}
+LUCK = 0.01
+
+
+def surface(params: dict[str, Any]) -> float:
+    bonus = {"threshold": 0.02, "focal": 0.0, "spcl_linear": -0.02}[params["mentor"]]
+    alpha, percentile = math.log2(params["mixup_alpha"]), params["loss_p_percentile"]
+    return float(0.6 - 0.008 * (alpha - 2) ** 2 - 0.3 * (percentile - 0.6) ** 2 + bonus)
+
+
+def observed(finished: int, stopped: int = 0) -> list[Observation]:
+    """Trials that finished, and others that were stopped after 30 % with what is left of their accuracy there."""
+    generator = np.random.default_rng(1)
+    found = []
+    for number, params in enumerate(UnitCube(SPACE).draw(generator, finished + stopped)):
+        luck = LUCK * generator.standard_normal()
+        found.append(Observation(number, params, 0.3, 0.2 + 0.5 * surface(params) + luck))
+        if number < finished:
+            found.append(Observation(number, params, 1.0, surface(params) + luck))
+    return found
+
+
+def correlation(posterior: Posterior) -> float:
+    unseen = UnitCube(SPACE).draw(np.random.default_rng(2), 300)
+    return float(np.corrcoef(posterior.mean(unseen), [surface(params) for params in unseen])[0, 1])
+
+
+def test_it_finds_the_surface_and_trials_that_were_stopped_help() -> None:
+    few = correlation(Posterior(SPACE, [each for each in observed(10) if each.share == 1]))
+    with_stopped = correlation(Posterior(SPACE, observed(10, stopped=30)))
+    assert with_stopped > few
+    assert with_stopped > 0.8
+    best = max(UnitCube(SPACE).draw(np.random.default_rng(3), 300), key=surface)
+    assert surface(best) - Posterior(SPACE, observed(30)).mean([best])[0] == pytest.approx(0, abs=0.02)
+
+
+def test_it_knows_how_far_luck_and_its_own_ignorance_go() -> None:
+    posterior = Posterior(SPACE, observed(40))
+    assert LUCK / 3 < posterior.luck < 3 * LUCK
+    unseen = UnitCube(SPACE).draw(np.random.default_rng(4), 200)
+    mean, deviation = posterior.marginal(unseen)
+    better = [place for place, params in enumerate(unseen) if surface(params) > 0.56]  # worse ones are compressed
+    errors = [(surface(unseen[place]) - mean[place]) / deviation[place] for place in better]
+    assert 0.3 < float(np.sqrt(np.mean(np.square(errors)))) < 2
+    joint_mean, covariance = posterior.joint(unseen)
+    np.testing.assert_allclose(joint_mean, mean)
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), deviation, rtol=1e-4)
+
+
+def test_a_pending_trial_makes_its_place_known_and_moves_no_mean() -> None:
+    (place,) = UnitCube(SPACE).draw(np.random.default_rng(5), 1)
+    without, with_it = Posterior(SPACE, observed(8)), Posterior(SPACE, observed(8), [place])
+    assert with_it.mean([place])[0] == pytest.approx(without.mean([place])[0], abs=1e-6)
+    assert with_it.marginal([place])[1][0] < without.marginal([place])[1][0]
+
+
+def test_equal_trials_give_equal_posteriors() -> None:
+    unseen = UnitCube(SPACE).draw(np.random.default_rng(6), 20)
+    first, second = (Posterior(SPACE, observed(12, stopped=5)).mean(unseen) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_many_stopped_trials_are_thinned_and_none_that_finished() -> None:
+    posterior = Posterior(SPACE, observed(20, stopped=MAX_OBSERVATIONS))
+    assert correlation(posterior) > 0.9
+
+
+def test_equal_accuracies_are_no_error_and_without_an_end_there_is_no_posterior() -> None:
+    same = [Observation(each.trial, each.params, 1.0, 0.5) for each in observed(5)]
+    assert Posterior(SPACE, same).mean([same[0].params])[0] == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="no trial ran to its end"):
+        Posterior(SPACE, observed(0, stopped=5))
+
+
+def test_what_is_drawn_lies_in_the_space_and_neighbours_are_near() -> None:
+    cube = UnitCube(SPACE)
+    generator = np.random.default_rng(7)
+    drawn = cube.draw(generator, 200)
+    assert {params["mentor"] for params in drawn} == {"threshold", "focal", "spcl_linear"}
+    for params in [*drawn, *cube.draw_near(generator, drawn[0], 100)]:
+        for name, distribution in SPACE.items():
+            assert distribution._contains(distribution.to_internal_repr(params[name]))
+    near = cube.draw_near(generator, drawn[0], 100)
+    assert {params["mentor"] for params in near} == {drawn[0]["mentor"]}
+    distances = np.linalg.norm(cube.encode(near) - cube.encode([drawn[0]]), axis=1)
+    assert 0 < float(np.median(distances)) < 0.3

@@ -49,7 +49,12 @@ class CurveGPSampler(BaseSampler):
         if len(finished) < self._least or generator.random() < RANDOM:
             return drawn[0]
         running = [other.params for other in others if other.state in (TrialState.RUNNING, TrialState.WAITING)]
-        posterior = Posterior(self._space, observations(others), running)
+        known = observations(others)
+        posterior = Posterior(self._space, known)
+        if running:
+            expected = zip(running, posterior.mean(running), strict=True)
+            known += [Observation(-1 - n, params, 1.0, float(mean)) for n, (params, mean) in enumerate(expected)]
+            posterior = Posterior(self._space, known)
         incumbent = float(posterior.mean(finished).max())
         best = np.argsort(-improvement(posterior, drawn, incumbent), kind="stable")[:BEST]
         near = [other for place in best for other in cube.draw_near(generator, drawn[place], NEIGHBOURS)]
@@ -77,7 +82,7 @@ def observations(trials: Sequence[FrozenTrial]) -> list[Observation]:
 
 def improvement(posterior: Posterior, configurations: Sequence[dict[str, Any]], over: float) -> np.ndarray[Any, Any]:
     """Returns the expected improvement of each configuration over an accuracy: [N]."""
-    mean, deviation = posterior.marginal(configurations)
-    deviation = np.maximum(deviation, EXACT)
+    mean, covariance = posterior.joint(configurations)
+    deviation = np.sqrt(np.maximum(np.diag(covariance), EXACT**2))
     ahead = (mean - over) / deviation
     return np.asarray(deviation * (ahead * norm.cdf(ahead) + norm.pdf(ahead)))

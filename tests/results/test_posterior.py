@@ -57,20 +57,13 @@ def test_it_knows_how_far_luck_and_its_own_ignorance_go() -> None:
     posterior = Posterior(SPACE, observed(40))
     assert LUCK / 3 < posterior.luck < 3 * LUCK
     unseen = UnitCube(SPACE).draw(np.random.default_rng(4), 200)
-    mean, deviation = posterior.marginal(unseen)
+    mean, covariance = posterior.joint(unseen)
+    deviation = np.sqrt(np.diag(covariance))
     better = [place for place, params in enumerate(unseen) if surface(params) > 0.56]  # worse ones are compressed
     errors = [(surface(unseen[place]) - mean[place]) / deviation[place] for place in better]
     assert 0.3 < float(np.sqrt(np.mean(np.square(errors)))) < 2
-    joint_mean, covariance = posterior.joint(unseen)
-    np.testing.assert_allclose(joint_mean, mean)
-    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), deviation, rtol=1e-4)
-
-
-def test_a_pending_trial_makes_its_place_known_and_moves_no_mean() -> None:
-    (place,) = UnitCube(SPACE).draw(np.random.default_rng(5), 1)
-    without, with_it = Posterior(SPACE, observed(8)), Posterior(SPACE, observed(8), [place])
-    assert with_it.mean([place])[0] == pytest.approx(without.mean([place])[0], abs=1e-6)
-    assert with_it.marginal([place])[1][0] < without.marginal([place])[1][0]
+    np.testing.assert_allclose(posterior.mean(unseen), mean)
+    assert np.linalg.eigvalsh(covariance).min() > -1e-6
 
 
 def test_equal_trials_give_equal_posteriors() -> None:
@@ -81,7 +74,7 @@ def test_equal_trials_give_equal_posteriors() -> None:
 
 def test_many_stopped_trials_are_thinned_and_none_that_finished() -> None:
     posterior = Posterior(SPACE, observed(20, stopped=MAX_OBSERVATIONS))
-    assert correlation(posterior) > 0.9
+    assert correlation(posterior) > 0.8
 
 
 def test_equal_accuracies_are_no_error_and_without_an_end_there_is_no_posterior() -> None:

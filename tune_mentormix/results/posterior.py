@@ -34,7 +34,7 @@ _CHANGE = (-1.0, 1.0)  # variance of g
 _LUCK = (-1.5, 0.7)  # variance of luck
 _LENGTH = (0.0, 0.5)  # a length of 0.67, and from 0.33 to 1.35 in one standard deviation
 _LUCK_LASTS = 1.5  # shares of a training: after 30 % its correlation with the end is 0.4 to 0.8 (benchmarks/curves)
-_JITTER = 1e-8
+_JITTER = 1e-6
 NEAR = 0.1  # of a range
 
 
@@ -129,7 +129,7 @@ def _value(distribution: BaseDistribution, number: float) -> Any:
     low, high, log = _range(distribution)
     value = low + number * (high - low)
     value = float(np.exp(value)) if log else value
-    if distribution.step is not None and not (log and isinstance(distribution, FloatDistribution)):
+    if distribution.step is not None and not log:
         value = distribution.low + round((value - distribution.low) / distribution.step) * distribution.step
     value = min(max(value, distribution.low), distribution.high)
     return round(value) if isinstance(distribution, IntDistribution) else value
@@ -138,48 +138,25 @@ def _value(distribution: BaseDistribution, number: float) -> Any:
 class Posterior:
     """The accuracies that configurations reach on average at the end, as observations tell them."""
 
-    def __init__(
-        self,
-        space: Mapping[str, BaseDistribution],
-        observations: Sequence[Observation],
-        pending: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        """Fits the process; trials that are `pending` count as if they had reached what is expected of them.
-
-        Raises ValueError without an observation at the end of training.
-        """
+    def __init__(self, space: Mapping[str, BaseDistribution], observations: Sequence[Observation]) -> None:
+        """Fits the process. Raises ValueError without an observation at the end of training."""
         kept = _thinned(observations)
         ends = [each.score for each in kept if each.share == 1]
         if not ends:
             raise ValueError("no trial ran to its end")
         self._cube = UnitCube(space)
         self._shares = np.array([each.share for each in kept])
-        self._trials = np.array([each.trial for each in kept])
         scores = _compressed(np.array([each.score for each in kept]), self._shares)
         reached = scores[self._shares == 1]
         self._center = float(reached.mean())
         self._scale = float(reached.std()) or 1.0
         self._points = self._cube.encode([each.params for each in kept])
         self._values = (scores - self._center) / self._scale
-        self._measure()
-        self._theta = self._most_probable()
-        self._solve()
-        if pending:
-            expected = (self.mean(pending) - self._center) / self._scale
-            self._shares = np.concatenate([self._shares, np.ones(len(pending))])
-            self._trials = np.concatenate([self._trials, -1 - np.arange(len(pending))])
-            self._points = np.concatenate([self._points, self._cube.encode(pending)])
-            self._values = np.concatenate([self._values, expected])
-            self._measure()
-            self._solve()
-
-    def _measure(self) -> None:
-        apart = np.abs(self._shares[:, None] - self._shares)
-        self._same_luck = (self._trials[:, None] == self._trials) * np.exp(-apart / _LUCK_LASTS)
-        self._same_share = (self._shares[:, None] == self._shares) * OFFSET_VARIANCE
+        apart, trials = np.abs(self._shares[:, None] - self._shares), np.array([each.trial for each in kept])
+        self._same_luck = (trials[:, None] == trials) * np.exp(-apart / _LUCK_LASTS)
+        self._same_share = (apart == 0) * OFFSET_VARIANCE
         self._distances = _squared_distances(self._points, self._points, self._cube.groups)
-
-    def _solve(self) -> None:
+        self._theta = self._most_probable()
         self._factor = cho_factor(self._covariance(self._theta)[0], lower=True)
         self._weights = cho_solve(self._factor, self._values)
 
@@ -199,14 +176,6 @@ class Posterior:
         prior = self._prior(points, points) + OFFSET_VARIANCE
         covariance = (prior - half.T @ half) * self._scale**2
         return self._mean_at(points) * self._scale + self._center, covariance
-
-    def marginal(self, configurations: Sequence[Mapping[str, Any]]) -> tuple[Array, Array]:
-        """Returns the mean [N] and the standard deviation [N] of the accuracy of each configuration alone."""
-        points = self._cube.encode(configurations)
-        half = solve_triangular(self._factor[0], self._cross(points).T, lower=True)
-        variance = np.exp(self._theta[0]) + OFFSET_VARIANCE - (half**2).sum(axis=0)
-        deviation = np.sqrt(np.maximum(variance, _JITTER)) * self._scale
-        return self._mean_at(points) * self._scale + self._center, deviation
 
     def _mean_at(self, points: Array) -> Array:
         return np.asarray(self._cross(points) @ self._weights)

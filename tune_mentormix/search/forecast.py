@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
+import numpy as np
+
 from tune_mentormix.experiment.events import EventJournal, GainExpected
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.results.expected_gain import expected_gain
+
+logger = logging.getLogger(__name__)
 
 GROWTH = 1.5  # as many trials have ended since the last forecast; one takes up to half a second
 
@@ -36,6 +42,10 @@ class Forecast:
         if ended == self._looked or (last is not None and ended == last.after):
             return
         self._looked = ended
-        gain = expected_gain(self._experiment)
+        try:
+            gain = expected_gain(self._experiment)
+        except np.linalg.LinAlgError:  # rounding; no search fails of it
+            logger.debug("no forecast after %d trials", ended, exc_info=True)
+            return
         if gain is not None:
             journal.record(GainExpected(after=ended, **gain._asdict()))

@@ -161,11 +161,12 @@ def smoothed(values: NDArray[np.float64], axes: list[NDArray[np.float64]]) -> ND
     powers = [power for power in product(range(4), repeat=3) if sum(power) <= (3 if max(power) == sum(power) else 2)]
     terms = np.stack([np.prod(points ** np.array(power)[:, None], axis=0) for power in powers], axis=1)
     means = values.mean(axis=1)
-    surface = np.empty_like(means)
+    surface, fitted = np.empty_like(means), 0
     for choice in (slice(0, None, 2), slice(1, None, 2)):
-        surface[choice] = terms[choice] @ np.linalg.lstsq(terms[choice], means[choice], rcond=None)[0]
+        weights, _, rank, _ = np.linalg.lstsq(terms[choice], means[choice], rcond=None)
+        surface[choice], fitted = terms[choice] @ weights, fitted + int(rank)
     off = means - surface
-    spread = (off**2).sum(axis=0) / (len(means) - 2 * terms.shape[1])
+    spread = (off**2).sum(axis=0) / (len(means) - fitted)
     chance = values.var(axis=1, ddof=1).mean(axis=0) / values.shape[1]
     return np.asarray(surface + off * np.clip(1 - chance / spread, 0, 1))
 

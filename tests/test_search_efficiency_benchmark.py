@@ -50,7 +50,7 @@ def test_equal_trials_of_a_search_report_the_same_and_others_have_luck_of_their_
     params, last = each_problem.published, each_problem.epochs
     assert each_problem.report(params, last, 1) == each_problem.report(dict(params), last, 1)
     reports = {each_problem.report(params, last, seed) for seed in range(40)}
-    assert len(reports) >= 3
+    assert len(reports) >= 2
     assert np.mean(list(reports)) == pytest.approx(each_problem.truth(params).noisy, abs=0.03)
     for baseline in ("mixup", "plain"):
         assert each_problem.truth(baseline).noisy <= each_problem.best.noisy

@@ -13,6 +13,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.results.confirmation_summary import verdicts
 from tune_mentormix.search import watching
+from tune_mentormix.search.watching import watching_confirmation
 
 
 def test_a_search_tells_of_a_new_best_and_of_its_end(
@@ -38,16 +39,18 @@ def test_a_confirmation_tells_its_verdict_or_why_there_is_none(
     confirmation, name = confirmation_of(confirmed), confirmed.name
     with listening() as listener:
         monkeypatch.setenv("TUNE_MENTORMIX_NOTIFY", listener.address)
-        with watching.announcing(confirmed) as announce:
-            announce(confirmation)
+        with watching_confirmation(confirmed) as watch, watch.watching() as tell:
+            tell(confirmation)
         winner = confirmation.winner()
         assert winner is not None
         assert listener.received[0]["message"] == " ".join(verdicts(confirmation, winner))
         cut = replace(confirmation, test_evaluations=[], runs=replace(confirmation.runs, ended="interrupted"))
-        with watching.announcing(confirmed) as announce:
-            announce(cut)
-        with pytest.raises(RequestError), watching.announcing(confirmed):
+        with watching_confirmation(confirmed) as watch, watch.watching() as tell:
+            tell(cut)
+        with pytest.raises(RequestError), watching_confirmation(confirmed) as watch, watch.watching():
             raise RequestError("the data changed")
+        with pytest.raises(RequestError), watching_confirmation(confirmed):
+            raise RequestError("refused before it began, which is no news")
         assert listener.titles(3) == [
             f"{name}: its confirmation ended",
             f"{name}: its confirmation was interrupted",

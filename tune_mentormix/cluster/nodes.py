@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ray.exceptions import RayError
 
 from trainables.data import Dataset
+from trainables.errors import one_line
 from tune_mentormix.cluster.autoscaling import NodeRequests
 from tune_mentormix.cluster.connection import joins_cluster
 from tune_mentormix.cluster.draining import draining_nodes
@@ -137,18 +138,18 @@ class NodeWatch(threading.Thread):
         """Checks a node that joined, again where it may not have been ready yet, and uses it if it is fit."""
         problem: RequestError | None = None
         for _ in range(CHECKS):
-            if node_id not in node_names() or (problem and self._stopped.wait(CHECK_AGAIN_SECONDS)):
-                return
             try:
+                if node_id not in node_names():
+                    return
                 self._check(lambda: {node_id: name} if node_id in node_names() else {})
             except RequestError as error:
                 problem = error
-            except (RayError, RuntimeError):
-                logger.debug("the check of node %s was cut off", name, exc_info=True)
-                return
+            except (RayError, RuntimeError) as error:
+                problem = RequestError(f"the check of node {name} was cut off: {one_line(error)}")
             else:
                 self._fit.add(node_id)
                 return
-        if node_id in node_names():
-            self.unfit |= {node_id}
-            logger.warning("%s: trials do not use it", problem)
+            if self._stopped.wait(CHECK_AGAIN_SECONDS):
+                return
+        self.unfit |= {node_id}
+        logger.warning("%s: trials do not use it", problem)

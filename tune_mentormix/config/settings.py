@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from trainables.files import user_path
-from trainables.plugins import PluginKind, plugins_in
+from trainables.plugins import PluginKind, is_plugin, plugins_in
 from trainables.settings import (
     MAX_COUNT,
     PRESETS,
@@ -331,6 +331,12 @@ class SearchSettings(DataSettings):
     def _check_grace_period(self) -> SearchSettings:
         if self.grace_period is not None and self.grace_period > self.epochs:
             raise ValueError(f"grace_period must be at most epochs ({self.epochs}), got {self.grace_period}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_until_gain(self) -> SearchSettings:
+        if self.until_gain is not None and is_plugin(self.metric):
+            raise ValueError(f"until_gain is in points of accuracy, and metric {self.metric} has a scale of its own")
         return self
 
     @model_validator(mode="after")

@@ -118,7 +118,7 @@ class ExpectedGain(BaseModel):
 
     def __str__(self) -> str:
         mean, upper = (f"{100 * max(0.0, value):.1f}" for value in (self.mean, self.upper))
-        if upper == "0.0":
+        if mean == upper == "0.0":
             return f"Expected gain of {self.trials} more trials: less than 0.1 points."
         return f"Expected gain of {self.trials} more trials: {mean} points; 1 in 8 that it is more than {upper}."
 

@@ -76,15 +76,15 @@ def predict_gain(space: tuple[tuple[str, BaseDistribution], ...], known: Known, 
     best = np.argsort(-posterior.mean(finished), kind="stable")[:NEAR_BEST]
     candidates = cube.draw(generator, CANDIDATES)
     candidates += [near for place in best for near in cube.draw_near(generator, finished[place], NEIGHBOURS)]
-    mean, covariance = posterior.joint([*finished, *candidates])
-    accuracies = _draws(mean, covariance, generator)
+    answer = [] if known.best_place is None else [finished[known.best_place]]
+    accuracies = _draws(*posterior.joint([*answer, *candidates]), generator)
     count = max(1, round(trials * known.finishing))
-    picked = len(finished) + _proposals(accuracies[:, len(finished) :], count, generator)
+    picked = len(answer) + _proposals(accuracies[:, len(answer) :], count, generator)
     reached = np.take_along_axis(accuracies, picked, axis=1)
     reported = reached + posterior.luck * generator.standard_normal(reached.shape)
     luckiest = reported.argmax(axis=1)
     rows = np.arange(DRAWS)
-    now = known.best if known.best_place is None else accuracies[:, known.best_place]
+    now = accuracies[:, 0] if answer else known.best
     changes = reported[rows, luckiest] > known.best
     gains = np.where(changes, reached[rows, luckiest] - now, 0.0)
     return Gain(trials, float(gains.mean()), float(np.quantile(gains, 1 - RARE)))

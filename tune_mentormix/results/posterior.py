@@ -27,12 +27,13 @@ from scipy.optimize import minimize
 Array = NDArray[np.float64]
 
 OFFSET_VARIANCE = 25.0  # of standardized scores: as good as unknown
-MAX_OBSERVATIONS = 400  # those of stopped trials are thinned beyond, so that a fit takes half a second
+LEAST_SPREAD = 1e-3  # of accuracies: where all are equal, nothing tells how far others are
+MAX_OBSERVATIONS = 400  # with more, a fit takes longer than half a second
 # Priors of the logarithms of the hyperparameters: mean and standard deviation, for scores of variance 1.
 _SIGNAL = (0.0, 0.7)  # variance of f
 _CHANGE = (-1.0, 1.0)  # variance of g
 _LUCK = (-1.5, 0.7)  # variance of luck
-_LENGTH = (0.0, 0.5)  # a length of 0.67, and from 0.33 to 1.35 in one standard deviation
+_LENGTH = (0.0, 0.5)  # in ranges; from 0.6 to 1.6 within one standard deviation
 _LUCK_LASTS = 1.5  # shares of a training: after 30 % its correlation with the end is 0.4 to 0.8 (benchmarks/curves)
 _JITTER = 1e-6
 NEAR = 0.1  # of a range
@@ -146,12 +147,11 @@ class Posterior:
             raise ValueError("no trial ran to its end")
         self._cube = UnitCube(space)
         self._shares = np.array([each.share for each in kept])
-        scores = _compressed(np.array([each.score for each in kept]), self._shares)
-        reached = scores[self._shares == 1]
-        self._center = float(reached.mean())
-        self._scale = float(reached.std()) or 1.0
+        self._center = float(np.median(ends))
+        distances = _from_median(np.array([each.score for each in kept]), self._shares)
+        self._scale = max(LEAST_SPREAD, float(distances[self._shares == 1].std()))
         self._points = self._cube.encode([each.params for each in kept])
-        self._values = (scores - self._center) / self._scale
+        self._values = distances / self._scale
         apart, trials = np.abs(self._shares[:, None] - self._shares), np.array([each.trial for each in kept])
         self._same_luck = (trials[:, None] == trials) * np.exp(-apart / _LUCK_LASTS)
         self._same_share = (apart == 0) * OFFSET_VARIANCE
@@ -227,39 +227,35 @@ class Posterior:
         return np.asarray(found.x)
 
 
-def _compressed(scores: Array, shares: Array) -> Array:
-    """Returns scores whose distance below the median of their share is on a logarithmic scale.
+def _from_median(scores: Array, shares: Array) -> Array:
+    """Returns how far scores are above the median of their share; below it, on a logarithmic scale.
 
     How bad the bad ones are tells little of how good the best can be, and would make the process expect as much above
-    them. Scores above the median stay as they are.
+    them.
     """
-    found = scores.copy()
+    found = np.empty_like(scores)
     for share in np.unique(shares):
-        own = scores[shares == share]
-        median = np.median(own)
-        spread = own.max() - median
-        if spread > 0:
-            below = np.maximum(median - own, 0)
-            found[shares == share] = np.where(own < median, median - spread * np.log1p(below / spread), own)
+        above = scores[shares == share] - np.median(scores[shares == share])
+        spread = max(LEAST_SPREAD, float(above.max()))
+        found[shares == share] = np.where(above < 0, -spread * np.log1p(np.maximum(-above, 0) / spread), above)
     return found
 
 
 def _thinned(observations: Sequence[Observation]) -> list[Observation]:
-    """Returns all observations at the end of training, and of the others the newest, as many as a fit bears."""
-    if len(observations) <= MAX_OBSERVATIONS:
-        return list(observations)
-    room = max(0, MAX_OBSERVATIONS - sum(each.share == 1 for each in observations))
-    others = [place for place, each in enumerate(observations) if each.share < 1]
-    kept = set(others[len(others) - room :])
-    chosen = [each for place, each in enumerate(observations) if each.share == 1 or place in kept]
-    return chosen[-MAX_OBSERVATIONS:]
+    """Returns at most `MAX_OBSERVATIONS`: the highest at the end of training, then the newest of the others."""
+    ends = sorted((each for each in observations if each.share == 1), key=lambda each: each.score, reverse=True)
+    ends = ends[:MAX_OBSERVATIONS]
+    others = [each for each in observations if each.share < 1]
+    room = MAX_OBSERVATIONS - len(ends)
+    return ends + others[len(others) - min(room, len(others)) :]
 
 
 def _squared_distances(first: Array, second: Array, groups: NDArray[np.int64]) -> Array:
     """Returns the squared distances in each hyperparameter: [hyperparameters, N, M]."""
     squares = (first.T[:, :, None] - second.T[:, None, :]) ** 2
-    count = int(groups[-1]) + 1 if len(groups) else 0
-    return np.stack([squares[groups == group].sum(axis=0) for group in range(count)])
+    found = np.zeros((len(set(groups)), len(first), len(second)))
+    np.add.at(found, groups, squares)
+    return found
 
 
 def _matern(distance: Array) -> Array:

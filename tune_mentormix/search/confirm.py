@@ -42,7 +42,7 @@ from tune_mentormix.search.early_stopping import AsyncSuccessiveHalving
 from tune_mentormix.search.plan import SearchRequest, stored_request
 from tune_mentormix.search.searcher import Run, TrialStart
 from tune_mentormix.search.tune_run import run_experiment
-from tune_mentormix.search.watching import announcing
+from tune_mentormix.search.watching import watching_confirmation
 from tune_mentormix.storage.lease import Lease
 from tune_mentormix.storage.paths import Location
 from tune_mentormix.storage.yaml_files import write_yaml
@@ -85,15 +85,15 @@ def confirm_search(
     else:
         check_can_confirm(experiment)
     request = stored_request(experiment, settings)
-    with announcing(experiment) as announce, connection(request.settings, verbose):
+    with watching_confirmation(experiment) as watch, connection(request.settings, verbose):
         wait_for_room(settings)
         checked = prepare_nodes(settings, request.dataset)
         path = experiment.path / CONFIRMATION_FOLDER
         path.mkdir(exist_ok=True)
-        with Lease(path).acquire():
+        with Lease(path).acquire(), watch.watching() as tell:
             confirmation = _begin_or_extend(experiment, request, top_k, seeds, ablate)
             _run(confirmation, request, checked, progress)
-        announce(confirmation)
+            tell(confirmation)
     return confirmation
 
 

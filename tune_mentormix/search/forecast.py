@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import numpy as np
-
 from tune_mentormix.experiment.events import EventJournal, GainExpected
 from tune_mentormix.experiment.experiment import Experiment
 from tune_mentormix.results.expected_gain import expected_gain
@@ -44,8 +42,9 @@ class Forecast:
         self._looked = ended
         try:
             gain = expected_gain(self._experiment)
-        except np.linalg.LinAlgError:  # rounding; no search fails of it
-            logger.debug("no forecast after %d trials", ended, exc_info=True)
+        except Exception:  # a search must not fail because of it
+            logger.warning("no forecast can be made after %d trials", ended)
+            logger.debug("the reason", exc_info=True)
             return
         if gain is not None:
             journal.record(GainExpected(after=ended, **gain._asdict()))

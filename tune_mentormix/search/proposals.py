@@ -25,7 +25,7 @@ def search_proposals(
         study: proposes the hyperparameters once the controls and warm starts have been proposed.
         space: what is searched; its fixed values go into every trial.
         plateau: once it is reached, nothing new is proposed.
-        forecast: the same; it is kept up to date.
+        forecast: is kept up to date; once it is reached, nothing new is proposed either.
     """
     for start in run.unfinished:
         study.enqueue(start.trial)

@@ -62,36 +62,52 @@ def _overview(experiment: Experiment, state: SearchState) -> SearchOverview:
     return experiment.status().model_copy(update={"state": state})
 
 
-@contextmanager
-def announcing(experiment: Experiment) -> Iterator[Callable[[Confirmation], None]]:
-    """Yields what tells how the confirmation of a search ended; an error is told too. Raises as `watching` does."""
-    notifier = notifier_of_environment(os.environ)
-    if notifier is None:
-        yield lambda confirmation: None
-        return
-    name, storage = experiment.name, experiment.path.parent
+class ConfirmationWatch:
+    """Tells how the confirmation of a search ended; without a notifier, nothing."""
 
-    def announce(confirmation: Confirmation) -> None:
+    def __init__(self, experiment: Experiment, notifier: Notifier | None) -> None:
+        self._name, self._storage = experiment.name, experiment.path.parent
+        self._notifier = notifier
+
+    @contextmanager
+    def watching(self) -> Iterator[Callable[[Confirmation], None]]:
+        """Tells of an error or the death of the driver in the block; yields what tells how it ended."""
+        if self._notifier is None:
+            yield lambda confirmation: None
+            return
+        self._notifier.expect_end(confirmation_news(self._name, self._storage, None, []))
+        try:
+            yield self._tell
+        except Exception as error:
+            self._notifier.send(Message("failed", f"{self._name}: its confirmation failed", one_line(error)))
+            raise
+
+    def _tell(self, confirmation: Confirmation) -> None:
+        assert self._notifier is not None
         winner = confirmation.winner() if confirmation.test_evaluation else None
         found = verdicts(confirmation, winner) if winner else []
-        notifier.send(confirmation_news(name, storage, confirmation.runs.ended, found))
+        self._notifier.send(confirmation_news(self._name, self._storage, confirmation.runs.ended, found))
 
-    notifier.expect_end(confirmation_news(name, storage, None, []))
-    try:
-        yield announce
-    except Exception as error:
-        notifier.send(Message("failed", f"{name}: its confirmation failed", one_line(error)))
-        raise
-    finally:
-        notifier.close()
+
+@contextmanager
+def watching_confirmation(experiment: Experiment) -> Iterator[ConfirmationWatch]:
+    """Yields what tells of a confirmation. Raises RequestError if the environment names a wrong address."""
+    with _notifier() as notifier:
+        yield ConfirmationWatch(experiment, notifier)
 
 
 @contextmanager
 def watching() -> Iterator[Watch]:
     """Yields what looks at a search. Raises RequestError if the environment names a wrong address."""
+    with _notifier() as notifier:
+        yield Watch(notifier)
+
+
+@contextmanager
+def _notifier() -> Iterator[Notifier | None]:
     notifier = notifier_of_environment(os.environ)
     try:
-        yield Watch(notifier)
+        yield notifier
     finally:
         if notifier is not None:
             notifier.close()

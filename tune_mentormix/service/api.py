@@ -146,7 +146,8 @@ def status(service: Shared, name: Name) -> schemas.SearchStatus:
     """The state of one search."""
     with service.experiments.open(name) as cached:
         shown = schemas.SearchStatus.model_validate(search_status(cached.experiment), from_attributes=True)
-        return shown.model_copy(update={"confirmation": cached.snapshot().status.confirmation})
+        assert cached.snapshot is not None
+        return shown.model_copy(update={"confirmation": cached.snapshot.status.confirmation})
 
 
 @router.get("/experiments/{name}/trials")

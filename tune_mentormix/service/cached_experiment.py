@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -30,6 +30,7 @@ from tune_mentormix.storage.journal import JOURNAL_FILE, Event, read_events
 from tune_mentormix.storage.lease import LEASE_FILE, Lease
 from tune_mentormix.storage.listing import list_folder, sizes_below
 from tune_mentormix.storage.paths import Location, StorageError, local_path
+from tune_mentormix.storage.waiting import StorageWait
 
 RATE_SECONDS = 60.0  # over which epochs a second are counted
 _ANSWER_KEYS = ("val_images", "val_correct", "val_correct_file")
@@ -42,7 +43,7 @@ Version = tuple[Any, ...]  # equal where nothing was written in between
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One search in a few figures, small enough to keep for all of them."""
+    """One search in a few figures, small enough to keep for all of them; as if no driver held it, but for `now`."""
 
     status: SearchSummary
     version: Version = ()
@@ -51,17 +52,34 @@ class Snapshot:
     nodes: UsableNodes | None = None  # that its latest driver could use
     holder: str | None = None  # the driver that runs it
 
-    def now(self, experiment: Location) -> Snapshot:
-        """Returns it with what no journal tells: who runs the experiment, and whether its driver waits."""
+    def now(self, drivers: Drivers) -> Snapshot:
+        """Returns it with what no journal tells: who runs the experiment or its confirmation now."""
+        update: dict[str, Any] = {}
+        confirmation = self.status.confirmation
+        if drivers.confirms and confirmation and confirmation.state != "unreadable":
+            update["confirmation"] = confirmation.model_copy(update={"state": "running"})
+        if drivers.holder:
+            update |= {"state": "running", "waiting": drivers.waiting, "nodes": self.nodes}
+            return replace(self, holder=drivers.holder, status=self.status.model_copy(update=update))
+        trials = self.status.trials
+        update["trials"] = trials.model_copy(update={"pending": trials.pending + trials.running, "running": 0})
+        return replace(self, status=self.status.model_copy(update=update), epochs_per_second=0.0, gpus_held=0.0)
+
+
+class Drivers(NamedTuple):
+    """Who drives an experiment, by its leases."""
+
+    holder: str | None  # of the search
+    waiting: StorageWait | None  # since when it waits for the storage
+    confirms: bool  # whether a driver runs the confirmation
+
+    @classmethod
+    def of(cls, experiment: Location) -> Drivers:
+        """Asks the leases; before the journals are read, so that a driver that ends meanwhile leaves a whole one."""
         lease = Lease(experiment)
         holder = lease.holder()
-        if holder:
-            running = {"state": "running", "waiting": lease.waiting(), "nodes": self.nodes}
-            return replace(self, holder=holder, status=self.status.model_copy(update=running))
-        trials = self.status.trials
-        trials = trials.model_copy(update={"pending": trials.pending + trials.running, "running": 0})
-        status = self.status.model_copy(update={"trials": trials})
-        return replace(self, status=status, epochs_per_second=0.0, gpus_held=0.0)
+        confirms = Lease(experiment / CONFIRMATION_FOLDER).holder() is not None
+        return cls(holder, lease.waiting() if holder else None, confirms)
 
 
 class CachedExperiment:
@@ -71,6 +89,7 @@ class CachedExperiment:
         refreshed: when the latest refresh began, by the monotonic clock; 0 before the first.
         used: when it was last asked for, by the same clock.
         error: of the latest refresh.
+        snapshot: as of the latest refresh; None before the first.
         read_version: what is stored was at least this when it was read; None where that is not known.
     """
 
@@ -80,6 +99,7 @@ class CachedExperiment:
         self.refreshed = 0.0
         self.used = 0.0
         self.error: Exception | None = None
+        self.snapshot: Snapshot | None = None
         self.experiment = Experiment(path, SearchSettings())
         self.read_version: Version | None = None
         self._offset = 0  # bytes of the journal that were read
@@ -87,7 +107,7 @@ class CachedExperiment:
         self._events = 0
         self._returned: tuple[Event | None, int] | None = None  # the first event, and how many `refresh` has returned
         self._report_times: deque[float] = deque(maxlen=100_000)  # of the last `RATE_SECONDS`
-        self._snapshot: Snapshot | None = None
+        self._description: Snapshot | None = None
         self._confirmed_version: Version = ()
         self._confirmed: ConfirmationSummary | None = None
 
@@ -145,25 +165,29 @@ class CachedExperiment:
         """Identifies which labels people have verified by now."""
         return tuple(sorted(sizes_below(self.path / VERIFICATION_FOLDER).items()))
 
-    def snapshot(self) -> Snapshot:
-        """Describes the experiment as it is now; what rests on its files is computed again only if they changed."""
+    def describe(self) -> Snapshot:
+        """Describes the experiment as if no driver held it; again only where something was written."""
         confirmed = self.confirmation_version()
         version = (self.read_version or (), confirmed, self.answers_version())
-        if self._snapshot is None or self._snapshot.version != version:
-            self._snapshot = self._described(version)
+        if self._description is None or self._description.version != version:
+            self._description = self._described(version, confirmed)
         since = time.time() - RATE_SECONDS
         while self._report_times and self._report_times[0] < since:
             self._report_times.popleft()
-        status = self._snapshot.status.model_copy(update={"confirmation": self._confirmation(confirmed)})
-        rate = len(self._report_times) / RATE_SECONDS
-        return replace(self._snapshot, status=status, epochs_per_second=rate).now(self.path)
+        return replace(self._description, epochs_per_second=len(self._report_times) / RATE_SECONDS)
 
-    def _described(self, version: Version) -> Snapshot:
-        """Describes it as it was read, as if no driver held it."""
+    def _described(self, version: Version, confirmed: Version) -> Snapshot:
         status = SearchSummary.model_validate(search_overview(self.experiment), from_attributes=True)
         gpus, run = self.experiment.settings.gpus(), self.experiment.last_run
         return Snapshot(
-            status.model_copy(update={"state": self.experiment.left_as(), "waiting": None, "nodes": None}),
+            status.model_copy(
+                update={
+                    "state": self.experiment.left_as(),
+                    "waiting": None,
+                    "nodes": None,
+                    "confirmation": self._confirmation(confirmed),
+                }
+            ),
             version,
             nodes=self.experiment.nodes,
             gpus_held=status.trials.running * (gpus if run.gpus_per_trial is None else run.gpus_per_trial),
@@ -173,10 +197,7 @@ class CachedExperiment:
         """Describes the confirmation, which is read again if it is another version."""
         if version != self._confirmed_version:
             self._confirmed_version, self._confirmed = version, _read_confirmation(self.experiment)
-        confirmed = self._confirmed
-        if confirmed and confirmed.state != "unreadable" and Lease(self.path / CONFIRMATION_FOLDER).holder():
-            return confirmed.model_copy(update={"state": "running"})
-        return confirmed
+        return self._confirmed
 
     def _appended_events(self, version: Version) -> list[Event]:
         """Returns the new events; all where the journal is another one, or on an object store."""

@@ -20,7 +20,7 @@ from tune_mentormix.errors import RequestError
 from tune_mentormix.experiment.experiment import SEARCH_FILE, experiment_path
 from tune_mentormix.experiment.schemas import SearchState, unreadable_overview
 from tune_mentormix.results.confirmation import CONFIRMATION_FOLDER
-from tune_mentormix.service.cached_experiment import CachedExperiment, Snapshot, Version
+from tune_mentormix.service.cached_experiment import CachedExperiment, Drivers, Snapshot, Version
 from tune_mentormix.service.request_logging import LOGGER, log
 from tune_mentormix.service.schemas import SearchSummary
 from tune_mentormix.storage.journal import Event
@@ -53,8 +53,8 @@ class NotFoundError(Exception):
 class ExperimentCache:
     """Reads experiments; may be used from several threads.
 
-    On a disk, every answer is as new as its request: it rests on a read that began after the request did, which may
-    be that of another request.
+    On a disk, what is told of an experiment is as new as the request: it rests on a read that began after the request
+    did, which may be that of another request. The list of names is up to `NAMES_SECONDS` old.
     """
 
     def __init__(self, storage: Location, listener: EventListener = lambda name, event, node: None) -> None:
@@ -83,9 +83,9 @@ class ExperimentCache:
 
         Raises NotFoundError if there is none of that name, RequestError if it cannot be read.
         """
-        with self._refreshed(name, time.monotonic()) as cached:
+        with self._refreshed(name, time.monotonic()) as (cached, snapshot):
             cached.used = time.monotonic()
-            if not self._snapshots[name].holder:
+            if not snapshot.holder:
                 cached.experiment.set_pending()
             yield cached
 
@@ -114,16 +114,16 @@ class ExperimentCache:
 
     def state(self, name: str) -> SearchState:
         """Returns the state of one experiment. Raises as `open` does."""
-        with self.open(name) as cached:
-            return "running" if self._snapshots[name].holder else cached.experiment.left_as()
+        with self._refreshed(name, time.monotonic()) as (cached, snapshot):
+            return "running" if snapshot.holder else cached.experiment.left_as()
 
     def version(self, name: str) -> ResultsVersion:
         """Identifies what results of an experiment rest on now. Raises as `open` does."""
-        with self.open(name) as cached:
+        with self._refreshed(name, time.monotonic()) as (cached, snapshot):
             return ResultsVersion(
                 journals=(cached.version(), cached.confirmation_version()),
                 answers=cached.answers_version(),
-                is_growing=bool(self._snapshots[name].holder or Lease(cached.path / CONFIRMATION_FOLDER).holder()),
+                is_growing=bool(snapshot.holder or Lease(cached.path / CONFIRMATION_FOLDER).holder()),
             )
 
     def _snapshot(self, name: str, asked: float) -> Snapshot:
@@ -132,14 +132,15 @@ class ExperimentCache:
         if name not in self._cached and known is not None:
             with suppress(OSError):  # reading it tells of it
                 found = self._uncached(name)
+                drivers = Drivers.of(found.path)
                 if known.version == (found.version(), found.confirmation_version(), found.answers_version()):
-                    return known.now(found.path)
-        with self._refreshed(name, asked):
-            return self._snapshots[name]
+                    return known.now(drivers)
+        with self._refreshed(name, asked) as (_, snapshot):
+            return snapshot
 
     @contextmanager
-    def _refreshed(self, name: str, asked: float) -> Iterator[CachedExperiment]:
-        """Gives the experiment as it was at `asked` or later: who waited for another's read need not read again."""
+    def _refreshed(self, name: str, asked: float) -> Iterator[tuple[CachedExperiment, Snapshot]]:
+        """Gives the experiment and its snapshot as of `asked` or later: one read serves all who wait."""
         with self._lock:
             cached = self._cached.get(name)
         if cached is None:
@@ -147,10 +148,10 @@ class ExperimentCache:
             with self._lock:
                 cached = self._cached.setdefault(name, cached)
         with cached.lock:
-            if cached.refreshed < asked - self._refresh_seconds or name not in self._snapshots:
+            if cached.refreshed < asked - self._refresh_seconds:
                 cached.error = None
                 try:
-                    self._snapshots[name] = self._refresh(name, cached)
+                    self._refresh(name, cached)
                 except (RequestError, OSError) as error:
                     cached.error = error
             if cached.error:
@@ -158,24 +159,27 @@ class ExperimentCache:
                     self.forget(name)
                     raise NotFoundError(f"there is no experiment {name!r}") from cached.error
                 raise cached.error
-            yield cached
+            assert cached.snapshot is not None
+            yield cached, cached.snapshot
         self._drop_unused(cached)
 
-    def _refresh(self, name: str, cached: CachedExperiment) -> Snapshot:
+    def _refresh(self, name: str, cached: CachedExperiment) -> None:
         """Reads what is new; files that were edited by hand may hold anything."""
         try:
+            drivers = Drivers.of(cached.path)
             events = cached.refresh()
-            snapshot = cached.snapshot()
+            description = cached.describe()
         except (RequestError, OSError):
             raise
         except Exception as error:
             LOGGER.exception("an experiment cannot be read", extra={"experiment": name})
             raise RequestError(f"{name} cannot be read: its files are damaged ({type(error).__name__})") from error
-        driver = (snapshot.holder or "").rpartition(" on ")[2]
+        self._snapshots[name] = description
+        cached.snapshot = description.now(drivers)
+        driver = (drivers.holder or "").rpartition(" on ")[2]
         for event in events:
             trial = cached.experiment.trials.get(event.get("trial", -1))
             self._listener(name, event, (trial and trial.node) or driver or None)
-        return snapshot
 
     def _uncached(self, name: str) -> CachedExperiment:
         path = experiment_path(self.storage, name)

@@ -96,13 +96,14 @@ class JobQueue:
             return cluster.owner(name)
 
     def check_idle(self, name: str) -> None:
-        """Raises RequestError if a job of this search runs or waits on the cluster; waits for one that is ending."""
+        """Raises RequestError if a job of this search runs or waits, after a while: it may be ending."""
         deadline = time.monotonic() + ENDING_SECONDS
         while job := next((job for job in self.known().jobs if job.name == name and job.alive), None):
             if job.state == "running" or time.monotonic() > deadline:
                 raise RequestError(f"a job of {name} runs or waits on the cluster: stop it first")
             time.sleep(POLL_SECONDS)
-            self._ask_again()
+            if self._question.done():
+                self._ask_again()
 
     def stop(self, name: str) -> None:
         """Asks a search to stop, and does not wait for it. Raises RequestError if it does not run on the cluster."""

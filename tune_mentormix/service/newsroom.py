@@ -27,15 +27,18 @@ class Newsroom:
             if now.name not in known:
                 begins = now.model_copy(update={"state": "running", "best": None})
                 known[now.name] = SearchNews(self._experiments.storage, now if is_first else begins)
-            for message in known[now.name].update(now) + ([] if is_first else self._about_confirmation(now)):
+            for message in known[now.name].update(now) + self._about_confirmation(now):
                 self._notifier.send(message)
-        self._confirmations = {now.name: now.confirmation or self._confirmations.get(now.name) for now in overviews}
         self._news = {now.name: known[now.name] for now in overviews if now.name in known}
 
     def _about_confirmation(self, search: SearchSummary) -> list[Message]:
-        """Returns the message that a confirmation has ended since the last look, or has found something else."""
-        before, now = self._confirmations.get(search.name), search.confirmation
-        if now is None or now.state in ("running", "unreadable"):
+        """Returns the message that a confirmation has ended since it was last read, or has found something else."""
+        now, is_known = search.confirmation, search.name in self._confirmations
+        if now and now.state == "unreadable":
+            return []  # what was known of it still is
+        before = self._confirmations.get(search.name)
+        self._confirmations[search.name] = now
+        if now is None or now.state == "running" or not is_known:
             return []
         if before and before.state != "running" and before.verdicts == now.verdicts:
             return []

@@ -199,7 +199,7 @@ def search(
             "search.html",
             experiment=experiment,
             may_change=principal.may_change(experiment.settings.owner),
-            snapshot=cached.snapshot(),
+            snapshot=cached.snapshot,
             finding=summarize(experiment),
             job=job,
             wait=experiment.waiting(),

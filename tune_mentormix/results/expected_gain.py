@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
+from threadpoolctl import threadpool_limits
 
 from tune_mentormix.config.search_space import SearchSpace, parse_space
 from tune_mentormix.experiment.experiment import Experiment
@@ -64,7 +65,8 @@ def expected_gain(experiment: Experiment, trials: int = FURTHER_TRIALS) -> Gain 
     known = _known(experiment, space)
     if len(known.finished) < MIN_FINISHED:
         return None
-    return predict_gain(tuple(space.distributions.items()), known, trials)
+    with threadpool_limits(1):  # for matrices as small as these, further threads only take processor time
+        return predict_gain(tuple(space.distributions.items()), known, trials)
 
 
 def predict_gain(space: tuple[tuple[str, BaseDistribution], ...], known: Known, trials: int) -> Gain:

@@ -29,7 +29,7 @@ Baseline = Literal["mixup", "plain"]
 
 
 class Accuracies(NamedTuple):
-    """What a configuration truly reaches."""
+    """The accuracies that trainings of one configuration reach at the end, on average."""
 
     noisy: float  # on the validation labels
     clean: float  # on clean test labels

@@ -65,7 +65,7 @@ class SyneTune:
 class Smac:
     """SMAC3's facade for multi-fidelity: random forests with Hyperband, by ask and tell.
 
-    A configuration that is asked for again with a larger budget goes on from where it was.
+    A configuration that is asked for again with a larger budget continues from its last epoch.
     """
 
     def __init__(self, problem: Problem, seed: int) -> None:

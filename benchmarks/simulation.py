@@ -18,7 +18,7 @@ class Proposal:
 
     number: int
     params: Params | Baseline
-    trained: int = 0  # epochs, where it goes on with an earlier trial of the same configuration
+    trained: int = 0  # epochs that an earlier trial of this configuration has trained, from which it continues
 
 
 class Contestant(Protocol):

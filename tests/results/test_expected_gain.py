@@ -58,6 +58,18 @@ def test_too_few_finished_trials_tell_nothing(tmp_path: Path) -> None:
     assert search_status(few).expected_gain is None
 
 
+def test_what_tells_nothing_promises_little_and_fails_no_search(short: Experiment, journal: EventJournal) -> None:
+    for trial in short.trials.values():
+        trial.reports = {epoch: report | {"val_accuracy": 0.1} for epoch, report in trial.reports.items()}
+    gain = expected_gain(short)
+    assert gain is not None
+    assert abs(gain.mean) < 0.01
+    assert isinstance(short.settings.space, dict)
+    short.settings.space["mixup_alpha"] = {"choices": ["no number"]}  # as if the file had been edited
+    Forecast(short).complete(journal)
+    assert short.expected_gain is None
+
+
 def test_every_view_shows_what_the_journal_tells(
     short: Experiment, journal: EventJournal, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,6 +84,17 @@ def test_equal_accuracies_are_no_error_and_without_an_end_there_is_no_posterior(
         Posterior(SPACE, observed(0, stopped=5))
 
 
+def test_a_space_of_single_values_and_rungs_far_below_the_end_are_no_trouble() -> None:
+    single = {"mixup_alpha": CategoricalDistribution([8.0])}
+    scores = (0.50, 0.51, 0.49, 0.50)
+    found = Posterior(single, [Observation(n, {"mixup_alpha": 8.0}, 1.0, score) for n, score in enumerate(scores)])
+    assert found.mean([{"mixup_alpha": 8.0}])[0] == pytest.approx(0.5, abs=0.01)
+    near = observed(12)
+    far = [Observation(e.trial, e.params, e.share, e.score - 0.4 * (e.share < 1)) for e in near]
+    unseen = UnitCube(SPACE).draw(np.random.default_rng(8), 50)
+    np.testing.assert_allclose(Posterior(SPACE, far).mean(unseen), Posterior(SPACE, near).mean(unseen), atol=1e-6)
+
+
 def test_what_is_drawn_lies_in_the_space_and_neighbours_are_near() -> None:
     cube = UnitCube(SPACE)
     generator = np.random.default_rng(7)

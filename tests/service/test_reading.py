@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
+import time
 from html import unescape
 from pathlib import Path
 
 import pytest
 
 from tests.service.conftest import READ, RUN, Serve, Served, sign_in
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.simulated_search import SimulatedFailures, simulate_search
 from tune_mentormix.cli.app import run
 from tune_mentormix.experiment.experiment import read_experiment
 from tune_mentormix.results.summary import search_status
-from tune_mentormix.service import pages
+from tune_mentormix.service import experiments, pages
+from tune_mentormix.service.cached_experiment import CachedExperiment
+from tune_mentormix.service.experiments import ExperimentCache
 from tune_mentormix.storage.journal import JOURNAL_FILE
 from tune_mentormix.storage.lease import Lease
 
@@ -93,6 +98,50 @@ def test_the_nodes_that_a_search_may_use_are_shown_while_it_runs(
     assert shown in capsys.readouterr().out
     assert served.get("/api/v1/experiments/birds").json()["nodes"] is None
     assert shown not in served.client.get("/searches/birds").text
+
+
+def test_a_search_that_was_dropped_from_memory_does_not_stay_running_once_its_driver_has_died(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiments, "MAX_REPORTS", 0)  # only the search that was read last stays in memory
+    for name in ("birds", "cats"):
+        simulate_search(tmp_path, name, 3, failures=SimulatedFailures({}, unfinished=(2,)))
+    served = serve(tmp_path)
+
+    def states() -> list[str]:
+        return [search["state"] for search in served.get("/api/v1/experiments").json()["experiments"]]
+
+    with Lease(tmp_path / "birds").acquire():
+        assert states() == ["running", "interrupted"]
+        assert states() == ["running", "interrupted"]
+    assert states() == ["interrupted", "interrupted"]
+
+
+def test_requests_that_wait_for_a_read_share_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_search(tmp_path, "birds", 3)
+    cache, reads, begun, go_on = ExperimentCache(tmp_path), [], threading.Event(), threading.Event()
+    refresh = CachedExperiment.refresh
+
+    def slow(cached: CachedExperiment) -> list[dict[str, object]]:
+        reads.append(cached)
+        begun.set()
+        assert go_on.wait(PATIENCE_SECONDS)
+        return refresh(cached)
+
+    monkeypatch.setattr(CachedExperiment, "refresh", slow)
+    first = threading.Thread(target=cache.snapshot, args=("birds",))
+    first.start()
+    assert begun.wait(PATIENCE_SECONDS)
+    later = [threading.Thread(target=cache.snapshot, args=("birds",)) for _ in range(8)]
+    for thread in later:
+        thread.start()
+    time.sleep(0.2)  # all have asked, while the first read goes on
+    go_on.set()
+    for thread in (first, *later):
+        thread.join(PATIENCE_SECONDS)
+    assert len(reads) == 2
+    cache.snapshot("birds")
+    assert len(reads) == 3
 
 
 def test_a_new_search_under_an_old_name_is_read_from_its_beginning(serve: Serve, tmp_path: Path) -> None:

@@ -116,7 +116,6 @@ class CachedExperiment:
 
         Raises RequestError if the journal or the settings cannot be read, are damaged, or a newer version wrote them.
         """
-        self.refreshed = time.monotonic()
         try:
             version = self.version()
             if version == self.read_version:

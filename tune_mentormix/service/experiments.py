@@ -165,6 +165,7 @@ class ExperimentCache:
 
     def _refresh(self, name: str, cached: CachedExperiment) -> None:
         """Reads what is new; files that were edited by hand may hold anything."""
+        cached.refreshed = time.monotonic()
         try:
             drivers = Drivers.of(cached.path)
             events = cached.refresh()

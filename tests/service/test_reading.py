@@ -112,6 +112,10 @@ def test_a_search_that_was_dropped_from_memory_does_not_stay_running_once_its_dr
         return [search["state"] for search in served.get("/api/v1/experiments").json()["experiments"]]
 
     with Lease(tmp_path / "birds").acquire():
+        with (tmp_path / "birds" / JOURNAL_FILE).open("a") as journal:  # so that it is read while its driver lives
+            journal.write(
+                '{"time": 1.0, "event": "report", "trial": 2, "attempt": 1, "epoch": 60, "val_accuracy": 0.5}\n'
+            )
         assert states() == ["running", "interrupted"]
         assert states() == ["running", "interrupted"]
     assert states() == ["interrupted", "interrupted"]

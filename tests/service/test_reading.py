@@ -117,6 +117,7 @@ def test_a_search_that_was_dropped_from_memory_does_not_stay_running_once_its_dr
                 '{"time": 1.0, "event": "report", "trial": 2, "attempt": 1, "epoch": 60, "val_accuracy": 0.5}\n'
             )
         assert states() == ["running", "interrupted"]
+        served.get("/api/v1/experiments/cats")  # takes the place of the other in memory
         assert states() == ["running", "interrupted"]
     assert states() == ["interrupted", "interrupted"]
 

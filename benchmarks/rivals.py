@@ -7,15 +7,18 @@ that its authors recommend (Salinas et al. 2023).
 
 from __future__ import annotations
 
+import random
 import tempfile
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from problems import Problem
 from simulation import Proposal
 
+Array = NDArray[np.float64]
 ETA = 3  # SMAC's own factor between two budgets
 INITIAL_CONFIGURATIONS = 10  # ten for each hyperparameter, as SMAC has it, would be more than a search's budget
 RUNGS = 2  # of SMAC below a full trial: it has no default for its lowest budget
@@ -28,6 +31,9 @@ class SyneTune:
         """`kind` is a class of `syne_tune.optimizer.baselines`; all else is as that ships it."""
         from syne_tune.optimizer import baselines
 
+        _hasten_quantile_regression()
+        random.seed(seed)  # CQR draws from the generators of the process too
+        np.random.seed(seed)
         self._problem = problem
         self._scheduler = getattr(baselines, kind)(
             config_space=_syne_tune_space(problem),
@@ -115,6 +121,26 @@ class Smac:
         self._trained[asked.config] = epoch
         self._smac.tell(asked, TrialValue(cost=1 - accuracy), save=False)
         return False
+
+
+def _hasten_quantile_regression() -> None:
+    """Lets scikit-learn fit the quantiles of CQR with equal results in half the time.
+
+    Half of it goes to looking up which array library the values belong to, and to checking parameters.
+    """
+    import sklearn
+    from sklearn._loss import loss
+
+    sklearn.set_config(skip_parameter_validation=True)
+    loss._weighted_percentile = _weighted_percentile
+
+
+def _weighted_percentile(values: Array, weights: Array, rank: float = 50) -> float:
+    """Returns the lowest value with `rank` percent of the weight at it or below."""
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order])
+    place = int(np.searchsorted(reached, rank / 100 * reached[-1]))
+    return float(values[order[min(place, len(order) - 1)]])
 
 
 def _params(problem: Problem, config: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ _SIGNAL = (0.0, 0.7)  # variance of f
 _CHANGE = (-1.0, 1.0)  # variance of g
 _LUCK = (-1.5, 0.7)  # variance of luck
 _LENGTH = (0.0, 0.5)  # in ranges; from 0.6 to 1.6 within one standard deviation
+_FARTHEST = 6.0  # standard deviations; a step of the search for the most probable ones may lead anywhere
 _LUCK_LASTS = 1.5  # shares of a training: after 30 % its correlation with the end is 0.4 to 0.8 (benchmarks/curves)
 _JITTER = 1e-6
 NEAR = 0.1  # of a range
@@ -223,7 +224,8 @@ class Posterior:
             slopes = np.array([0.5 * (pull * each).sum() for each in derivatives])
             return float(value), slopes + away / priors[:, 1]
 
-        found = minimize(loss, priors[:, 0], jac=True, method="L-BFGS-B", options={"maxiter": 40})
+        bounds = [(mean - _FARTHEST * deviation, mean + _FARTHEST * deviation) for mean, deviation in priors]
+        found = minimize(loss, priors[:, 0], jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40})
         return np.asarray(found.x)
 
 

@@ -38,14 +38,15 @@ from tune_mentormix.storage.paths import Location
 CPUS = 2
 SLOTS = 8
 TRIAL_SECONDS = 1.0
+FIRST_SECONDS = 20.0  # until the other workers have started: Ray ends those whose trial another one has taken over
 WINDOWS = 10
 
 
 class SleepingTrial(Trainable):
     """Trains nothing for a second; stands where `MentorMixTrainable` does."""
 
-    def setup(self, config: dict[str, Any], dataset: object = None, threads: int = 1) -> None:
-        """Takes the data as the real one does."""
+    def setup(self, config: dict[str, Any], **context: object) -> None:
+        """Takes what the real one does, and needs none of it."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next trial in the same process."""
@@ -53,7 +54,7 @@ class SleepingTrial(Trainable):
 
     def step(self) -> dict[str, Any]:
         """The only epoch; the accuracy falls with the percentile's distance from 0.6, so that TPE has work to do."""
-        time.sleep(TRIAL_SECONDS)
+        time.sleep(FIRST_SECONDS if self.config["trial"] < SLOTS else TRIAL_SECONDS)
         settings = self.config["settings"]
         return {"epoch": 1, "val_accuracy": 0.9 - abs(settings["loss_p_percentile"] - 0.6), "done": True}
 

@@ -36,6 +36,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # of the two, the output that 
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000000")  # our searcher proposes no more trials than can run
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `search` stops cleanly on SIGINT and SIGTERM itself
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the journal is the record, not one file a trial
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")  # Tune's own snapshot of all trials, which nothing reads
 os.environ.setdefault("RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE", "1")  # only `search.searcher` retries
 
 # Loading the package `search` binds its name here, once; from then on the name is that of the function.

@@ -2,6 +2,7 @@ from typing import Any, get_args
 
 import optuna
 import pytest
+from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from trainables.settings import TrialSettings
@@ -9,7 +10,7 @@ from tune_mentormix.config.search_space import SearchSpace, load_space, parse_sp
 from tune_mentormix.config.settings import SamplerName
 from tune_mentormix.experiment.events import Event, Failed, Finished, Proposed, Report, Stopped
 from tune_mentormix.experiment.trial import Trial
-from tune_mentormix.search.study import SAMPLERS, SearchStudy
+from tune_mentormix.search.study import SAMPLERS, SearchStudy, SpaceTPESampler
 
 SPACE = parse_space(load_space("default"))
 GRID = parse_space(load_space("published"))
@@ -88,6 +89,17 @@ def test_parallel_proposals_differ(sampler: str) -> None:
     run_live(study, range(12))
     waiting = [tuple(study.propose(number).values()) for number in range(12, 16)]
     assert len(set(waiting)) == 4
+
+
+def test_tpe_proposes_what_optunas_does() -> None:
+    study = SearchStudy(SPACE, "tpe", seed=2)
+    run_live(study, range(14))
+    other = optuna.create_study(
+        direction="maximize", sampler=TPESampler(seed=5, multivariate=True, constant_liar=True)
+    )
+    other.add_trials(study.study.trials)
+    study.study.sampler = SpaceTPESampler(SPACE.distributions, 5)
+    assert study.study.ask(SPACE.distributions).params == other.ask(SPACE.distributions).params
 
 
 def test_a_grid_is_walked_once_and_then_exhausted() -> None:

@@ -194,6 +194,19 @@ MIN_SOURCE_TRIALS = 10  # that ran to their end, for CMA-ES to begin from: it ta
 Space = Mapping[str, BaseDistribution]
 
 
+class SpaceTPESampler(TPESampler):
+    """Optuna's TPE over a space that is given. Its own compares the spaces of all trials before every proposal."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        """Running trials count as bad ones (constant liar), so that parallel proposals spread out."""
+        super().__init__(seed=seed, multivariate=True, constant_liar=True)
+        self._searched = {name: each for name, each in sorted(space.items()) if not each.single()}
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Optuna's hook: what has more than one value is sampled at once."""
+        return self._searched
+
+
 class GridSampler(BaseSampler):
     """Every combination once, in an order that the seed shuffles; knows what was tried by the trials' parameters.
 
@@ -234,8 +247,7 @@ def _cmaes(seed: int, source_trials: list[FrozenTrial] | None = None) -> BaseSam
 
 # Takes the space, the seed of the search, and that of the proposal.
 SAMPLERS: dict[str, Callable[[Space, int, int], BaseSampler]] = {
-    # Running trials count as bad ones (constant liar), so that parallel proposals spread out; GP does so anyway.
-    "tpe": lambda space, search_seed, seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
+    "tpe": lambda space, search_seed, seed: SpaceTPESampler(space, seed),
     "gp": lambda space, search_seed, seed: GPSampler(seed=seed),
     # CMA-ES knows no choices, and QMC takes the space from the first trial: these are drawn at random.
     "cmaes": lambda space, search_seed, seed: _cmaes(seed),

@@ -13,7 +13,6 @@ exceed in one of eight; and both means in the thirds of the predictions. The sha
 from __future__ import annotations
 
 import argparse
-import heapq
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from efficiency_statistics import summary
 from measurement import write_result
 from problems import Params, Problem
 from search_efficiency import HELD_OUT, TUNED_ON, problem_of
-from simulation import duration
+from simulation import reports
 
 from tune_mentormix.results.expected_gain import FURTHER_TRIALS, MIN_FINISHED, Known, predict_gain
 from tune_mentormix.results.expected_gain import Params as Point
@@ -47,35 +46,27 @@ class Search:
     """A search in progress, and what its trials have shown."""
 
     def __init__(self, problem: Problem, seed: int) -> None:
-        self._problem, self._seed = problem, seed
-        self._contestant = Ours(problem, seed)
-        self._generator = np.random.default_rng([seed, 1])
-        self._queue: list[tuple[float, int, Any, int]] = []
+        self._problem = problem
+        contestant = Ours(problem, seed)
+        self._rungs = contestant.rungs
+        self._reports = reports(contestant, problem, WORKERS, seed)
         self._observations: list[tuple[int, Point, float, float]] = []
         self._finished: list[Point] = []
         self._ended = 0
         self._best = -1.0, None  # type: tuple[float, int | None]
         self.answer = problem.average.noisy  # its true accuracy
-        for worker in range(WORKERS):
-            self._start(0.0, worker)
 
     def run_until(self, ended: int) -> None:
         """Trains until so many trials have ended."""
         while self._ended < ended:
-            time, worker, trial, epoch = heapq.heappop(self._queue)
-            accuracy = self._problem.report(trial.params, epoch, self._seed)
-            continues = self._contestant.report(trial.number, epoch, accuracy)
-            is_last = epoch == self._problem.epochs
-            if not isinstance(trial.params, str):
-                self._learn(trial.number, trial.params, epoch, accuracy, is_last)
-            if is_last and accuracy > self._best[0]:
-                self._best = accuracy, None if isinstance(trial.params, str) else len(self._finished) - 1
-                self.answer = self._problem.truth(trial.params).noisy
-            if is_last or not continues:
-                self._ended += not isinstance(trial.params, str)
-                self._start(time, worker)
-            else:
-                heapq.heappush(self._queue, (time + duration(self._generator), worker, trial, epoch + 1))
+            report = next(self._reports)
+            params, is_last = report.proposal.params, report.epoch == self._problem.epochs
+            if not isinstance(params, str):
+                self._learn(report.proposal.number, params, report.epoch, report.accuracy, is_last)
+                self._ended += report.ends
+            if is_last and report.accuracy > self._best[0]:
+                self._best = report.accuracy, None if isinstance(params, str) else len(self._finished) - 1
+                self.answer = self._problem.truth(params).noisy
 
     def known(self) -> Known:
         """Returns what the product reads from a journal."""
@@ -86,12 +77,8 @@ class Search:
         point = tuple((name, params[name]) for name in self._problem.space.distributions)
         if is_last:
             self._finished.append(point)
-        if is_last or epoch in self._contestant.rungs:
+        if is_last or epoch in self._rungs:
             self._observations.append((trial, point, epoch / self._problem.epochs, accuracy))
-
-    def _start(self, time: float, worker: int) -> None:
-        trial = self._contestant.propose()
-        heapq.heappush(self._queue, (time + duration(self._generator), worker, trial, 1))
 
 
 def cases(problem: Problem, seed: int) -> list[Case]:

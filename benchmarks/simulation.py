@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import count, islice
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from problems import Accuracies, Baseline, Params, Problem
@@ -31,6 +33,16 @@ class Contestant(Protocol):
         """Takes a report, and returns whether the trial continues; not asked for after the last epoch."""
 
 
+class Reported(NamedTuple):
+    """What a worker reported after an epoch."""
+
+    spent: int  # epochs of all workers so far
+    proposal: Proposal
+    epoch: int
+    accuracy: float
+    ends: bool  # whether its trial ends here: at its last epoch, or because the contestant stops it
+
+
 @dataclass(frozen=True)
 class Step:
     """From here on, a contestant would hand out another configuration."""
@@ -39,37 +51,44 @@ class Step:
     truth: Accuracies
 
 
-def simulate(contestant: Contestant, problem: Problem, workers: int, seed: int, epochs: int) -> list[Step]:
-    """Runs a search.
+def reports(contestant: Contestant, problem: Problem, workers: int, seed: int) -> Iterator[Reported]:
+    """Runs a search without an end, and yields its reports.
 
     Args:
         contestant: fresh.
         problem: what is trained.
         workers: that train at the same time.
         seed: of the epochs' durations and the trials' luck.
-        epochs: to spend, by all workers together.
+    """
+    durations = np.random.default_rng([seed, 1])
+    queue: list[tuple[float, int, Proposal, int]] = []
+    for worker in range(workers):
+        trial = contestant.propose()
+        heapq.heappush(queue, (duration(durations), worker, trial, trial.trained + 1))
+    for spent in count(1):
+        time, worker, trial, epoch = heapq.heappop(queue)
+        accuracy = problem.report(trial.params, epoch, seed)
+        continues = contestant.report(trial.number, epoch, accuracy)
+        ends = epoch == problem.epochs or not continues
+        yield Reported(spent, trial, epoch, accuracy, ends)
+        if ends:
+            trial = contestant.propose()
+            epoch = trial.trained
+        heapq.heappush(queue, (time + duration(durations), worker, trial, epoch + 1))
+
+
+def simulate(contestant: Contestant, problem: Problem, workers: int, seed: int, epochs: int) -> list[Step]:
+    """Runs a search until all workers together have spent so many epochs.
 
     Returns:
         How the answer changed: the finished trial with the highest last report, baselines included.
     """
-    durations = np.random.default_rng([seed, 1])
-    queue: list[tuple[float, int, Proposal, int]] = []
     steps: list[Step] = []
     best = -1.0
-    for worker in range(workers):
-        trial = contestant.propose()
-        heapq.heappush(queue, (duration(durations), worker, trial, trial.trained + 1))
-    for spent in range(1, epochs + 1):
-        time, worker, trial, epoch = heapq.heappop(queue)
-        accuracy = problem.report(trial.params, epoch, seed)
-        continues = contestant.report(trial.number, epoch, accuracy)
-        if epoch == problem.epochs and accuracy > best:
-            best = accuracy
-            steps.append(Step(spent, problem.truth(trial.params)))
-        if epoch == problem.epochs or not continues:
-            trial = contestant.propose()
-            epoch = trial.trained
-        heapq.heappush(queue, (time + duration(durations), worker, trial, epoch + 1))
+    for report in islice(reports(contestant, problem, workers, seed), epochs):
+        if report.epoch == problem.epochs and report.accuracy > best:
+            best = report.accuracy
+            steps.append(Step(report.spent, problem.truth(report.proposal.params)))
     return steps
 
 

@@ -1,0 +1,202 @@
+"""Measures how much of a search's regret lies in choosing its answer among the finished trials, and what lessens it.
+
+The highest of many reports is partly the luckiest. Searches of the default policy run on the problems of
+`search_efficiency`, and after each budget the answer is chosen by four rules: the highest last report, as the product
+does; the highest mean of the posterior that the expected gain is computed from (`results.posterior`), which leaves
+out a single trial's luck; repeats, for which the search ends `REPEATS` full trials earlier and the best are trained
+again on further seeds, as `confirm` does; and the best of the finished trials, which nobody knows. Figures are
+regrets as in `search_efficiency`, relative to the first rule, in pairs over seeds.
+
+    python benchmarks/selection.py [--json FILE] [--seeds 50] [--first-seed 0] [--problems NAMES]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from contestants import Ours
+from efficiency_statistics import summary
+from measurement import write_result
+from numpy.typing import NDArray
+from problems import Accuracies, Problem
+from search_efficiency import BUDGETS, HELD_OUT, LABELS, SHOWN, TUNED_ON, problem_of
+from simulation import Reported, reports
+
+from tune_mentormix.results.posterior import Observation, Posterior
+
+WORKERS = 4
+REPEATED = (3, 2)  # so many of the best are trained once more, then of these
+REPEATS = sum(REPEATED)
+LEAST = 4  # finished trials, for a posterior
+OTHER_SEED = 1_000_000  # of a repeat, beside the search's
+
+
+class Search(NamedTuple):
+    """What a search reported at its rungs and at the ends of trials."""
+
+    problem: Problem
+    seed: int
+    reports: list[Reported]
+
+    def finished(self, budget: float) -> list[Reported]:
+        """Returns the last reports of the trials that ended in full within so many full trials' epochs."""
+        return [each for each in self.until(budget) if each.epoch == self.problem.epochs]
+
+    def until(self, budget: float) -> list[Reported]:
+        """Returns the reports of so many full trials' epochs."""
+        return [each for each in self.reports if each.spent <= budget * self.problem.epochs]
+
+    def truth(self, answer: Reported | None) -> Accuracies:
+        """Returns how good an answer is; without one, the average of the space."""
+        return self.problem.average if answer is None else self.problem.truth(answer.proposal.params)
+
+
+def run(problem: Problem, seed: int) -> Search:
+    """Returns a search of the default policy."""
+    contestant = Ours(problem, seed)
+    shown = {*contestant.rungs, problem.epochs}
+    all_reports = reports(contestant, problem, WORKERS, seed)
+    epochs = round(max(BUDGETS) * problem.epochs)
+    return Search(problem, seed, [each for each in islice(all_reports, epochs) if each.epoch in shown])
+
+
+def highest_report(search: Search, budget: float) -> Accuracies:
+    """The finished trial with the highest last report."""
+    return search.truth(max(search.finished(budget), key=lambda each: each.accuracy, default=None))
+
+
+def highest_posterior_mean(search: Search, budget: float) -> Accuracies:
+    """The finished trial, baselines left out, whose accuracy is expected to be highest over all seeds."""
+    finished = [each for each in search.finished(budget) if not isinstance(each.proposal.params, str)]
+    if len(finished) < LEAST:
+        return highest_report(search, budget)
+    known = [
+        Observation(number, params, each.epoch / search.problem.epochs, each.accuracy)
+        for each in search.until(budget)
+        if not isinstance(params := each.proposal.params, str)
+        for number in [each.proposal.number]
+    ]
+    posterior = Posterior(search.problem.space.distributions, known)
+    means = posterior.mean([each.proposal.params for each in finished])  # type: ignore[misc]  # no baseline is in it
+    return search.truth(finished[int(means.argmax())])
+
+
+def repeats(search: Search, budget: float) -> Accuracies:
+    """Of the best, which are trained again within the budget, the one with the highest mean."""
+    finished = search.finished(budget - REPEATS)
+    if len(finished) < REPEATED[0]:
+        return highest_report(search, budget)
+    scores = {place: [each.accuracy] for place, each in enumerate(finished)}
+    left = list(scores)
+    for turn, kept in enumerate(REPEATED, 1):
+        left = sorted(left, key=lambda place: float(np.mean(scores[place])), reverse=True)[:kept]
+        for place in left:
+            again = search.seed + turn * OTHER_SEED
+            params = finished[place].proposal.params
+            scores[place].append(search.problem.report(params, search.problem.epochs, again))
+    return search.truth(finished[max(left, key=lambda place: float(np.mean(scores[place])))])
+
+
+def best_of_all(search: Search, budget: float) -> Accuracies:
+    """The highest accuracies of the finished trials; each kind of labels has its own."""
+    truths = [search.truth(each) for each in search.finished(budget)] or [search.problem.average]
+    return Accuracies(*map(max, zip(*truths, strict=True)))
+
+
+Rule = Callable[[Search, float], Accuracies]
+RULES: dict[str, Rule] = {
+    "highest report": highest_report,
+    "highest posterior mean": highest_posterior_mean,
+    "repeats of the best": repeats,
+    "the best, if it were known": best_of_all,
+}
+BASIS = next(iter(RULES))
+Regrets = NDArray[np.float64]  # [seeds, labels, budgets]
+
+
+def regrets(rule: Rule, searches: Sequence[Search]) -> Regrets:
+    """Returns the regrets in points."""
+    return np.array([[_regret(search, rule(search, budget)) for budget in BUDGETS] for search in searches]).swapaxes(
+        1, 2
+    )
+
+
+def _regret(search: Search, truth: Accuracies) -> list[float]:
+    return [100 * (best - reached) for best, reached in zip(search.problem.best, truth, strict=True)]
+
+
+def ratio(own: Sequence[Regrets], bases: Sequence[Regrets], kind: int, budgets: slice) -> dict[str, float]:
+    """Returns mean regret by that of the basis, over problems the geometric mean, with its interval."""
+
+    def figure(places: NDArray[np.float64]) -> float:
+        chosen = places.astype(int)
+        logarithms = [
+            np.log(each[chosen, kind, budgets].mean() / basis[chosen, kind, budgets].mean())
+            for each, basis in zip(own, bases, strict=True)
+        ]
+        return float(np.exp(np.mean(logarithms)))
+
+    return summary([float(place) for place in range(len(own[0]))], figure)
+
+
+def rows_of(found: dict[str, dict[str, Regrets]]) -> list[dict[str, Any]]:
+    """Returns a row for each problem and rule, and one for each rule over all problems."""
+    groups = {**{name: [name] for name in found}, "all": list(found)}
+    return [
+        {"problem": group, "rule": rule}
+        | {
+            f"{label}_{name}": ratio(
+                [found[each][rule] for each in members], [found[each][BASIS] for each in members], kind, budgets
+            )
+            for kind, label in enumerate(LABELS)
+            for name, budgets in [("all", slice(None)), *((str(n), _only(n)) for n in SHOWN)]
+        }
+        | {"points_32": float(np.mean([found[each][rule][:, 0, -1].mean() for each in members]))}
+        for group, members in groups.items()
+        for rule in RULES
+    ]
+
+
+def _only(budget: int) -> slice:
+    place = BUDGETS.index(float(budget))
+    return slice(place, place + 1)
+
+
+def main() -> None:
+    """Measure, print the table, and write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--problems", nargs="+", default=[*TUNED_ON, *HELD_OUT])
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(1)
+    found: dict[str, dict[str, Regrets]] = {}
+    for name in arguments.problems:
+        seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+        searches = [*map(partial(run, problem_of(name)), seeds)]
+        found[name] = {title: regrets(rule, searches) for title, rule in RULES.items()}
+    rows = rows_of(found)
+    print(f"{'problem':18}{'rule':28}", *(f"{label + ' ' + n:>20}" for label in LABELS for n in ("all", "16", "32")))
+    for row in rows:
+        cells = (_interval(row[f"{label}_{n}"]) for label in LABELS for n in ("all", "16", "32"))
+        print(f"{row['problem']:18}{row['rule']:28}", *(f"{cell:>20}" for cell in cells))
+    if arguments.json is not None:
+        ratios = {f"{row['rule']}, {label} labels": row[f"{label}_all"]["value"] for row in rows for label in LABELS}
+        write_result(arguments.json, "selection", torch.device("cpu"), arguments.seeds, rows, ratios)
+
+
+def _interval(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+
+
+if __name__ == "__main__":
+    main()

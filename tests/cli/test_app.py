@@ -112,6 +112,10 @@ def test_an_empty_storage_folder_is_no_error(tmp_path: Path, capsys: pytest.Capt
             ["search", "--set", "freeze_backbone_epochs=99999"],
             "freeze_backbone_epochs must be less than the 40 epochs of a trial, got 99999",
         ),
+        (
+            ["search", "--epochs", "1", "--preset", "finetune"],
+            "must be less than the 1 epochs of a trial, got 1 of preset finetune: set less with --set",
+        ),
         (["search", "--data-dir", ""], "data_dir: must be a path that a file can have, got ''"),
         (["search", "--space", "x" * 5000], "space: must be a path that a file can have"),
         (["search", "--config", "~nobody-here/x"], "there is no user 'nobody-here'"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from httpx2 import Response
 
 from tests.service.conftest import Serve, Served
@@ -57,3 +59,26 @@ def test_a_resume_takes_a_place_as_a_new_search_does(
         assert refused.status_code == 409
         assert "1 of at most 1 searches run or wait already" in refused.json()["detail"]
     assert len(head.jobs) == 1
+
+
+def test_a_search_whose_job_is_ending_keeps_no_other_waiting(
+    serve: Serve, head: StandInHead, simulated_storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(simulated_storage / "birds", tmp_path / "birds")
+    served = serve(tmp_path, ClusterJobs(head.address, tmp_path))
+    is_waiting, has_ended = threading.Event(), threading.Event()
+    await_ending = ClusterJobs.await_ending
+
+    def wait(cluster: ClusterJobs, name: str) -> object:
+        if name == "birds":
+            is_waiting.set()
+            assert has_ended.wait(30)
+        return await_ending(cluster, name)
+
+    monkeypatch.setattr(ClusterJobs, "await_ending", wait)
+    with ThreadPoolExecutor(1) as pool:
+        resumed = pool.submit(served.post, f"{SUBMIT}/birds/resume", {"num_samples": 14})
+        assert is_waiting.wait(30)
+        assert served.post(SUBMIT, {"name": "cats", "num_samples": 4}).status_code == 202
+        has_ended.set()
+        assert resumed.result(30).status_code == 202

@@ -40,6 +40,9 @@ class InMemoryJobs(ClusterJobs):
         self.changes.append((name, {"kind": kind} | changes))
         return self._begin(name, action=kind)
 
+    def await_ending(self, name: str) -> dict[str, Any]:
+        return {}
+
     def stop(self, name: str, wait: bool = True) -> None:
         if name not in self.known:
             raise RequestError(f"{name} was never submitted")

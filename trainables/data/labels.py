@@ -172,8 +172,11 @@ def _read_csv(path: Path, key: str | None) -> _RawLabels:
                 raise DatasetError(f"labels_key must be one of {', '.join(columns)} for {path}, got {label_column}")
             words, image_names = [], []
             for row in rows:
-                if None in row.values() or None in row:
-                    raise DatasetError(f"line {rows.line_num} of {path} must have {len(columns)} fields")
+                fields = len([name for name in columns if row[name] is not None]) + len(row.get(None, ()))
+                if fields != len(columns):
+                    raise DatasetError(
+                        f"line {rows.line_num} of {path} must have {len(columns)} fields, got {fields}"
+                    )
                 words.append(row[label_column])
                 image_names.append(row.get(IMAGE_COLUMN, ""))
     except (csv.Error, UnicodeDecodeError, OSError) as error:

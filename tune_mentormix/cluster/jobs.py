@@ -242,18 +242,26 @@ class ClusterJobs:
                         raise
                 time.sleep(1)
 
+    def await_ending(self, name: str) -> dict[str, JobDetails]:
+        """Waits a little until Ray notices that the latest job of a search has ended, if its results are complete.
+
+        Returns what Ray knows of all jobs then.
+        """
+        latest, deadline = latest_submission(self.storage, name), time.monotonic() + ENDING_SECONDS
+        known = self._known_jobs()
+        while latest and self._is_ending(latest, known) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            known = self._known_jobs()
+        return known
+
     def _check_inactive(self, name: str, last_event: float) -> None:
         """Raises RequestError if an earlier submission's driver runs, or may still start, without a lease as yet."""
-        known = self._known_jobs()
+        known = self.await_ending(name)
         latest = latest_submission(self.storage, name)
         if latest is None:
             return
-        deadline = time.monotonic() + ENDING_SECONDS
-        while self._active_ids(latest, known):
-            if time.monotonic() > deadline or not self._is_ending(latest, known):
-                raise RequestError(f"{name} is submitted already, and runs: stop it first, or choose another --name")
-            time.sleep(POLL_SECONDS)
-            known = self._known_jobs()
+        if self._active_ids(latest, known):
+            raise RequestError(f"{name} is submitted already, and runs: stop it first, or choose another --name")
         has_arrived = latest.submission_id in known or latest.submitted < last_event
         if not has_arrived and abs(time.time() - latest.submitted) < IN_FLIGHT_SECONDS:
             raise RequestError(

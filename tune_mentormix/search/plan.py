@@ -124,8 +124,12 @@ def _check_sizes(request: SearchRequest) -> None:
         )
     for name in ("warm_up_epochs", "freeze_backbone_epochs"):
         if largest(name) >= settings.epochs:
+            is_preset = settings.preset and name not in settings.trial
+            whose = (
+                f" of preset {settings.preset}: set less with --set {name}=…, or more --epochs" if is_preset else ""
+            )
             raise RequestError(
-                f"{name} must be less than the {settings.epochs} epochs of a trial, got {largest(name):g}"
+                f"{name} must be less than the {settings.epochs} epochs of a trial, got {largest(name):g}{whose}"
             )
 
 

@@ -63,19 +63,19 @@ class JobQueue:
 
     def resume(self, settings: SearchSettings, changes: dict[str, Any]) -> Job:
         """Resumes a search, which runs with these settings, changes among them. Raises RequestError."""
-        with self._slot(self._changes) as cluster, self._sending:
+        with self._free(str(settings.name)) as cluster:
             self._check_quotas(cluster, settings)
             return cluster.resume(str(settings.name), changes)
 
     def confirm(self, settings: SearchSettings, options: dict[str, Any], changes: dict[str, Any]) -> Job:
         """Confirms a search, which trains with these settings, changes among them. Raises RequestError."""
-        with self._slot(self._changes) as cluster, self._sending:
+        with self._free(str(settings.name)) as cluster:
             self._check_quotas(cluster, settings)
             return cluster.confirm(str(settings.name), options, changes)
 
     def make(self, kind: MadeKind, settings: SearchSettings, changes: dict[str, Any]) -> Job:
         """Makes files of a search with these settings, changes among them. Raises RequestError."""
-        with self._slot(self._changes) as cluster, self._sending:
+        with self._free(str(settings.name)) as cluster:
             self._check_quotas(cluster, settings)
             return cluster.make(str(settings.name), kind, changes)
 
@@ -174,6 +174,14 @@ class JobQueue:
                 f"this search may take {gpus:g} GPUs at once and the others of {owner} take {held:g}, of at most "
                 f"{quotas.max_gpus_per_owner:g}: set max_concurrent lower, or stop one first"
             )
+
+    @contextmanager
+    def _free(self, name: str) -> Iterator[ClusterJobs]:
+        """Lets nobody else send while something is sent for a search; before, its latest job may come to its end."""
+        with self._slot(self._changes) as cluster:
+            cluster.await_ending(name)
+            with self._sending:
+                yield cluster
 
     @contextmanager
     def _slot(self, slots: threading.BoundedSemaphore) -> Iterator[ClusterJobs]:

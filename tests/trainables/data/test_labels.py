@@ -268,7 +268,8 @@ def test_a_label_file_for_another_order_of_images_is_refused(images_dir: Path) -
             r"label 'wasp', which is none of the 3 classes ant, ",
         ),
         ("column.csv", b"klass\n0\n", r"labels_key must be one of klass for .*column.csv, got label"),
-        ("ragged.csv", b"image,label\nant/0.png\n", r"line 2 of .*ragged.csv must have 2 fields"),
+        ("ragged.csv", b"image,label\nant/0.png\n", r"line 2 of .*ragged.csv must have 2 fields, got 1"),
+        ("wide.csv", b"image,label\nant/0.png,0,1\n", r"line 2 of .*wide.csv must have 2 fields, got 3"),
         ("empty.csv", b"label\n", r"empty.csv holds no labels"),
         ("twice.csv", b"image,label\nant/0.png,0\nant/0.png,1\n", r"names image 'ant/0\.png' twice: leave one line"),
         (

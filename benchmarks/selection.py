@@ -194,7 +194,7 @@ def rows_of(found: dict[str, dict[str, Regrets]]) -> list[dict[str, Any]]:
     ]
 
 
-def _only(budget: int) -> slice:
+def _only(budget: float) -> slice:
     place = BUDGETS.index(float(budget))
     return slice(place, place + 1)
 

@@ -19,14 +19,14 @@ import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from contestants import OptunaAlone, Ours, Policy, Ray, hyperband
-from efficiency_statistics import mean_ranks, summary
+from efficiency_statistics import interval_text, mean_ranks, ratio_of_means, summary
 from measurement import write_result
 from numpy.typing import NDArray
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
@@ -114,19 +114,12 @@ class Runs:
 
 def ratio_to_basis(runs: Runs, contestant: str, problems: Sequence[str], seeds: Sequence[int]) -> Figures:
     """Returns the figure by kind of labels: over all these problems, the geometric mean."""
-
-    def figure(kind: int, places: NDArray[np.float64]) -> float:
-        chosen = places.astype(int)
-        logarithms = [
-            np.log(each[chosen, kind].mean() / basis[chosen, kind].mean())
-            for each, basis in zip(own, bases, strict=True)
-        ]
-        return float(np.exp(np.mean(logarithms)))
-
     own = [runs.of(contestant, problem, seeds) for problem in problems]
     bases = [runs.of(BASIS, problem, seeds) for problem in problems]
-    places = [float(place) for place in range(len(seeds))]
-    return {label: summary(places, partial(figure, kind)) for kind, label in enumerate(LABELS)}
+    return {
+        label: ratio_of_means([each[:, kind] for each in own], [each[:, kind] for each in bases])
+        for kind, label in enumerate(LABELS)
+    }
 
 
 def table(runs: Runs, contestants: Sequence[str], problems: Sequence[str], seeds: Sequence[int]) -> list[Row]:
@@ -163,14 +156,10 @@ def print_table(rows: Sequence[Row], seeds: int) -> None:
     print(f"mean regret by that of {BASIS}, {seeds} seeds [95 %]; points of regret minus its, on noisy labels")
     print(f"{'problem':18}{'contestant':42}{'noisy':>20}{'clean':>20}{'rank':>6}", *(f"{n:>24}" for n in SHOWN))
     for row in rows:
-        cells = "".join(f"{_interval(row[f'ratio_{label}']):>20}" for label in LABELS)
+        cells = "".join(f"{interval_text(row[f'ratio_{label}']):>20}" for label in LABELS)
         rank = f"{row['rank']['value']:6.1f}" if "rank" in row else ""
-        paired = (f"{_interval(row[key]):>24}" for n in SHOWN if (key := f"regret_noisy_{n}_minus_basis") in row)
+        paired = (f"{interval_text(row[key]):>24}" for n in SHOWN if (key := f"regret_noisy_{n}_minus_basis") in row)
         print(f"{row['problem']:18}{row['contestant']:42}{cells}{rank}", *paired)
-
-
-def _interval(figure: dict[str, float]) -> str:
-    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ POLICIES = {
     "first rung at 45 %": Policy(after_burn_in=0.30),
     "reduction factor 3": Policy(factor=3),
     "reduction factor 3, first rung at 20 %": Policy(factor=3, after_burn_in=0.05),
+    "reduction factor 3, plain may stop": Policy(factor=3, stops_plain=True),
     "published alone": Policy(controls=("published",)),
     "published alone, reduction factor 3": Policy(controls=("published",), factor=3),
     "all three controls": Policy(controls=("published", "mixup", "plain")),

@@ -7,8 +7,8 @@ The highest of many reports is partly the luckiest. Searches of the default poli
 - the highest mean of the posterior that the expected gain is computed from (`results.posterior`), which leaves out
   the luck of a single trial;
 - repeats: the search ends `REPEATS` full trials earlier, and the best are trained again on further seeds;
-- the best of the five with the highest reports or means, which a confirmation with many seeds would find (its epochs
-  are not counted);
+- what `confirm` would then name, among the controls and the five with the highest reports or posterior means (its
+  epochs are not counted);
 - the best of the finished trials, which nobody knows.
 
 Figures are regrets as in `search_efficiency`, relative to the first rule, in pairs over seeds.
@@ -27,21 +27,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from contestants import Ours
-from efficiency_statistics import summary
+from contestants import Ours, Policy
+from efficiency_statistics import interval_text, ratio_of_means
 from measurement import write_result
 from numpy.typing import NDArray
 from problems import Accuracies, Problem
 from search_efficiency import BUDGETS, HELD_OUT, LABELS, SHOWN, TUNED_ON, problem_of
 from simulation import Reported, reports
 
+from tune_mentormix.results.confirmation import SEEDS, TOP_K
+from tune_mentormix.results.expected_gain import MIN_FINISHED
 from tune_mentormix.results.posterior import Observation, Posterior
 
 WORKERS = 4
 REPEATED = (3, 2)  # so many of the best are trained once more, then of these
 REPEATS = sum(REPEATED)
-LEAST = 4  # finished trials, for a posterior
-CONFIRMED = 5  # candidates, by default
+CONTROLS = len(Policy().controls)
 OTHER_SEED = 1_000_000  # of a repeat, beside the search's
 
 
@@ -96,7 +97,7 @@ def by_report(search: Search, budget: float) -> list[Reported]:
 def by_posterior_mean(search: Search, budget: float) -> list[Reported]:
     """Returns the finished trials but for the baselines, those that are expected to be best over all seeds first."""
     finished = [each for each in search.finished(budget) if not isinstance(each.proposal.params, str)]
-    if len(finished) < LEAST:
+    if len(finished) < MIN_FINISHED:
         return by_report(search, budget)
     known = [
         Observation(each.proposal.number, params, each.epoch / search.problem.epochs, each.accuracy)
@@ -124,30 +125,38 @@ def repeats(search: Search, budget: float) -> Accuracies:
     return search.truth(finished[max(left, key=lambda place: float(np.mean(scores[place])))])
 
 
-def best_of_five(order: Order, search: Search, budget: float) -> Accuracies:
-    """The best of the first five, as a confirmation with many seeds would find it."""
-    return best(search, order(search, budget)[:CONFIRMED])
+def confirmed(order: Order, search: Search, budget: float) -> Accuracies:
+    """What `confirm` would name with its defaults, but that it gives up nobody: of the first and the controls.
+
+    Each is trained on as many new seeds; their epochs are not counted.
+    """
+    trials = [each for each in order(search, budget) if not isinstance(each.proposal.params, str)][:TOP_K]
+    trials += [each for each in search.finished(budget) if each.proposal.number < CONTROLS]
+
+    def mean(trial: Reported) -> float:
+        params, last = trial.proposal.params, search.problem.epochs
+        new = (search.seed + seed * OTHER_SEED for seed in range(1, SEEDS + 1))
+        return float(np.mean([search.problem.report(params, last, seed) for seed in new]))
+
+    return search.truth(max(trials, key=mean, default=None))
 
 
 def best_of_all(search: Search, budget: float) -> Accuracies:
-    """The best of the finished trials."""
-    return best(search, search.finished(budget))
-
-
-def best(search: Search, trials: Sequence[Reported]) -> Accuracies:
-    """Returns the accuracies of the trial that is best on noisy labels; without one, the average of the space."""
-    return max(map(search.truth, trials), key=lambda truth: truth.noisy, default=search.problem.average)
+    """The best of the finished trials on noisy labels."""
+    truths = map(search.truth, search.finished(budget))
+    return max(truths, key=lambda truth: truth.noisy, default=search.problem.average)
 
 
 RULES: dict[str, Rule] = {
     "highest report": highest_report,
     "highest posterior mean": highest_posterior_mean,
     "repeats of the best": repeats,
-    "best of the five highest reports": partial(best_of_five, by_report),
-    "best of the five highest means": partial(best_of_five, by_posterior_mean),
+    "confirmed, by report": partial(confirmed, by_report),
+    "confirmed, by posterior mean": partial(confirmed, by_posterior_mean),
     "the best, if it were known": best_of_all,
 }
 BASIS = next(iter(RULES))
+ALL = "all"
 Regrets = NDArray[np.float64]  # [seeds, labels, budgets]
 
 
@@ -162,33 +171,19 @@ def _regret(search: Search, truth: Accuracies) -> list[float]:
     return [100 * (best - reached) for best, reached in zip(search.problem.best, truth, strict=True)]
 
 
-def ratio(own: Sequence[Regrets], bases: Sequence[Regrets], kind: int, budgets: slice) -> dict[str, float]:
-    """Returns mean regret by that of the basis, over problems the geometric mean, with its interval."""
-
-    def figure(places: NDArray[np.float64]) -> float:
-        chosen = places.astype(int)
-        logarithms = [
-            np.log(each[chosen, kind, budgets].mean() / basis[chosen, kind, budgets].mean())
-            for each, basis in zip(own, bases, strict=True)
-        ]
-        return float(np.exp(np.mean(logarithms)))
-
-    return summary([float(place) for place in range(len(own[0]))], figure)
-
-
 def rows_of(found: dict[str, dict[str, Regrets]]) -> list[dict[str, Any]]:
     """Returns a row for each problem and rule, and one for each rule over all problems."""
-    groups = {**{name: [name] for name in found}, "all": list(found)}
+    groups = {**{name: [name] for name in found}, ALL: list(found)}
     return [
         {"problem": group, "rule": rule}
         | {
-            f"{label}_{name}": ratio(
-                [found[each][rule] for each in members], [found[each][BASIS] for each in members], kind, budgets
+            f"{label}_{title}": ratio_of_means(
+                [found[each][rule][:, kind, budgets] for each in members],
+                [found[each][BASIS][:, kind, budgets] for each in members],
             )
             for kind, label in enumerate(LABELS)
-            for name, budgets in [("all", slice(None)), *((str(n), _only(n)) for n in SHOWN)]
+            for title, budgets in [("all", slice(None)), *((str(n), _only(n)) for n in SHOWN)]
         }
-        | {"points_32": float(np.mean([found[each][rule][:, 0, -1].mean() for each in members]))}
         for group, members in groups.items()
         for rule in RULES
     ]
@@ -217,15 +212,16 @@ def main() -> None:
     rows = rows_of(found)
     print(f"{'problem':18}{'rule':28}", *(f"{label + ' ' + n:>20}" for label in LABELS for n in ("all", "16", "32")))
     for row in rows:
-        cells = (_interval(row[f"{label}_{n}"]) for label in LABELS for n in ("all", "16", "32"))
+        cells = (interval_text(row[f"{label}_{n}"]) for label in LABELS for n in ("all", "16", "32"))
         print(f"{row['problem']:18}{row['rule']:28}", *(f"{cell:>20}" for cell in cells))
     if arguments.json is not None:
-        ratios = {f"{row['rule']}, {label} labels": row[f"{label}_all"]["value"] for row in rows for label in LABELS}
+        ratios = {
+            f"{row['rule']}, {label} labels": row[f"{label}_all"]["value"]
+            for row in rows
+            for label in LABELS
+            if row["problem"] == ALL
+        }
         write_result(arguments.json, "selection", torch.device("cpu"), arguments.seeds, rows, ratios)
-
-
-def _interval(figure: dict[str, float]) -> str:
-    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
 
 
 if __name__ == "__main__":

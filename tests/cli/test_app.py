@@ -114,7 +114,7 @@ def test_an_empty_storage_folder_is_no_error(tmp_path: Path, capsys: pytest.Capt
         ),
         (
             ["search", "--epochs", "1", "--preset", "finetune"],
-            "must be less than the 1 epochs of a trial, got 1 of preset finetune: set less with --set",
+            "than the 1 epochs of a trial, got 1 from preset finetune: lower it with --set warm_up_epochs=",
         ),
         (["search", "--data-dir", ""], "data_dir: must be a path that a file can have, got ''"),
         (["search", "--space", "x" * 5000], "space: must be a path that a file can have"),

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.optimize
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from tune_mentormix.results import posterior as posterior_module
 from tune_mentormix.results.posterior import MAX_OBSERVATIONS, Observation, Posterior, UnitCube
 
 SPACE = {
@@ -96,18 +98,19 @@ def test_a_space_of_single_values_and_rungs_far_below_the_end_are_no_trouble() -
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_cliff_in_few_trials_leads_the_fit_nowhere(seed: int) -> None:
-    space = {"alpha": FloatDistribution(0, 1), "burn_in": FloatDistribution(0, 1)}
-    generator = np.random.default_rng(seed)
-    found = []
-    for number, params in enumerate(UnitCube(space).draw(generator, 6)):
-        level = (0.3 if params["alpha"] < 0.3 else 0.58) + 0.01 * generator.standard_normal()
-        shares = (0.3, 0.6, 1.0)[: 1 + number % 3]
-        found += [Observation(number, params, each, level + 0.01 * generator.standard_normal()) for each in shares]
-    mean, covariance = Posterior(space, found).joint([each.params for each in found])
-    assert np.isfinite(mean).all()
-    assert np.isfinite(covariance).all()
+def test_a_step_to_anywhere_in_the_fit_has_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def minimize(loss: Any, start: Any, **options: Any) -> Any:
+        for far in (-1e4, 1e4):
+            value, slopes = loss(start + far)
+            assert np.isfinite([value, *slopes]).all()
+            tried.append(value > loss(start)[0])
+        return scipy.optimize.minimize(loss, start, **options)
+
+    monkeypatch.setattr(posterior_module, "minimize", minimize)
+    Posterior(SPACE, observed(6))
+    assert tried == [True, True]
 
 
 def test_what_is_drawn_lies_in_the_space_and_neighbours_are_near() -> None:

@@ -84,6 +84,7 @@ def test_a_search_killed_and_then_interrupted_ends_as_if_neither_had_happened(
 
     first = start("search", "--config", str(tmp_path / "search.yaml"), "--name", "cut", *where)
     wait_for_reports(first, journal, 15)
+    first.send_signal(signal.SIGSTOP)  # or it may come to its end before anyone has looked
     assert status(storage)["state"] == "running"
     first.send_signal(signal.SIGKILL)
     first.wait()

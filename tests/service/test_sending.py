@@ -67,9 +67,11 @@ def test_a_search_whose_job_is_ending_keeps_no_other_waiting(
     shutil.copytree(simulated_storage / "birds", tmp_path / "birds")
     served = serve(tmp_path, ClusterJobs(head.address, tmp_path))
     is_waiting, has_ended = threading.Event(), threading.Event()
+    waits: list[str] = []
     await_ending = ClusterJobs.await_ending
 
     def wait(cluster: ClusterJobs, name: str) -> object:
+        waits.append(name)
         if name == "birds":
             is_waiting.set()
             assert has_ended.wait(30)
@@ -82,3 +84,4 @@ def test_a_search_whose_job_is_ending_keeps_no_other_waiting(
         assert served.post(SUBMIT, {"name": "cats", "num_samples": 4}).status_code == 202
         has_ended.set()
         assert resumed.result(30).status_code == 202
+    assert waits.count("birds") == 1, "and not again while the others wait"

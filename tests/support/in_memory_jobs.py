@@ -28,15 +28,15 @@ class InMemoryJobs(ClusterJobs):
         self.submitted.append(settings)
         return self._begin(settings.name, settings.owner)
 
-    def resume(self, name: str, changes: dict[str, Any]) -> Job:
+    def resume(self, name: str, changes: dict[str, Any], wait: bool = True) -> Job:
         self.changes.append((name, changes))
         return self._begin(name)
 
-    def confirm(self, name: str, options: dict[str, Any], changes: dict[str, Any]) -> Job:
+    def confirm(self, name: str, options: dict[str, Any], changes: dict[str, Any], wait: bool = True) -> Job:
         self.changes.append((name, options | changes))
         return self._begin(name)
 
-    def make(self, name: str, kind: MadeKind, changes: dict[str, Any]) -> Job:
+    def make(self, name: str, kind: MadeKind, changes: dict[str, Any], wait: bool = True) -> Job:
         self.changes.append((name, {"kind": kind} | changes))
         return self._begin(name, action=kind)
 

@@ -166,23 +166,21 @@ def _read_csv(path: Path, key: str | None) -> _RawLabels:
     label_column = key or LABEL_COLUMN
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            columns = list(rows.fieldnames or [])
+            rows = csv.reader(file, strict=True)
+            columns = next(rows, [])
             if label_column not in columns:
                 raise DatasetError(f"labels_key must be one of {', '.join(columns)} for {path}, got {label_column}")
-            words, image_names = [], []
-            for row in rows:
-                fields = len([name for name in columns if row[name] is not None]) + len(row.get(None, ()))
-                if fields != len(columns):
+            lines = []
+            for row in filter(None, rows):
+                if len(row) != len(columns):
                     raise DatasetError(
-                        f"line {rows.line_num} of {path} must have {len(columns)} fields, got {fields}"
+                        f"line {rows.line_num} of {path} must have {len(columns)} fields, got {len(row)}"
                     )
-                words.append(row[label_column])
-                image_names.append(row.get(IMAGE_COLUMN, ""))
+                lines.append(dict(zip(columns, row, strict=True)))
     except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise DatasetError(f"cannot read labels_file {path}: {one_line(error)}") from error
-    named = tuple(image_names) if IMAGE_COLUMN in columns else None
-    return _RawLabels(words, named, is_correction=GIVEN_COLUMN in columns)
+    named = tuple(line[IMAGE_COLUMN] for line in lines) if IMAGE_COLUMN in columns else None
+    return _RawLabels([line[label_column] for line in lines], named, is_correction=GIVEN_COLUMN in columns)
 
 
 def _read_split_file(path: Path, key: str | None) -> _RawLabels:

@@ -122,38 +122,42 @@ class ClusterJobs:
         sent = settings.model_copy(update={"name": name, "owner": owner, "storage": self.storage, "address": None})
         return self._send(name, sent, "search", sent.model_dump(mode="json"))
 
-    def resume(self, name: str, changes: dict[str, Any]) -> Job:
+    def resume(self, name: str, changes: dict[str, Any], wait: bool = True) -> Job:
         """Resumes a search, however it ended, with changed settings; one whose driver never started is sent again.
 
-        Raises RequestError if there is no such search, or it runs, or the changes are not allowed.
+        `wait` lets a job that is ending end first. Raises RequestError if there is no such search, or it runs, or the
+        changes are not allowed.
         """
         path = experiment_path(self.storage, name)
         if has_file(path / SEARCH_FILE):
             experiment = read_experiment(self.storage, name)
             Lease(path).check_free()
             settings = resumed_settings(experiment, self.storage, changes)
-            return self._send(name, settings, "resume", changes, experiment.last_event)
+            return self._send(name, settings, "resume", changes, experiment.last_event, wait)
         submission = self._latest(name)
         if submission.action != "search":
             raise RequestError(f"{name} is gone from {self.storage}: submit it again")
         settings = changed_settings(submission.settings, changes)
-        return self._send(name, settings, "search", settings.model_dump(mode="json"))
+        return self._send(name, settings, "search", settings.model_dump(mode="json"), wait=wait)
 
-    def confirm(self, name: str, options: dict[str, Any], changes: dict[str, Any]) -> Job:
+    def confirm(self, name: str, options: dict[str, Any], changes: dict[str, Any], wait: bool = True) -> Job:
         """Confirms a search, or resumes its confirmation, with changed settings and the `options` of `confirm`.
 
-        Raises RequestError if there is no such search, or nothing in it to confirm, or a driver runs it, or the
-        changes are not allowed.
+        `wait` lets a job that is ending end first. Raises RequestError if there is no such search, or nothing in it
+        to confirm, or a driver runs it, or the changes are not allowed.
         """
         check_counts(options.get("top_k"), options.get("seeds"))
         experiment = read_experiment(self.storage, name)
         Lease(experiment.path).check_free()
         check_can_confirm(experiment)
         settings = retraining_settings(experiment, changes)
-        return self._send(name, settings, "confirm", changes | options, experiment.last_event)
+        return self._send(name, settings, "confirm", changes | options, experiment.last_event, wait)
 
-    def make(self, name: str, kind: MadeKind, changes: dict[str, Any]) -> Job:
-        """Makes files of a search, with changed settings. Raises RequestError if no trial of it has finished."""
+    def make(self, name: str, kind: MadeKind, changes: dict[str, Any], wait: bool = True) -> Job:
+        """Makes files of a search, with changed settings. Raises RequestError if no trial of it has finished.
+
+        `wait` lets a job that is ending end first.
+        """
         experiment = read_experiment(self.storage, name)
         if not experiment.finished_trials():
             raise RequestError(f"no trial of {name} has finished: there is nothing to make the {kind} of")
@@ -162,7 +166,7 @@ class ClusterJobs:
         settings = retraining_settings(experiment, changes).model_copy(update={"num_samples": 1})
         if kind != "refit":
             settings = settings.model_copy(update={"gpus_per_trial": 0.0, "device": "cpu"})
-        return self._send(name, settings, kind, changes, experiment.last_event)
+        return self._send(name, settings, kind, changes, experiment.last_event, wait)
 
     def stop(self, name: str, wait: bool = True) -> None:
         """Interrupts a search so that it can be resumed, and waits until its driver has ended or was killed.
@@ -208,11 +212,17 @@ class ClusterJobs:
                 yield lines
 
     def _send(
-        self, name: str, settings: SearchSettings, action: Action, recorded: dict[str, Any], last_event: float = 0.0
+        self,
+        name: str,
+        settings: SearchSettings,
+        action: Action,
+        recorded: dict[str, Any],
+        last_event: float = 0.0,
+        wait: bool = True,
     ) -> Job:
         """Sends what runs with these settings, of which all or the changed ones are recorded."""
         code = _code_of_plugins(settings)
-        self._check_inactive(name, last_event)
+        self._check_inactive(name, last_event, self.await_ending(name) if wait else self._known_jobs())
         submission = record_submission(self.storage, name, self.address, action, settings, recorded)
         try:
             self._submit_job(submission, code)
@@ -254,9 +264,8 @@ class ClusterJobs:
             known = self._known_jobs()
         return known
 
-    def _check_inactive(self, name: str, last_event: float) -> None:
+    def _check_inactive(self, name: str, last_event: float, known: dict[str, JobDetails]) -> None:
         """Raises RequestError if an earlier submission's driver runs, or may still start, without a lease as yet."""
-        known = self.await_ending(name)
         latest = latest_submission(self.storage, name)
         if latest is None:
             return

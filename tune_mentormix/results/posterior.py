@@ -34,7 +34,8 @@ _SIGNAL = (0.0, 0.7)  # variance of f
 _CHANGE = (-1.0, 1.0)  # variance of g
 _LUCK = (-1.5, 0.7)  # variance of luck
 _LENGTH = (0.0, 0.5)  # in ranges; from 0.6 to 1.6 within one standard deviation
-_FARTHEST = 6.0  # standard deviations; a step of the search for the most probable ones may lead anywhere
+_FARTHEST = 20.0  # standard deviations; a step of the search for the most probable ones may lead anywhere
+_REFUSED = 1e10  # the loss of what cannot be
 _LUCK_LASTS = 1.5  # shares of a training: after 30 % its correlation with the end is 0.4 to 0.8 (benchmarks/curves)
 _JITTER = 1e-6
 NEAR = 0.1  # of a range
@@ -211,21 +212,22 @@ class Posterior:
         priors = np.array([_SIGNAL, _CHANGE, _LUCK, *[_LENGTH] * lengths])
 
         def loss(theta: Array) -> tuple[float, Array]:
+            away = (theta - priors[:, 0]) / priors[:, 1]
+            if np.abs(away).max() > _FARTHEST:
+                return _REFUSED, np.zeros_like(theta)
             covariance, derivatives = self._covariance(theta)
             try:
                 factor = cho_factor(covariance, lower=True)
             except np.linalg.LinAlgError:
-                return 1e10, np.zeros_like(theta)
+                return _REFUSED, np.zeros_like(theta)
             weights = cho_solve(factor, self._values)
             inverse = cho_solve(factor, np.eye(len(weights)))
-            away = (theta - priors[:, 0]) / priors[:, 1]
             value = 0.5 * self._values @ weights + np.log(np.diag(factor[0])).sum() + 0.5 * (away**2).sum()
             pull = inverse - np.outer(weights, weights)
             slopes = np.array([0.5 * (pull * each).sum() for each in derivatives])
             return float(value), slopes + away / priors[:, 1]
 
-        bounds = [(mean - _FARTHEST * deviation, mean + _FARTHEST * deviation) for mean, deviation in priors]
-        found = minimize(loss, priors[:, 0], jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40})
+        found = minimize(loss, priors[:, 0], jac=True, method="L-BFGS-B", options={"maxiter": 40})
         return np.asarray(found.x)
 
 

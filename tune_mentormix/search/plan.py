@@ -20,7 +20,7 @@ from trainables.data import Dataset, load_dataset
 from trainables.errors import DatasetError, MissingPackageError, NetworkError, PluginError
 from trainables.metrics import TOP, try_metric
 from trainables.plugins import PluginKind, allow_plugins, is_plugin, within_time
-from trainables.settings import LIBRARY_PREFIXES, TrialSettings, metric_key
+from trainables.settings import LIBRARY_PREFIXES, PRESETS, TrialSettings, metric_key
 from tune_mentormix.config.controls import control_configs
 from tune_mentormix.config.search_space import SearchSpace, resolve_space
 from tune_mentormix.config.settings import SearchSettings, default_name, default_owner, with_storage
@@ -124,12 +124,16 @@ def _check_sizes(request: SearchRequest) -> None:
         )
     for name in ("warm_up_epochs", "freeze_backbone_epochs"):
         if largest(name) >= settings.epochs:
-            is_preset = settings.preset and name not in settings.trial
-            whose = (
-                f" of preset {settings.preset}: set less with --set {name}=…, or more --epochs" if is_preset else ""
-            )
+            preset = PRESETS.get(settings.preset or "", {}).get(name)
+            is_presets = preset == largest(name) and name not in {
+                *settings.trial,
+                *request.space.fixed,
+                *request.space.distributions,
+            }
+            whose = f" from preset {settings.preset}: lower it with --set {name}=…, or raise --epochs"
             raise RequestError(
-                f"{name} must be less than the {settings.epochs} epochs of a trial, got {largest(name):g}{whose}"
+                f"{name} must be less than the {settings.epochs} epochs of a trial, got {largest(name):g}"
+                + (whose if is_presets else "")
             )
 
 

@@ -65,19 +65,19 @@ class JobQueue:
         """Resumes a search, which runs with these settings, changes among them. Raises RequestError."""
         with self._free(str(settings.name)) as cluster:
             self._check_quotas(cluster, settings)
-            return cluster.resume(str(settings.name), changes)
+            return cluster.resume(str(settings.name), changes, wait=False)
 
     def confirm(self, settings: SearchSettings, options: dict[str, Any], changes: dict[str, Any]) -> Job:
         """Confirms a search, which trains with these settings, changes among them. Raises RequestError."""
         with self._free(str(settings.name)) as cluster:
             self._check_quotas(cluster, settings)
-            return cluster.confirm(str(settings.name), options, changes)
+            return cluster.confirm(str(settings.name), options, changes, wait=False)
 
     def make(self, kind: MadeKind, settings: SearchSettings, changes: dict[str, Any]) -> Job:
         """Makes files of a search with these settings, changes among them. Raises RequestError."""
         with self._free(str(settings.name)) as cluster:
             self._check_quotas(cluster, settings)
-            return cluster.make(str(settings.name), kind, changes)
+            return cluster.make(str(settings.name), kind, changes, wait=False)
 
     def made(self, name: str) -> list[MadeFiles]:
         """Returns what was made of a search, or is being made; what no job makes any more was interrupted."""
@@ -177,7 +177,7 @@ class JobQueue:
 
     @contextmanager
     def _free(self, name: str) -> Iterator[ClusterJobs]:
-        """Lets nobody else send while something is sent for a search; before, its latest job may come to its end."""
+        """Waits for the latest job of a search if it is ending; then nobody else sends until this is sent."""
         with self._slot(self._changes) as cluster:
             cluster.await_ending(name)
             with self._sending:

@@ -11,7 +11,8 @@ The highest of many reports is partly the luckiest. Searches of the default poli
   epochs are not counted);
 - the best of the finished trials, which nobody knows.
 
-Figures are regrets as in `search_efficiency`, relative to the first rule, in pairs over seeds.
+Figures are regrets as in `search_efficiency`, relative to the first rule, in pairs over seeds. Besides, it counts how
+many full trials have as many epochs as the searches.
 
     python benchmarks/selection.py [--json FILE] [--seeds 50] [--first-seed 0] [--problems NAMES]
 """
@@ -23,6 +24,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +44,7 @@ from tune_mentormix.results.posterior import Observation, Posterior
 WORKERS = 4
 REPEATED = (3, 2)  # so many of the best are trained once more, then of these
 REPEATS = sum(REPEATED)
+LENGTHS = (20, 35)  # of a search in trials, whose epochs are counted
 CONTROLS = len(Policy().controls)
 OTHER_SEED = 1_000_000  # of a repeat, beside the search's
 
@@ -60,6 +63,10 @@ class Search(NamedTuple):
     def until(self, budget: float) -> list[Reported]:
         """Returns the reports of so many full trials' epochs."""
         return [each for each in self.reports if each.spent <= budget * self.problem.epochs]
+
+    def full_trials(self, trials: int) -> float:
+        """Returns how many full trials have as many epochs as the first trials that ended."""
+        return [each.spent for each in self.reports if each.ends][trials - 1] / self.problem.epochs
 
     def truth(self, answer: Reported | None) -> Accuracies:
         """Returns how good an answer is; without one, the average of the space."""
@@ -205,10 +212,14 @@ def main() -> None:
 
     torch.set_num_threads(1)
     found: dict[str, dict[str, Regrets]] = {}
+    lengths: list[dict[str, Any]] = []
     for name in arguments.problems:
         seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
         searches = [*map(partial(run, problem_of(name)), seeds)]
         found[name] = {title: regrets(rule, searches) for title, rule in RULES.items()}
+        means = {f"full_trials_of_{n}": fmean(search.full_trials(n) for search in searches) for n in LENGTHS}
+        lengths.append({"problem": name, **means})
+        print(f"{name}: the epochs of full trials", {n: round(value, 1) for n, value in means.items()})
     rows = rows_of(found)
     print(f"{'problem':18}{'rule':28}", *(f"{label + ' ' + n:>20}" for label in LABELS for n in ("all", "16", "32")))
     for row in rows:
@@ -221,7 +232,7 @@ def main() -> None:
             for label in LABELS
             if row["problem"] == ALL
         }
-        write_result(arguments.json, "selection", torch.device("cpu"), arguments.seeds, rows, ratios)
+        write_result(arguments.json, "selection", torch.device("cpu"), arguments.seeds, [*rows, *lengths], ratios)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import torch
 from contestants import Ours, Policy
 from gp_sampler import CurveGPSampler
 from measurement import write_result
-from search_efficiency import BASIS, BUILD, HELD_OUT, LABELS, TUNED_ON, Runs, print_table, table
+from search_efficiency import BASIS, BUILD, HELD_OUT, TOGETHER, TUNED_ON, Runs, print_table, table
 
 from tune_mentormix.search.study import SAMPLERS, Space
 
@@ -70,11 +70,7 @@ def main() -> None:
     rows = table(runs, names, arguments.problems, seeds)
     print_table(rows, arguments.seeds)
     if arguments.json is not None:
-        ratios = {
-            f"{row['contestant']}, {row['problem']}, {label} labels": row[f"ratio_{label}"]["value"]
-            for row in rows
-            for label in LABELS
-        }
+        ratios = {row["contestant"]: row["ratio_noisy"]["value"] for row in rows if row["problem"] == TOGETHER}
         write_result(arguments.json, "search_policy", torch.device("cpu"), arguments.seeds, rows, ratios)
 
 

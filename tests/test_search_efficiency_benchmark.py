@@ -107,3 +107,21 @@ def test_runs_are_kept_and_the_basis_is_worth_one(tmp_path: Path, monkeypatch: p
     runs.measure(keys, workers=4, processes=1)
     (row,) = search_efficiency.table(runs, [BASIS], [CrossingCurves.name], [0, 1])
     assert row["ratio_noisy"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_scripts_find_the_figure_by_its_name() -> None:
+    assert {contestant for contestant, _ in search_efficiency.FIGURES_OF.values()} <= set(search_efficiency.BUILD)
+    rows = [
+        {"contestant": contestant, "problem": problem, "ratio_noisy": {"value": value}}
+        for contestant, problem, value in [
+            ("ours", search_efficiency.TOGETHER, 0.9),
+            ("ours", "digits_pair_flip", 1.1),
+            ("ours", "digits_40", 0.8),
+            ("Ray OptunaSearch + ASHA", search_efficiency.TOGETHER, 1.6),
+        ]
+    ]
+    assert search_efficiency.figures(rows) == {
+        "regret_over_random_plus_published": 0.9,
+        "regret_over_random_plus_published/held_out": 1.1,
+        "regret_over_random_plus_published/ray": 1.6,
+    }

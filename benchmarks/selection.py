@@ -9,7 +9,7 @@ The highest of many reports is partly the luckiest. Searches of the default poli
 - repeats: the search ends `REPEATS` full trials earlier, and the best are trained again on further seeds;
 - what `confirm` would then name, among the controls and the five with the highest reports or posterior means (its
   epochs are not counted);
-- the best of the finished trials, which nobody knows.
+- the best of the finished trials by their true accuracies, as a bound: no search knows these.
 
 Figures are regrets as in `search_efficiency`, relative to the first rule, in pairs over seeds. Besides, it counts how
 many full trials have as many epochs as the searches.
@@ -50,7 +50,7 @@ OTHER_SEED = 1_000_000  # of a repeat, beside the search's
 
 
 class Search(NamedTuple):
-    """What a search reported at its rungs and at the ends of trials."""
+    """A search, with its reports at the rungs and at the ends of trials."""
 
     problem: Problem
     seed: int
@@ -117,7 +117,7 @@ def by_posterior_mean(search: Search, budget: float) -> list[Reported]:
 
 
 def repeats(search: Search, budget: float) -> Accuracies:
-    """Of the best, which are trained again within the budget, the one with the highest mean."""
+    """Trains the best again within the budget, and takes the one with the highest mean."""
     finished = search.finished(budget - REPEATS)
     if len(finished) < REPEATED[0]:
         return highest_report(search, budget)
@@ -133,9 +133,10 @@ def repeats(search: Search, budget: float) -> Accuracies:
 
 
 def confirmed(order: Order, search: Search, budget: float) -> Accuracies:
-    """What `confirm` would name with its defaults, but that it gives up nobody: of the first and the controls.
+    """Takes the winner of a confirmation of the first `TOP_K` trials and the controls.
 
-    Each is trained on as many new seeds; their epochs are not counted.
+    Each is trained on `SEEDS` new seeds, as `confirm` does by default, but none is eliminated. The epochs of the
+    confirmation are not counted.
     """
     trials = [each for each in order(search, budget) if not isinstance(each.proposal.params, str)][:TOP_K]
     trials += [each for each in search.finished(budget) if each.proposal.number < CONTROLS]

@@ -34,7 +34,7 @@ class Contestant(Protocol):
 
 
 class Reported(NamedTuple):
-    """What a worker reported after an epoch."""
+    """A report of a worker after an epoch."""
 
     spent: int  # epochs of all workers so far
     proposal: Proposal

@@ -177,7 +177,7 @@ class JobQueue:
 
     @contextmanager
     def _free(self, name: str) -> Iterator[ClusterJobs]:
-        """Waits for the latest job of a search if it is ending; then nobody else sends until this is sent."""
+        """Waits for the latest job of a search if it is ending, then holds the lock of submissions for the block."""
         with self._slot(self._changes) as cluster:
             cluster.await_ending(name)
             with self._sending:
